@@ -1,0 +1,18 @@
+# The test cluster and its images. Included from the root Makefile; all of it needs root.
+CLUSTER := tests/cluster
+
+.PHONY: cluster cluster-down binaries images
+
+binaries: ## Build Kubernetes, etcd, CoreDNS and Helm into the cache, once per version
+	$(CLUSTER)/packages.sh
+	$(CLUSTER)/binaries.sh
+
+cluster: ## Start a one-node Kubernetes cluster in namespaces of its own and say how to use it
+	$(CLUSTER)/up
+
+cluster-down: ## End the cluster; fails if a process, mount, cgroup or interface of it remains
+	$(CLUSTER)/down
+
+images: ## Build the container images from target/$(PROFILE) (PROFILE=debug unless set)
+	cargo build --bins $(if $(filter release,$(PROFILE)),--release)
+	tests/images/build target/$(or $(PROFILE),debug)
