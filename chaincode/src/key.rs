@@ -1,0 +1,145 @@
+//! Where everything is in the ledger's state.
+//!
+//! | key | value |
+//! |---|---|
+//! | `dataset/<id>` | [`Dataset`](crate::Dataset) |
+//! | `dataset-status/<id>` | [`DatasetStatus`](crate::DatasetStatus): the lease that keeps others out is found here |
+//! | `volume/<id>` | [`Volume`](crate::Volume), until the dataset is retired |
+//! | `dataset-name/<name>` | id of the dataset that has the name now |
+//! | `dataset-owner/<msp>/<name>` | the same, by owner |
+//! | `lease/<id>` | [`Lease`](crate::Lease) |
+//! | `lease-dataset/<dataset>/<fencing token>` | id of the lease, in the order of granting |
+//! | `lease-state/<state>/<expiry>/<id>` | id of the lease, the first to expire first |
+//! | `lease-subject/<subject>/<state>/<id>` | id of the lease |
+//! | `history/<dataset>/<revision>` | [`HistoryEntry`](crate::HistoryEntry) |
+//! | `lease-history/<lease>/<revision>` | key of the history entry |
+//!
+//! Every key is ASCII; numbers have 20 digits so that they sort; no id contains `/`. No value is empty, which Fabric would take
+//! for a deletion.
+
+use crate::id::{DatasetId, DatasetName, LeaseId, Msp, Subject};
+use crate::record::{Lease, LeaseState};
+
+/// Record of a dataset.
+#[must_use]
+pub fn dataset(id: &DatasetId) -> String {
+    format!("dataset/{id}")
+}
+
+/// Status of a dataset.
+#[must_use]
+pub fn dataset_status(id: &DatasetId) -> String {
+    format!("dataset-status/{id}")
+}
+
+/// Encrypted volume of a dataset.
+#[must_use]
+pub fn volume(id: &DatasetId) -> String {
+    format!("volume/{id}")
+}
+
+/// All names in use.
+pub const DATASET_NAMES: &str = "dataset-name/";
+
+/// A name in use.
+#[must_use]
+pub fn dataset_name(name: &DatasetName) -> String {
+    format!("{DATASET_NAMES}{name}")
+}
+
+/// Names in use by an owner.
+#[must_use]
+pub fn dataset_owners(owner: &Msp) -> String {
+    format!("dataset-owner/{owner}/")
+}
+
+/// A name in use by an owner.
+#[must_use]
+pub fn dataset_owner(owner: &Msp, name: &DatasetName) -> String {
+    format!("dataset-owner/{owner}/{name}")
+}
+
+/// Record of a lease.
+#[must_use]
+pub fn lease(id: &LeaseId) -> String {
+    format!("lease/{id}")
+}
+
+/// Leases that a dataset ever had.
+#[must_use]
+pub fn leases_of_dataset(dataset: &DatasetId) -> String {
+    format!("lease-dataset/{dataset}/")
+}
+
+/// A lease among those of its dataset.
+#[must_use]
+pub fn lease_of_dataset(lease: &Lease) -> String {
+    format!("lease-dataset/{}/{:020}", lease.dataset, lease.fencing_token)
+}
+
+/// Leases in a state.
+#[must_use]
+pub fn leases_in_state(state: LeaseState) -> String {
+    format!("lease-state/{}/", state.as_str())
+}
+
+/// The first key of leases in a state that expire at a time or later.
+#[must_use]
+pub fn leases_in_state_from(state: LeaseState, expires_at_ms: i64) -> String {
+    format!("lease-state/{}/{:020}/", state.as_str(), expires_at_ms)
+}
+
+/// A lease among those in its state.
+#[must_use]
+pub fn lease_in_state(lease: &Lease) -> String {
+    format!("{}{}", leases_in_state_from(lease.state, lease.expires_at_ms), lease.id)
+}
+
+/// Leases that a person ever had.
+#[must_use]
+pub fn leases_of_subject(subject: &Subject) -> String {
+    format!("lease-subject/{subject}/")
+}
+
+/// Leases of a person in a state.
+#[must_use]
+pub fn leases_of_subject_in(subject: &Subject, state: LeaseState) -> String {
+    format!("lease-subject/{subject}/{}/", state.as_str())
+}
+
+/// A lease among those of its holder.
+#[must_use]
+pub fn lease_of_subject(lease: &Lease) -> String {
+    format!("{}{}", leases_of_subject_in(&lease.subject, lease.state), lease.id)
+}
+
+/// History of a dataset and its leases.
+#[must_use]
+pub fn histories(dataset: &DatasetId) -> String {
+    format!("history/{dataset}/")
+}
+
+/// One entry of it.
+#[must_use]
+pub fn history(dataset: &DatasetId, revision: u64) -> String {
+    format!("history/{dataset}/{revision:020}")
+}
+
+/// History of a lease.
+#[must_use]
+pub fn lease_histories(lease: &LeaseId) -> String {
+    format!("lease-history/{lease}/")
+}
+
+/// One entry of it.
+#[must_use]
+pub fn lease_history(lease: &LeaseId, revision: u64) -> String {
+    format!("lease-history/{lease}/{revision:020}")
+}
+
+/// The first key after all that start with `prefix`, which ends in `/`.
+#[must_use]
+pub fn end_of(prefix: &str) -> String {
+    let stem = prefix.strip_suffix('/').unwrap_or(prefix);
+    format!("{stem}0")
+}

@@ -1,0 +1,24 @@
+//! The bounds of everything that a caller may send. A ledger is for ever: what is not bounded here is not accepted.
+
+/// Longest title, characters.
+pub const TITLE_CHARS: usize = 200;
+/// Longest description, characters.
+pub const DESCRIPTION_CHARS: usize = 4_000;
+/// Longest volume ciphertext, characters of base64.
+pub const CIPHERTEXT_CHARS: usize = 64 * 1024;
+/// Longest MSP id, characters.
+pub const MSP_CHARS: usize = 64;
+/// Longest dataset name, characters: it is a directory and part of an annotation.
+pub const NAME_CHARS: usize = 40;
+/// Longest transaction id, characters (Fabric's have 64, UUIDs 36).
+pub const TX_ID_CHARS: usize = 128;
+/// Longest code of a finding, characters.
+pub const FINDING_CODE_CHARS: usize = 64;
+/// Longest message of a finding, characters.
+pub const FINDING_MESSAGE_CHARS: usize = 500;
+/// Shortest lease, seconds.
+pub const MIN_TTL_SECONDS: u64 = 10;
+/// Longest lease, seconds: thirty days.
+pub const MAX_TTL_SECONDS: u64 = 30 * 24 * 60 * 60;
+/// Latest transaction time that is believed: the end of the year 9999.
+pub const MAX_TIMESTAMP_MS: i64 = 253_402_300_799_999;

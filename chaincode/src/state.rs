@@ -1,0 +1,169 @@
+//! The ledger's state as the contract sees it: a sorted map from keys to bytes that it reads, and writes that it hands back.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::collections::BTreeMap;
+
+/// Version of every record that this contract writes.
+pub const SCHEMA: u32 = 1;
+
+/// Reads the state that a transaction or query starts from. A reader that does not have a value at hand may answer
+/// [`StateError::NotLoaded`], fetch it, and run the same function again: it has no effects.
+pub trait StateReader {
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// [`StateError`] when the state cannot be read.
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StateError>;
+
+    /// The values of several keys, in their order. A reader that pays per request overrides this.
+    ///
+    /// # Errors
+    /// [`StateError`] when the state cannot be read.
+    fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, StateError> {
+        keys.iter().map(|key| self.get(key)).collect()
+    }
+
+    /// Up to `limit` pairs with `start <= key < end`, by key. Only queries use it: a transaction never depends on a range.
+    ///
+    /// # Errors
+    /// [`StateError`] when the state cannot be read.
+    fn range(&self, start: &str, end: &str, limit: usize) -> Result<Vec<(String, Vec<u8>)>, StateError>;
+}
+
+/// The state could not be read. Not the caller's fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// The reader must fetch something first; then run the function again.
+    #[error("part of the ledger's state is not loaded yet")]
+    NotLoaded,
+    /// The ledger's storage failed.
+    #[error("reading the ledger's state failed: {0}")]
+    Storage(String),
+    /// A record is of a version that this contract does not know.
+    #[error("the record at {key} has schema {found}, this contract knows {SCHEMA}; upgrade the contract")]
+    UnknownSchema {
+        /// Key of the record.
+        key: String,
+        /// Its version.
+        found: u32,
+    },
+    /// A record cannot be read, or one that another names is missing.
+    #[error("the record at {key} is damaged: {reason}; verify the ledger")]
+    Damaged {
+        /// Key of the record.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// One change of the state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// Sets a key.
+    Put {
+        /// The key.
+        key: String,
+        /// Its new value, never empty.
+        value: Vec<u8>,
+    },
+    /// Removes a key.
+    Delete {
+        /// The key.
+        key: String,
+    },
+}
+
+/// A state in memory, for tests and for deriving a ledger's state anew.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MemoryState(BTreeMap<String, Vec<u8>>);
+
+impl MemoryState {
+    /// Applies the writes of a transaction.
+    pub fn apply(&mut self, writes: &[Write]) {
+        for write in writes {
+            match write {
+                Write::Put { key, value } => {
+                    self.0.insert(key.clone(), value.clone());
+                }
+                Write::Delete { key } => {
+                    self.0.remove(key);
+                }
+            }
+        }
+    }
+
+    /// Every pair, by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_slice()))
+    }
+
+    /// Number of keys.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl StateReader for MemoryState {
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StateError> {
+        Ok(self.0.get(key).cloned())
+    }
+
+    fn range(&self, start: &str, end: &str, limit: usize) -> Result<Vec<(String, Vec<u8>)>, StateError> {
+        if start >= end {
+            return Ok(Vec::new());
+        }
+        let pairs = self.0.range(start.to_owned()..end.to_owned()).take(limit);
+        Ok(pairs.map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+}
+
+#[derive(Serialize)]
+struct StoredRef<'a, T> {
+    schema: u32,
+    record: &'a T,
+}
+
+#[derive(Deserialize)]
+struct StoredSchema {
+    schema: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored<T> {
+    schema: u32,
+    record: T,
+}
+
+/// The bytes of a record: the same record gives the same bytes.
+pub(crate) fn encode<T: Serialize>(key: &str, record: &T) -> Result<Vec<u8>, StateError> {
+    serde_json::to_vec(&StoredRef { schema: SCHEMA, record }).map_err(|error| damaged(key, error.to_string()))
+}
+
+/// The record in some bytes.
+pub(crate) fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, StateError> {
+    match serde_json::from_slice::<Stored<T>>(bytes) {
+        Ok(stored) if stored.schema == SCHEMA => Ok(stored.record),
+        outcome => match serde_json::from_slice::<StoredSchema>(bytes) {
+            Ok(StoredSchema { schema }) if schema != SCHEMA => {
+                Err(StateError::UnknownSchema { key: key.to_owned(), found: schema })
+            }
+            _ => {
+                let reason = outcome.err().map_or_else(|| "no record".to_owned(), |error| error.to_string());
+                Err(damaged(key, reason))
+            }
+        },
+    }
+}
+
+pub(crate) fn damaged(key: &str, reason: impl Into<String>) -> StateError {
+    StateError::Damaged { key: key.to_owned(), reason: reason.into() }
+}
