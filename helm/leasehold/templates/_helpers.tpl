@@ -1,0 +1,171 @@
+{{/* Names are fixed: one Leasehold per cluster, and other components rely on them. */}}
+
+{{- define "leasehold.labels" -}}
+app.kubernetes.io/part-of: leasehold
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
+{{ include "leasehold.selector" . }}
+{{- end }}
+
+{{- define "leasehold.selector" -}}
+app.kubernetes.io/name: {{ .component }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+{{- end }}
+
+{{- define "leasehold.image" -}}
+{{- $global := .root.Values.global -}}
+{{- $registry := coalesce $global.imageRegistry .image.registry -}}
+{{- $path := ternary (printf "%s/%s" $registry .image.repository) .image.repository (not (empty $registry)) -}}
+{{- if .image.digest -}}
+{{ printf "%s@%s" $path .image.digest }}
+{{- else -}}
+{{ printf "%s:%s" $path (coalesce $global.imageTag .image.tag .root.Chart.AppVersion) }}
+{{- end -}}
+{{- end }}
+
+{{- define "leasehold.pullPolicy" -}}
+{{ coalesce .root.Values.global.imagePullPolicy .image.pullPolicy }}
+{{- end }}
+
+{{- define "leasehold.identity" -}}
+system:serviceaccount:{{ .root.Release.Namespace }}:leasehold-{{ .name }}
+{{- end }}
+
+{{- define "leasehold.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{- define "leasehold.containerSecurityContext" -}}
+runAsNonRoot: true
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{/* Placement and pull secrets, shared by every pod. */}}
+{{- define "leasehold.placement" -}}
+{{- with .root.Values.global.imagePullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with .values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "leasehold.spread" -}}
+topologySpreadConstraints:
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "leasehold.selector" . | nindent 8 }}
+{{- end }}
+
+{{/*
+The volume with which a machine reaches its broker: its own token for the broker's audience, and the broker's CA certificate.
+The broker publishes that certificate at its first start; until then the pod waits for it.
+*/}}
+{{- define "leasehold.brokerVolume" -}}
+name: leasehold-broker
+projected:
+  defaultMode: 0440
+  sources:
+    - serviceAccountToken:
+        audience: leasehold-broker
+        expirationSeconds: 3600
+        path: token
+    - configMap:
+        name: leasehold-ca
+        items:
+          - key: ca.crt
+            path: ca.crt
+{{- end }}
+
+{{- define "leasehold.brokerMount" -}}
+name: leasehold-broker
+mountPath: /var/run/leasehold
+readOnly: true
+{{- end }}
+
+{{- define "leasehold.probes" -}}
+startupProbe:
+  httpGet: { path: /livez, port: health }
+  periodSeconds: 1
+  failureThreshold: 60
+livenessProbe:
+  httpGet: { path: /livez, port: health }
+  periodSeconds: 10
+  failureThreshold: 3
+readinessProbe:
+  httpGet: { path: /readyz, port: health }
+  periodSeconds: 2
+  failureThreshold: 2
+{{- end }}
+
+{{- define "leasehold.env" -}}
+- name: LEASEHOLD_LOG
+  value: {{ .root.Values.logging.level | quote }}
+- name: LEASEHOLD_LOG_FORMAT
+  value: {{ .root.Values.logging.format }}
+{{- with .values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* `UiSMSP=/srv/leasehold/uis,UiOMSP=/srv/…` */}}
+{{- define "leasehold.localRoots" -}}
+{{- $pairs := list -}}
+{{- range $owner, $root := .Values.storage.local.roots -}}
+{{- $pairs = append $pairs (printf "%s=%s" $owner $root) -}}
+{{- end -}}
+{{ join "," $pairs }}
+{{- end }}
+
+{{/* Bad combinations are refused before anything is applied. */}}
+{{- define "leasehold.validate" -}}
+{{- if not .Values.organisation -}}
+{{- fail "organisation is empty: set it to the MSP id of the organisation that runs this broker, for example --set organisation=UiSMSP" -}}
+{{- end -}}
+{{- if and (gt (int .Values.spawnerHook.replicas) 1) (not .Values.spawnerHook.tls.existingSecret) -}}
+{{- fail "spawnerHook.replicas is above 1 but each replica would make its own certificate authority: set spawnerHook.tls.existingSecret" -}}
+{{- end -}}
+{{- $names := list -}}
+{{- range .Values.secretBroker.config.issuers -}}
+{{- if has .name $names -}}
+{{- fail (printf "secretBroker.config.issuers names %q twice: a subject is the pair of issuer name and sub, so names must differ" .name) -}}
+{{- end -}}
+{{- $names = append $names .name -}}
+{{- end -}}
+{{- if has .Values.secretBroker.config.hubIssuer $names -}}
+{{- fail (printf "secretBroker.config.hubIssuer %q is also the name of an issuer: the hub could then vouch for that issuer's people" .Values.secretBroker.config.hubIssuer) -}}
+{{- end -}}
+{{- if not (has .Values.secretBroker.config.machinesIssuer $names) -}}
+{{- fail (printf "secretBroker.config.machinesIssuer %q is not the name of any of secretBroker.config.issuers" .Values.secretBroker.config.machinesIssuer) -}}
+{{- end -}}
+{{- $self := lookup "v1" "Namespace" "" .Release.Namespace -}}
+{{- if $self -}}
+{{- if eq (dig "metadata" "labels" "leasehold.dev/users" "" $self) "true" -}}
+{{- fail (printf "namespace %s is labelled leasehold.dev/users=true: Leasehold's Secrets and people's pods must not share a namespace" .Release.Namespace) -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
