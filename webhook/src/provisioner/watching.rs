@@ -1,0 +1,52 @@
+//! Watches that keep a store of what the API server has, and wake whoever decides from it.
+
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube::api::Api;
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::watcher;
+use kube::Resource;
+use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+
+/// A broken watch is tried again at this pace. Not an exponential one: from the end of a lease to no access there are ten
+/// seconds, whatever the API server did before.
+const TRY_AGAIN_EVERY: Duration = Duration::from_secs(1);
+
+/// A store of what `api` lists, and the future that keeps it; `wake` is notified at each change. The future never ends.
+pub fn watch<'w, K>(
+    api: Api<K>,
+    config: watcher::Config,
+    wake: &'w Notify,
+) -> (Store<K>, impl Future<Output = ()> + Send + 'w)
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K::DynamicType: Default + Eq + Hash + Clone + Send + Sync,
+{
+    let (store, writer) = reflector::store();
+    let events = reflector::reflector(writer, watcher(api, config));
+    let follow = async move {
+        let mut events = std::pin::pin!(events);
+        let mut last_error = String::new();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(_) => {
+                    last_error.clear();
+                    wake.notify_one();
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    if error != last_error {
+                        tracing::warn!(%error, kind = %K::kind(&K::DynamicType::default()), "a watch broke; trying again");
+                        last_error = error;
+                    }
+                    tokio::time::sleep(TRY_AGAIN_EVERY).await;
+                }
+            }
+        }
+    };
+    (store, follow)
+}
