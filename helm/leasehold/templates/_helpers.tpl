@@ -135,8 +135,10 @@ readinessProbe:
 {{/* `UiSMSP=/srv/leasehold/uis,UiOMSP=/srv/…` */}}
 {{- define "leasehold.localRoots" -}}
 {{- $pairs := list -}}
-{{- range $owner, $root := .Values.storage.local.roots -}}
-{{- $pairs = append $pairs (printf "%s=%s" $owner $root) -}}
+{{- range $owner, $roots := .Values.storage.local.roots -}}
+{{- range (kindIs "string" $roots | ternary (list $roots) $roots) -}}
+{{- $pairs = append $pairs (printf "%s=%s" $owner .) -}}
+{{- end -}}
 {{- end -}}
 {{ join "," $pairs }}
 {{- end }}

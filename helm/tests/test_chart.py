@@ -1,0 +1,344 @@
+"""What the chart promises, read from what it renders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from conftest import CHART, NAMESPACE, Manifest, Refused, Render
+
+EVERYTHING = yaml.safe_dump(
+    {
+        "storage": {"local": {"roots": {"UiSMSP": "/srv/leasehold/uis", "UiOMSP": ["/srv/a", "/srv/b"]}}},
+        "secretBroker": {
+            "config": {"stewards": [{"issuer": "cluster", "subject": "system:serviceaccount:leasehold-system:steward"}]},
+            "keyEncryptionKey": {"existingSecret": "kek"},
+            "tls": {"existingSecret": "broker-tls"},
+        },
+        "spawnerHook": {"replicas": 2, "tls": {"existingSecret": "hook-tls"}, "namespaces": ["hub", "people"]},
+        "networkPolicy": {"monitoringNamespaceLabels": {"kubernetes.io/metadata.name": "monitoring"}},
+    }
+)
+BOTH = pytest.mark.parametrize("values", [None, EVERYTHING], ids=["defaults", "everything"])
+
+
+def of_kind(manifests: list[Manifest], *kinds: str) -> list[Manifest]:
+    return [manifest for manifest in manifests if manifest["kind"] in kinds]
+
+
+def named(manifests: list[Manifest], kind: str, name: str) -> Manifest:
+    (found,) = [manifest for manifest in of_kind(manifests, kind) if manifest["metadata"]["name"] == name]
+    return found
+
+
+def pods(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
+    for workload in of_kind(manifests, "Deployment", "StatefulSet", "DaemonSet", "Job"):
+        yield workload["metadata"]["name"], workload["spec"]["template"]["spec"]
+
+
+def webhooks(manifests: list[Manifest]) -> Iterator[Manifest]:
+    for configuration in of_kind(manifests, "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"):
+        yield from configuration["webhooks"]
+
+
+def rules_of(manifests: list[Manifest], account: str) -> Iterator[tuple[str, dict[str, list[str]]]]:
+    """Each rule that the account holds, with the namespace in which it does (empty: the whole cluster)."""
+    for binding in of_kind(manifests, "RoleBinding", "ClusterRoleBinding"):
+        if account not in [subject["name"] for subject in binding["subjects"]]:
+            continue
+        role = named(manifests, binding["roleRef"]["kind"], binding["roleRef"]["name"])
+        for rule in role["rules"]:
+            yield binding["metadata"].get("namespace", ""), rule
+
+
+def rights(manifests: list[Manifest], account: str, resource: str) -> set[tuple[str, str]]:
+    """(namespace, verb) pairs that the account holds on a resource."""
+    return {
+        (namespace, verb)
+        for namespace, rule in rules_of(manifests, account)
+        if {resource, "*"} & set(rule["resources"])
+        for verb in rule["verbs"]
+    }
+
+
+@BOTH
+def test_every_admission_hook_fails_closed_and_has_no_side_effect(render: Render, values: str | None) -> None:
+    hooks = list(webhooks(render(values=values)))
+    assert len(hooks) >= 5
+    for hook in hooks:
+        assert hook["failurePolicy"] == "Fail", hook["name"]
+        assert hook["sideEffects"] == "None", hook["name"]
+        assert hook["matchPolicy"] == "Equivalent", hook["name"]
+        assert hook["timeoutSeconds"] <= 5, hook["name"]
+        assert hook["namespaceSelector"] == {"matchLabels": {"leasehold.dev/users": "true"}}, hook["name"]
+        assert "objectSelector" not in hook, "labels are the user's: they select nothing"
+
+
+def test_every_policy_fails_closed_and_is_bound_to_deny(render: Render) -> None:
+    manifests = render()
+    policies = of_kind(manifests, "ValidatingAdmissionPolicy")
+    assert {policy["metadata"]["name"].removeprefix("leasehold-") for policy in policies} == {
+        path.stem for path in (CHART / "files" / "policies").glob("*.yaml")
+    }
+    for policy in policies:
+        assert policy["spec"]["failurePolicy"] == "Fail"
+        binding = named(manifests, "ValidatingAdmissionPolicyBinding", policy["metadata"]["name"])
+        assert binding["spec"] == {"policyName": policy["metadata"]["name"], "validationActions": ["Deny"]}
+        for validation in policy["spec"]["validations"]:
+            code, _, sentence = validation["message"].partition(": ")
+            assert code.replace("_", "").isalpha() and code.islower(), validation["message"]
+            assert len(sentence.split()) > 5, f"{validation['message']} helps nobody"
+
+
+def test_the_webhook_sees_no_secret(render: Render) -> None:
+    manifests = render()
+    for hook in webhooks(manifests):
+        for rule in hook["rules"]:
+            assert not {"secrets", "*", "*/*"} & set(rule["resources"]), hook["name"]
+    assert rights(manifests, "leasehold-webhook", "secrets") == set()
+    assert rights(manifests, "leasehold-webhook", "serviceaccounts/token") == set()
+
+
+def test_the_webhook_writes_nothing_but_its_own_ca_certificates(render: Render) -> None:
+    for _, rule in rules_of(render(), "leasehold-webhook"):
+        written = set(rule["verbs"]) - {"get", "list", "watch"}
+        assert not written or (rule["resources"], rule["resourceNames"]) == (["configmaps"], ["leasehold-webhook-ca"])
+
+
+@BOTH
+def test_secrets_are_read_by_the_provisioner_alone_and_in_the_system_namespace_alone(
+    render: Render, values: str | None
+) -> None:
+    manifests = render(values=values)
+    for account in of_kind(manifests, "ServiceAccount"):
+        name = account["metadata"]["name"]
+        expected = {NAMESPACE} if name == "leasehold-provisioner" else set()
+        assert {namespace for namespace, _ in rights(manifests, name, "secrets")} == expected, name
+
+
+def test_the_broker_may_patch_one_configmap_and_nothing_else(render: Render) -> None:
+    assert list(rules_of(render(), "leasehold-secret-broker")) == [
+        (
+            NAMESPACE,
+            {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["leasehold-ca"], "verbs": ["patch"]},
+        )
+    ]
+
+
+@BOTH
+def test_nobody_may_escalate_impersonate_or_act_on_wildcards(render: Render, values: str | None) -> None:
+    manifests = render(values=values)
+    for role in of_kind(manifests, "Role", "ClusterRole"):
+        for rule in role["rules"]:
+            everything = {*rule["verbs"], *rule["resources"], *rule["apiGroups"]}
+            assert not {"*", "escalate", "bind", "impersonate"} & everything, role["metadata"]["name"]
+            assert not {"serviceaccounts/token", "pods/exec", "pods/attach"} & everything, role["metadata"]["name"]
+
+
+def test_the_spawner_hook_can_be_held_to_named_namespaces(render: Render) -> None:
+    everywhere = rights(render(), "leasehold-spawner-hook", "roles")
+    assert {namespace for namespace, _ in everywhere} == {""}
+    named_ones = rights(render(values=EVERYTHING), "leasehold-spawner-hook", "roles")
+    assert {namespace for namespace, _ in named_ones} == {"hub", "people"}
+
+
+@BOTH
+def test_every_container_is_restricted(render: Render, values: str | None) -> None:
+    for name, pod in pods(render(values=values)):
+        context = pod["securityContext"]
+        assert context["runAsNonRoot"] and context["runAsUser"] == 65532, name
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        for container in pod["containers"] + pod.get("initContainers", []):
+            context = container["securityContext"]
+            assert context["runAsNonRoot"] and context["readOnlyRootFilesystem"], name
+            assert context["allowPrivilegeEscalation"] is False, name
+            assert context["capabilities"] == {"drop": ["ALL"]}, name
+        for volume in pod["volumes"]:
+            assert "hostPath" not in volume, name
+
+
+@BOTH
+def test_every_container_is_probed_and_bounded(render: Render, values: str | None) -> None:
+    for name, pod in pods(render(values=values)):
+        for container in pod["containers"]:
+            assert {"startupProbe", "livenessProbe", "readinessProbe"} <= set(container), name
+            assert {"cpu", "memory"} <= set(container["resources"]["requests"]), name
+            assert "memory" in container["resources"]["limits"], name
+
+
+def test_machines_reach_the_broker_with_a_token_for_it_alone(render: Render) -> None:
+    for name, pod in pods(render()):
+        if name == "leasehold-secret-broker":
+            continue
+        (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "leasehold-broker"]
+        token = volume["projected"]["sources"][0]["serviceAccountToken"]
+        assert (token["audience"], token["path"]) == ("leasehold-broker", "token"), name
+        (mount,) = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "leasehold-broker"]
+        assert mount["mountPath"] == "/var/run/leasehold" and mount["readOnly"], name
+
+
+def test_the_brokers_configuration_names_the_charts_own_machines(render: Render) -> None:
+    config = yaml.safe_load(named(render(), "ConfigMap", "leasehold-secret-broker")["data"]["config.yaml"])
+    accounts = {account["metadata"]["name"] for account in of_kind(render(), "ServiceAccount")}
+    assert config["machines"] == {
+        "issuer": "cluster",
+        "webhook": [f"system:serviceaccount:{NAMESPACE}:leasehold-webhook"],
+        "provisioner": [f"system:serviceaccount:{NAMESPACE}:leasehold-provisioner"],
+        "spawner_hook": [f"system:serviceaccount:{NAMESPACE}:leasehold-spawner-hook"],
+    }
+    assert {"leasehold-webhook", "leasehold-provisioner", "leasehold-spawner-hook"} <= accounts
+
+
+@BOTH
+def test_no_secret_is_made_by_helm(render: Render, values: str | None) -> None:
+    """What Helm generates changes at each rendering and lies in the release's history."""
+    assert of_kind(render(values=values), "Secret") == []
+
+
+def test_an_upgrade_says_nothing_about_what_the_provisioner_and_the_replicas_write(render: Render) -> None:
+    manifests = render()
+    assert all("caBundle" not in hook["clientConfig"] for hook in webhooks(manifests))
+    for name in ("leasehold-ca", "leasehold-spawner-hook-ca", "leasehold-webhook-ca"):
+        assert "data" not in named(manifests, "ConfigMap", name)
+
+
+def test_rendering_twice_gives_the_same(render: Render) -> None:
+    assert render(values=EVERYTHING) == render(values=EVERYTHING)
+
+
+def test_two_webhook_replicas_outlive_a_drain(render: Render) -> None:
+    manifests = render()
+    webhook = named(manifests, "Deployment", "leasehold-webhook")["spec"]
+    assert webhook["replicas"] == 2
+    assert webhook["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    assert named(manifests, "PodDisruptionBudget", "leasehold-webhook")["spec"]["minAvailable"] == 1
+    pod = webhook["template"]["spec"]
+    drain = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert 0 < drain < pod["terminationGracePeriodSeconds"]
+    assert of_kind(render("webhook.replicas=1"), "PodDisruptionBudget") == []
+
+
+def broker_volumes(manifests: list[Manifest]) -> dict[str, Any]:
+    spec = named(manifests, "StatefulSet", "leasehold-secret-broker")["spec"]
+    return {"pod": spec["template"]["spec"]["volumes"], "templates": spec.get("volumeClaimTemplates", [])}
+
+
+def test_the_broker_keeps_its_data_where_it_is_told(render: Render) -> None:
+    (template,) = broker_volumes(render())["templates"]
+    assert template["metadata"]["name"] == "data" and "storageClassName" not in template["spec"]
+    (template,) = broker_volumes(render("secretBroker.persistence.storageClass=-"))["templates"]
+    assert template["spec"]["storageClassName"] == ""
+
+    volumes = broker_volumes(render("secretBroker.persistence.existingClaim=kept"))
+    assert volumes["templates"] == []
+    assert {"name": "data", "persistentVolumeClaim": {"claimName": "kept"}} in volumes["pod"]
+
+    volumes = broker_volumes(render("secretBroker.persistence.enabled=false"))
+    assert volumes["templates"] == [] and {"name": "data", "emptyDir": {}} in volumes["pod"]
+
+
+def arguments(manifests: list[Manifest], workload: str) -> list[str]:
+    ((_, pod),) = [(name, pod) for name, pod in pods(manifests) if name == workload]
+    found: list[str] = pod["containers"][0]["args"]
+    return found
+
+
+def test_the_key_encryption_key_is_the_operators_or_the_brokers_own(render: Render) -> None:
+    assert "--kek-create" in arguments(render(), "leasehold-secret-broker")
+    own = arguments(render(values=EVERYTHING), "leasehold-secret-broker")
+    assert "--kek-create" not in own and "--kek-file=/etc/leasehold/kek/key" in own
+
+
+def test_owners_roots_reach_broker_and_provisioner_alike(render: Render) -> None:
+    roots = "--local-roots=UiOMSP=/srv/a,UiOMSP=/srv/b,UiSMSP=/srv/leasehold/uis"
+    for workload in ("leasehold-secret-broker", "leasehold-provisioner"):
+        assert roots in arguments(render(values=EVERYTHING), workload)
+
+
+def images(manifests: list[Manifest]) -> set[str]:
+    return {container["image"] for _, pod in pods(manifests) for container in pod["containers"]}
+
+
+def test_images_can_be_redirected_and_pinned(render: Render) -> None:
+    assert images(render("global.imageTag=dev")) == {
+        f"leasehold.local/{name}:dev" for name in ("secret-broker", "webhook", "spawner-hook")
+    }
+    assert all(image.startswith("mirror.example/") for image in images(render("global.imageRegistry=mirror.example")))
+    digest = "sha256:" + "0123456789abcdef" * 4
+    pinned = images(render(f"webhook.image.digest={digest}", "global.imageTag=dev"))
+    assert f"leasehold.local/webhook@{digest}" in pinned
+
+
+def test_pull_policy_and_pull_secrets_reach_every_pod(render: Render) -> None:
+    manifests = render("global.imagePullPolicy=Never", 'global.imagePullSecrets=["pull"]')
+    for name, pod in pods(manifests):
+        assert pod["containers"][0]["imagePullPolicy"] == "Never", name
+        assert pod["imagePullSecrets"] == [{"name": "pull"}], name
+    assert "--cli-image-pull-policy=Never" in arguments(manifests, "leasehold-spawner-hook")
+
+
+def test_every_policy_of_the_network_selects_one_component(render: Render) -> None:
+    manifests = render(values=EVERYTHING)
+    workloads = {name for name, _ in pods(manifests)}
+    policies = of_kind(manifests, "NetworkPolicy")
+    assert {policy["metadata"]["name"] for policy in policies} == workloads
+    for policy in policies:
+        assert set(policy["spec"]["policyTypes"]) == {"Ingress", "Egress"}
+    assert of_kind(render("networkPolicy.enabled=false"), "NetworkPolicy") == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("webhook.replcas=3", "replcas"),
+        ("webhook.replicas=0", "replicas"),
+        ("webhook.image.pullPolicy=Sometimes", "pullPolicy"),
+        ("webhook.image.digest=sha256:12", "digest"),
+        ("webhook.failurePolicy=Ignore", "failurePolicy"),
+        ("argo.controllerIdentity=argo", "controllerIdentity"),
+        ("storage.local.roots.UiSMSP=/", "roots"),
+        ("storage.local.roots.UiSMSP=/srv/../etc", "roots"),
+        ("storage.local.roots.UiSMSP=srv", "roots"),
+        ("hub.identities=[]", "identities"),
+        ('secretBroker.config.stewards=[{"issuer":"cluster"}]', "subject"),
+        ('secretBroker.config.issuers=[{"name":"x","kind":"oidc","issuer":"http://x"}]', "issuers"),
+        (
+            'secretBroker.config.issuers=[{"name":"x","kind":"oidc","issuer":"https://x","audience":"leasehold",'
+            '"algorithms":["none"]}]',
+            "issuers",
+        ),
+        ("secretBroker.config.hubIssuer=cluster", "hubIssuer"),
+        ("secretBroker.config.machinesIssuer=elsewhere", "machinesIssuer"),
+        ('secretBroker.config.issuers=[{"name":"cluster","kind":"kubernetes"},{"name":"cluster","kind":"kubernetes"}]', "twice"),
+        ("spawnerHook.replicas=2", "tls.existingSecret"),
+    ],
+)
+def test_a_mistake_is_refused_with_its_name(render: Render, setting: str, said: str) -> None:
+    with pytest.raises(Refused, match=said):
+        render(setting)
+
+
+def test_an_organisation_is_required(render: Render) -> None:
+    with pytest.raises(Refused, match="organisation is empty"):
+        render(organisation=None)
+
+
+def test_the_schema_knows_every_default(render: Render) -> None:
+    """A key of values.yaml that the schema does not list would be refused, one that only the schema lists is forgotten."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+
+    def compare(value: Any, described: dict[str, Any], path: str) -> None:
+        if "$ref" in described:
+            described = schema["$defs"][described["$ref"].removeprefix("#/$defs/")]
+        if not isinstance(value, dict) or "properties" not in described:
+            return
+        optional = {"enabled"} if not path else {"claims"} if path.endswith(".resources") else set()
+        assert set(described["properties"]) - set(value) <= optional, path
+        for key, child in value.items():
+            compare(child, described["properties"][key], f"{path}.{key}")
+
+    compare(values, schema, "")
