@@ -1,0 +1,105 @@
+//! A ledger in memory for the contract's tests: a state, a clock that stands still, and transaction ids that count.
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+use leasehold_chaincode::{
+    Ciphertext, Command, Contract, DatasetId, Failure, Finding, Lease, MemoryState, Outcome, Refusal, TxContext,
+    TxId, query,
+};
+
+pub struct Bench {
+    pub state: MemoryState,
+    pub contract: Contract,
+    pub now_ms: i64,
+    transactions: u64,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        Self::with_margin(0)
+    }
+
+    pub fn with_margin(end_margin_ms: i64) -> Self {
+        let contract = Contract { end_margin_ms };
+        Self { state: MemoryState::default(), contract, now_ms: 1_760_000_000_000, transactions: 0 }
+    }
+
+    pub fn next_tx_id(&self) -> TxId {
+        TxId::new(format!("tx-{}", self.transactions)).unwrap()
+    }
+
+    /// Runs a command under the next transaction id; a refused one leaves the state as it was.
+    pub fn execute(&mut self, msp: &str, command: &Command) -> Result<Outcome, Refusal> {
+        let tx_id = self.next_tx_id();
+        self.transactions += 1;
+        self.execute_as(&tx_id, msp, command)
+    }
+
+    pub fn execute_as(&mut self, tx_id: &TxId, msp: &str, command: &Command) -> Result<Outcome, Refusal> {
+        let context =
+            TxContext { tx_id: tx_id.clone(), timestamp_ms: self.now_ms, caller: msp.parse().unwrap() };
+        match self.contract.execute(&self.state, &context, command) {
+            Ok(outcome) => {
+                let again = self.contract.execute(&self.state, &context, command);
+                assert_eq!(again.as_ref(), Ok(&outcome), "the same input gives the same output");
+                self.state.apply(&outcome.writes);
+                Ok(outcome)
+            }
+            Err(Failure::Refused(refusal)) => Err(refusal),
+            Err(Failure::State(error)) => panic!("{command:?} failed on its state: {error}"),
+        }
+    }
+
+    pub fn accepted(&mut self, msp: &str, command: &Command) -> Outcome {
+        self.execute(msp, command).unwrap_or_else(|refusal| panic!("{command:?} was refused: {refusal}"))
+    }
+
+    pub fn refused(&mut self, msp: &str, command: &Command) -> Refusal {
+        match self.execute(msp, command) {
+            Ok(outcome) => panic!("{command:?} was accepted: {outcome:?}"),
+            Err(refusal) => refusal,
+        }
+    }
+
+    pub fn registered(&mut self, msp: &str, name: &str) -> DatasetId {
+        self.accepted(msp, &register(name)).event.dataset
+    }
+
+    pub fn leased(&mut self, msp: &str, dataset: &str, subject: &str, ttl_seconds: u64) -> String {
+        let (dataset, subject) = (dataset.to_owned(), subject.to_owned());
+        let command = Command::Lease { dataset, subject, ttl_seconds: Some(ttl_seconds) };
+        self.accepted(msp, &command).event.lease.unwrap().into()
+    }
+
+    pub fn ended(&mut self, msp: &str, lease: &str, subject: &str) {
+        let (lease, subject) = (lease.to_owned(), subject.to_owned());
+        self.accepted(msp, &Command::Release { lease: lease.clone(), subject });
+        self.accepted(msp, &Command::ConfirmEnd { lease });
+    }
+
+    pub fn lease(&self, id: &str) -> Lease {
+        query::lease(&self.state, &id.parse().unwrap()).unwrap().unwrap()
+    }
+}
+
+pub fn register(name: &str) -> Command {
+    Command::RegisterDataset {
+        name: name.to_owned(),
+        title: "Texts".to_owned(),
+        description: "Three files of lorem ipsum".to_owned(),
+        max_ttl_seconds: 3_600,
+        volume_ciphertext: Ciphertext("bm90aGluZyB0byByZWFk".to_owned()),
+        key_version: 1,
+    }
+}
+
+pub fn alice() -> String {
+    "a1".repeat(32)
+}
+
+pub fn bob() -> String {
+    "b0".repeat(32)
+}
+
+pub fn finding(code: &str) -> Finding {
+    Finding { code: code.to_owned(), message: "the dataset's directory is not on its node".to_owned() }
+}

@@ -1,0 +1,280 @@
+//! The embedded ledger: an ordered, tamper-evident, durable history of what the contract accepted.
+//!
+//! It promises that a submission that was answered with [`Committed`] is on disk and stays; that one that was refused left
+//! nothing; that the same transaction id is committed once, however often it is submitted; and that [`Ledger::verify`] finds any
+//! block that was changed. State and history are derived from the blocks.
+//!
+//! One task writes, in blocks of as many submissions as were waiting; reads go on beside it, each on one consistent snapshot. A
+//! full queue answers [`SubmitError::Busy`] at once.
+
+mod block;
+mod follow;
+mod loaded;
+mod snapshot;
+mod storage;
+mod verify;
+mod writer;
+
+pub use block::{Block, Transaction};
+pub use follow::Follower;
+pub use snapshot::Snapshot;
+pub use verify::{Corruption, Verified, VerifyError};
+
+use leasehold_chaincode::{Command, CommandResult, Contract, Event, Msp, Refusal, StateError, TxId};
+use sqlx::SqlitePool;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use storage::StorageError;
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Gives the time, milliseconds since the Unix epoch.
+pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// How to open a ledger.
+#[derive(Clone)]
+pub struct LedgerOptions {
+    /// The SQLite file; `<path>.lock` beside it keeps a second process out.
+    pub path: PathBuf,
+    /// Who submits: every transaction of this ledger has this caller.
+    pub organisation: Msp,
+    /// The contract's parameters, fixed when the ledger is created.
+    pub contract: Contract,
+    /// Where the transactions' time comes from.
+    pub clock: Clock,
+    /// Submissions that may wait; one more is answered [`SubmitError::Busy`].
+    pub queue: usize,
+    /// Most transactions in a block.
+    pub block_transactions: usize,
+}
+
+impl LedgerOptions {
+    /// The usual ledger at a path, on the system's clock.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>, organisation: Msp) -> Self {
+        Self {
+            path: path.into(),
+            organisation,
+            contract: Contract::EMBEDDED,
+            clock: Arc::new(system_clock),
+            queue: 1_024,
+            block_transactions: 128,
+        }
+    }
+}
+
+fn system_clock() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A command to be committed under an id that its submitter chose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission {
+    /// Used once; the same submission under the same id is answered from the ledger.
+    pub tx_id: TxId,
+    /// What to do.
+    pub command: Command,
+}
+
+/// A transaction that is on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// Its id.
+    pub tx_id: TxId,
+    /// Height of its block.
+    pub height: u64,
+    /// Its time, milliseconds since the Unix epoch.
+    pub timestamp_ms: i64,
+    /// What followers are told.
+    pub event: Event,
+    /// The contract's answer.
+    pub result: CommandResult,
+}
+
+/// Why a submission was not committed, or is not known to be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// The contract says no. Nothing was written.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The queue is full. Nothing was written.
+    #[error("the ledger's queue is full; submit again in a moment")]
+    Busy,
+    /// The ledger is shutting down. Nothing is known; submit again, with the same transaction id, after the restart.
+    #[error("the ledger is closed; submit again, with the same transaction id, once it is open")]
+    Closed,
+    /// The storage failed. Nothing is known; submit again with the same transaction id.
+    #[error("writing the ledger failed: {0}; submit again with the same transaction id")]
+    Storage(String),
+}
+
+/// Why the ledger cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("the ledger at {0} is open in another process; stop that one first")]
+    InUse(PathBuf),
+    /// It was created for another organisation.
+    #[error("the ledger at {path} belongs to {found}, not to {expected}; check the path and the organisation")]
+    OtherOrganisation {
+        /// Where it is.
+        path: PathBuf,
+        /// Whose it is.
+        found: Msp,
+        /// For whom it was opened.
+        expected: Msp,
+    },
+    /// It was created with other parameters.
+    #[error("the ledger at {path} was created with an end margin of {found_ms} ms, not {expected_ms} ms; open it with that")]
+    OtherParameters {
+        /// Where it is.
+        path: PathBuf,
+        /// Its margin.
+        found_ms: i64,
+        /// The margin asked for.
+        expected_ms: i64,
+    },
+    /// The lock file cannot be made or taken.
+    #[error("cannot lock the ledger at {path}: {source}; check that its directory exists and is writable")]
+    Lock {
+        /// Where it is.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The database cannot be opened or brought to its schema.
+    #[error("cannot open the ledger at {path}: {reason}")]
+    Storage {
+        /// Where it is.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Why a question has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The database failed.
+    #[error("reading the ledger failed: {0}")]
+    Storage(String),
+    /// The state is damaged.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+impl From<StorageError> for ReadError {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error.to_string())
+    }
+}
+
+impl From<sqlx::Error> for ReadError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Storage(error.to_string())
+    }
+}
+
+/// A handle on the ledger. Clones share it.
+#[derive(Clone)]
+pub struct Ledger {
+    requests: mpsc::Sender<writer::Request>,
+    reads: SqlitePool,
+    heights: watch::Receiver<u64>,
+    stop: CancellationToken,
+    writer: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Ledger {
+    /// Opens a ledger, or creates it.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it is in use, somebody else's, or its storage fails.
+    pub async fn open(options: LedgerOptions) -> Result<Self, OpenError> {
+        let lock = storage::lock(&options.path)?;
+        let storage_failed =
+            |error: StorageError| OpenError::Storage { path: options.path.clone(), reason: error.to_string() };
+        let mut connection = storage::connect(&options.path).await.map_err(storage_failed)?;
+        storage::migrate(&mut connection).await.map_err(storage_failed)?;
+        let head = storage::found(&mut connection, &options).await?;
+        let reads = storage::read_pool(&options.path).await.map_err(storage_failed)?;
+        let (requests, inbox) = mpsc::channel(options.queue.max(1));
+        let (announce, heights) = watch::channel(head.height);
+        let stop = CancellationToken::new();
+        let writer = writer::Writer::new(connection, head, options, announce, lock);
+        let task = tokio::spawn(writer.run(inbox, stop.clone()));
+        Ok(Self { requests, reads, heights, stop, writer: Arc::new(Mutex::new(Some(task))) })
+    }
+
+    /// Commits a command. Dropping the future does not take the submission back.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; only [`SubmitError::Refused`] and [`SubmitError::Busy`] say that nothing was committed.
+    pub async fn submit(&self, submission: Submission) -> Result<Committed, SubmitError> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.try_send(writer::Request::Submit(submission, answer)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => SubmitError::Busy,
+            mpsc::error::TrySendError::Closed(_) => SubmitError::Closed,
+        })?;
+        answered.await.map_err(|_| SubmitError::Closed)?
+    }
+
+    /// A consistent view of the state, for several questions that belong together.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the database fails.
+    pub async fn snapshot(&self) -> Result<Snapshot, ReadError> {
+        Snapshot::begin(&self.reads).await
+    }
+
+    /// Height of the last block, and a way to wait for the next; closed when the ledger is.
+    #[must_use]
+    pub fn heights(&self) -> watch::Receiver<u64> {
+        self.heights.clone()
+    }
+
+    /// Every block after `height`, the past ones first and then each as it is committed, none left out.
+    #[must_use]
+    pub fn follow(&self, height: u64) -> Follower {
+        Follower::new(self.reads.clone(), self.heights.clone(), height)
+    }
+
+    /// Checks every block, runs every command again, and compares what it leads to with the state and its indexes.
+    ///
+    /// # Errors
+    /// [`VerifyError::Corrupt`] with the first block and field that is not as it was written.
+    pub async fn verify(&self) -> Result<Verified, VerifyError> {
+        verify::verify(&self.reads).await
+    }
+
+    /// Derives state, history and indexes from the blocks anew, between two blocks.
+    ///
+    /// # Errors
+    /// [`VerifyError`] when a block is damaged, or the storage fails; the state is then as it was.
+    pub async fn rebuild(&self) -> Result<Verified, VerifyError> {
+        let (answer, answered) = oneshot::channel();
+        let closed = || VerifyError::Storage("the ledger is closed".to_owned());
+        self.requests.send(writer::Request::Rebuild(answer)).await.map_err(|_| closed())?;
+        answered.await.map_err(|_| closed())?
+    }
+
+    /// Resolves when the writer has ended: after [`Ledger::close`], or by a defect that its owner must notice.
+    pub async fn stopped(&self) {
+        let mut heights = self.heights.clone();
+        while heights.changed().await.is_ok() {}
+    }
+
+    /// Stops accepting, commits what is waiting, and closes the file. Later submissions are answered [`SubmitError::Closed`].
+    pub async fn close(&self) {
+        self.stop.cancel();
+        if let Some(task) = self.writer.lock().await.take()
+            && let Err(error) = task.await
+        {
+            tracing::error!(%error, "the ledger's writer did not end well");
+        }
+        self.reads.close().await;
+    }
+}

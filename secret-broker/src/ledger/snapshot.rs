@@ -1,0 +1,93 @@
+//! The state after one block, held still while questions are asked.
+
+use super::{Ledger, ReadError, loaded, storage};
+use leasehold_chaincode::{
+    DatasetEntry, DatasetId, DatasetRef, HistoryEntry, Lease, LeaseId, LeaseState, Msp, Page, PageRequest,
+    Subject, Volume, query,
+};
+use sqlx::{Sqlite, SqlitePool};
+
+/// The state as it was after the block at [`Snapshot::height`]. Keep it short: the database keeps what it sees until it is
+/// dropped.
+pub struct Snapshot {
+    read: sqlx::Transaction<'static, Sqlite>,
+    height: u64,
+    timestamp_ms: i64,
+}
+
+impl Snapshot {
+    pub(super) async fn begin(reads: &SqlitePool) -> Result<Self, ReadError> {
+        let mut read = reads.begin().await?;
+        // SQLite fixes what a transaction sees with its first read.
+        let head = storage::head(&mut read).await?;
+        Ok(Self { read, height: head.height, timestamp_ms: head.timestamp_ms })
+    }
+
+    /// Height of the last block in it. [`Ledger::follow`] goes on from here.
+    #[must_use]
+    pub fn height(&self) -> u64 {
+        self.height
+    }
+
+    /// Time of that block, milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn timestamp_ms(&self) -> i64 {
+        self.timestamp_ms
+    }
+}
+
+/// Each question once on a snapshot, for several that belong together, and once on the ledger, for a single one.
+macro_rules! questions {
+    ($($(#[$doc:meta])* fn $name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
+        impl Snapshot {
+            $(
+                $(#[$doc])*
+                ///
+                /// # Errors
+                /// [`ReadError`] when the database fails or the state is damaged.
+                pub async fn $name(&mut self, $($argument: $type),*) -> Result<$answer, ReadError> {
+                    loaded::answer(&mut self.read, |state| query::$name(state, $($argument),*)).await
+                }
+            )*
+        }
+
+        impl Ledger {
+            $(
+                $(#[$doc])*
+                ///
+                /// # Errors
+                /// [`ReadError`] when the database fails or the state is damaged.
+                pub async fn $name(&self, $($argument: $type),*) -> Result<$answer, ReadError> {
+                    self.snapshot().await?.$name($($argument),*).await
+                }
+            )*
+        }
+    };
+}
+
+questions! {
+    /// A dataset; by id also a retired one.
+    fn dataset(reference: &DatasetRef) -> Option<DatasetEntry>;
+    /// The catalogue: datasets that are not retired, by name.
+    fn datasets(page: &PageRequest) -> Page<DatasetEntry>;
+    /// An owner's datasets that are not retired, by name.
+    fn datasets_of(owner: &Msp, page: &PageRequest) -> Page<DatasetEntry>;
+    /// The encrypted volume of a dataset that is not retired.
+    fn volume(dataset: &DatasetId) -> Option<Volume>;
+    /// A lease, whatever its state.
+    fn lease(id: &LeaseId) -> Option<Lease>;
+    /// The lease that keeps others out of a dataset: active or ending.
+    fn active_lease(dataset: &DatasetId) -> Option<Lease>;
+    /// A person's leases: those in a state, or all.
+    fn leases_of(subject: &Subject, in_state: Option<LeaseState>, page: &PageRequest) -> Page<Lease>;
+    /// Everybody's leases in a state, the first to expire first.
+    fn leases_in(in_state: LeaseState, page: &PageRequest) -> Page<Lease>;
+    /// Active leases that expire at `now_ms` or before.
+    fn leases_due(now_ms: i64, page: &PageRequest) -> Page<Lease>;
+    /// All leases that a dataset ever had, in the order of granting.
+    fn leases_on(dataset: &DatasetId, page: &PageRequest) -> Page<Lease>;
+    /// What happened to a dataset and its leases, the oldest first.
+    fn history(dataset: &DatasetId, page: &PageRequest) -> Page<HistoryEntry>;
+    /// What happened to a lease, the oldest first.
+    fn lease_history(lease: &LeaseId, page: &PageRequest) -> Page<HistoryEntry>;
+}
