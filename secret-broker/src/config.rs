@@ -1,0 +1,260 @@
+//! Flags and their environment, checked once at start with all errors told together.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use leasehold_chaincode::Msp;
+
+use crate::identity::config::IdentityConfig;
+use crate::volume::LocalRoots;
+
+/// The secret broker of one organisation: who you are, what you may, what is encrypted with what.
+#[derive(Debug, Parser)]
+#[command(name = "leasehold-secret-broker", version, about, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// Other work than serving.
+    #[command(subcommand)]
+    pub command: Option<Work>,
+    /// How to serve.
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+/// Work that is done once.
+#[derive(Debug, Subcommand)]
+pub enum Work {
+    /// Look after the key ring.
+    Keys {
+        /// What to do.
+        #[command(subcommand)]
+        command: KeysWork,
+    },
+}
+
+/// Work on the key ring.
+#[derive(Debug, Subcommand)]
+pub enum KeysWork {
+    /// Make a new key ring; refuses to overwrite one.
+    Init {
+        /// The file to make.
+        #[arg(long, env = "LEASEHOLD_KEK_FILE")]
+        kek_file: PathBuf,
+    },
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object per line.
+    Json,
+}
+
+/// The flags of the service. `run` takes the checked [`Config`].
+#[derive(Debug, clap::Args)]
+pub struct Flags {
+    /// Issuers, stewards and machines, YAML or JSON; see config.example.yaml.
+    #[arg(long, env = "LEASEHOLD_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// MSP id of the organisation that runs this broker.
+    #[arg(long, env = "LEASEHOLD_ORGANISATION")]
+    pub organisation: Option<String>,
+    /// Directory of the databases and of the broker's own CA.
+    #[arg(long, env = "LEASEHOLD_DATA_DIR", default_value = "/var/lib/leasehold")]
+    pub data_dir: PathBuf,
+    /// Where people's REST API listens (https).
+    #[arg(long, env = "LEASEHOLD_REST_LISTEN", default_value = "0.0.0.0:8443")]
+    pub rest_listen: SocketAddr,
+    /// Where the machines' gRPC API listens (TLS).
+    #[arg(long, env = "LEASEHOLD_GRPC_LISTEN", default_value = "0.0.0.0:9443")]
+    pub grpc_listen: SocketAddr,
+    /// Where /livez, /readyz and /metrics listen (plain http).
+    #[arg(long, env = "LEASEHOLD_PROBE_LISTEN", default_value = "0.0.0.0:8080")]
+    pub probe_listen: SocketAddr,
+    /// Directories that an owner's local volumes must be below: `UiSMSP=/srv/a,UiOMSP=/srv/b`; an owner may occur again.
+    #[arg(long, env = "LEASEHOLD_LOCAL_ROOTS", value_delimiter = ',')]
+    pub local_roots: Vec<String>,
+    /// The key ring, one key per line as `use:version:base64`; `<data-dir>/keys` where absent.
+    #[arg(long, env = "LEASEHOLD_KEK_FILE")]
+    pub kek_file: Option<PathBuf>,
+    /// Make the key ring at start if there is none.
+    #[arg(long, env = "LEASEHOLD_KEK_CREATE")]
+    pub kek_create: bool,
+    /// Names and addresses in the broker's own certificate.
+    #[arg(
+        long,
+        env = "LEASEHOLD_TLS_NAMES",
+        value_delimiter = ',',
+        default_value = "localhost,127.0.0.1,leasehold-secret-broker,leasehold-secret-broker.leasehold-system,leasehold-secret-broker.leasehold-system.svc,leasehold-secret-broker.leasehold-system.svc.cluster.local"
+    )]
+    pub tls_names: Vec<String>,
+    /// Certificate chain (PEM) to use instead of an own one.
+    #[arg(long, env = "LEASEHOLD_TLS_CERT")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(long, env = "LEASEHOLD_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
+    /// ConfigMap `namespace/name` into which the own CA certificate is written, key `ca.crt`.
+    #[arg(long, env = "LEASEHOLD_PUBLISH_CA")]
+    pub publish_ca: Option<String>,
+    /// How logs are written.
+    #[arg(long, env = "LEASEHOLD_LOG_FORMAT", value_enum, default_value = "json")]
+    pub log_format: LogFormat,
+    /// What is logged, as a filter such as `info` or `leasehold_secret_broker=debug`.
+    #[arg(long, env = "LEASEHOLD_LOG", default_value = "info")]
+    pub log: String,
+    /// Check the configuration and leave.
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// Where the certificate comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TlsSource {
+    /// Made by the broker under its own CA.
+    Own {
+        /// DNS names and IP addresses.
+        names: Vec<String>,
+    },
+    /// Given, and read again when it changes.
+    Files {
+        /// Certificate chain.
+        certificate: PathBuf,
+        /// Private key.
+        key: PathBuf,
+    },
+}
+
+/// The checked configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Issuers, stewards, machines.
+    pub identity: IdentityConfig,
+    /// Whose broker this is.
+    pub organisation: Msp,
+    /// Directory of the databases.
+    pub data_dir: PathBuf,
+    /// REST address.
+    pub rest_listen: SocketAddr,
+    /// gRPC address.
+    pub grpc_listen: SocketAddr,
+    /// Probes' address.
+    pub probe_listen: SocketAddr,
+    /// Allowed roots of local volumes.
+    pub local_roots: LocalRoots,
+    /// The key ring.
+    pub kek_file: PathBuf,
+    /// Whether to make it.
+    pub kek_create: bool,
+    /// Certificate.
+    pub tls: TlsSource,
+    /// ConfigMap for the CA: namespace and name.
+    pub publish_ca: Option<(String, String)>,
+}
+
+impl Config {
+    /// Checks the flags and reads the configuration file.
+    ///
+    /// # Errors
+    /// Everything that is wrong, one sentence each.
+    pub fn from_flags(flags: Flags) -> Result<Self, Vec<String>> {
+        let mut errors = Vec::new();
+        let identity = match &flags.config {
+            None => Err(vec!["--config is missing; give the file with issuers, stewards and machines".to_owned()]),
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|error| vec![format!("could not read the configuration file {}: {error}", path.display())])
+                .and_then(|text| IdentityConfig::parse(&text)),
+        };
+        let identity = identity.map_err(|mut e| errors.append(&mut e)).ok();
+        let organisation = match flags.organisation.as_deref() {
+            None => {
+                errors.push("--organisation is missing; give this organisation's MSP id, such as UiSMSP".to_owned());
+                None
+            }
+            Some(id) => Msp::new(id).map_err(|error| errors.push(format!("--organisation: {error}"))).ok(),
+        };
+        let local_roots = parse_roots(&flags.local_roots, &mut errors);
+        let tls = match (flags.tls_cert, flags.tls_key) {
+            (Some(certificate), Some(key)) => TlsSource::Files { certificate, key },
+            (None, None) => TlsSource::Own { names: flags.tls_names },
+            _ => {
+                errors.push("--tls-cert and --tls-key come together or not at all".to_owned());
+                TlsSource::Own { names: Vec::new() }
+            }
+        };
+        let publish_ca = flags.publish_ca.as_deref().and_then(|target| match target.split_once('/') {
+            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+                Some((namespace.to_owned(), name.to_owned()))
+            }
+            _ => {
+                errors.push(format!("--publish-ca `{target}` is not namespace/name"));
+                None
+            }
+        });
+        let kek_file = flags.kek_file.unwrap_or_else(|| flags.data_dir.join("keys"));
+        match (identity, organisation) {
+            (Some(identity), Some(organisation)) if errors.is_empty() => Ok(Self {
+                identity,
+                organisation,
+                data_dir: flags.data_dir,
+                rest_listen: flags.rest_listen,
+                grpc_listen: flags.grpc_listen,
+                probe_listen: flags.probe_listen,
+                local_roots,
+                kek_file,
+                kek_create: flags.kek_create,
+                tls,
+                publish_ca,
+            }),
+            _ => Err(errors),
+        }
+    }
+}
+
+fn parse_roots(entries: &[String], errors: &mut Vec<String>) -> LocalRoots {
+    let mut roots = LocalRoots::new();
+    for entry in entries.iter().filter(|e| !e.is_empty()) {
+        let parsed = entry.split_once('=').filter(|(owner, path)| {
+            Msp::new(*owner).is_ok()
+                && path.starts_with('/')
+                && !path.split('/').skip(1).any(|part| part.is_empty() || part == "." || part == "..")
+        });
+        match parsed {
+            Some((owner, path)) => roots.entry(owner.to_owned()).or_default().push(path.into()),
+            None => errors.push(format!(
+                "--local-roots `{entry}` is not <organisation>=<absolute path in normal form, not />"
+            )),
+        }
+    }
+    roots
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(arguments: &[&str]) -> Flags {
+        Cli::parse_from(std::iter::once("x").chain(arguments.iter().copied())).flags
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_at_once() {
+        let errors = Config::from_flags(flags(&[
+            "--organisation", "not an msp!", "--local-roots", "UiSMSP", "--local-roots", "UiSMSP=/", "--tls-cert", "x", "--publish-ca", "name",
+        ]))
+        .unwrap_err();
+        for part in ["--config", "--organisation", "`UiSMSP`", "`UiSMSP=/`", "--tls-cert", "--publish-ca"] {
+            assert!(errors.iter().any(|e| e.contains(part)), "{part} is missing in {errors:#?}");
+        }
+    }
+
+    #[test]
+    fn roots_are_kept_per_owner() {
+        let mut errors = Vec::new();
+        let roots = parse_roots(&["A=/srv/a".into(), "B=/srv/b".into(), "A=/srv/c".into()], &mut errors);
+        assert!(errors.is_empty());
+        assert_eq!(roots["A"], [PathBuf::from("/srv/a"), PathBuf::from("/srv/c")]);
+    }
+}

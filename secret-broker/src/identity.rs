@@ -1,0 +1,106 @@
+//! Who is asking: verified tokens of configured issuers become typed subjects; nothing else does.
+//!
+//! A subject is the pair (issuer, sub), never a bare string. What a token says of itself chooses only among what the operator
+//! configured: its `iss` picks an issuer, its `kid` a key of that issuer's set. The algorithm must be one of the issuer's pinned ones
+//! and fit that key. No address in a token is ever fetched. Callers learn that a token was refused; the log learns why.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+pub mod config;
+pub mod issuer;
+pub mod keyset;
+pub mod roles;
+pub mod token;
+
+use issuer::Issuer;
+pub use roles::{Machine, Role};
+pub use token::{TokenError, Verified};
+
+/// A person, as an issuer names them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Subject {
+    /// Configured name of the issuer.
+    pub issuer: String,
+    /// The issuer's immutable name of the person.
+    pub sub: String,
+}
+
+/// What a token was made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A person at the REST API.
+    People,
+    /// A machine of the cluster at the gRPC API.
+    Machines,
+}
+
+/// The ServiceAccount that a Kubernetes token belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceAccount {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid: an account of the same name that was made anew has another.
+    pub uid: String,
+}
+
+/// All configured issuers.
+pub struct Issuers {
+    issuers: Vec<Arc<Issuer>>,
+}
+
+impl Issuers {
+    /// Sets up the issuers. Their key sets are fetched by [`Issuers::keep_fresh`] and on demand, never here.
+    #[must_use]
+    pub fn new(configured: &[config::IssuerConfig]) -> Self {
+        Self { issuers: configured.iter().map(|c| Arc::new(Issuer::new(c))).collect() }
+    }
+
+    /// Verifies a token that was made for a purpose.
+    ///
+    /// # Errors
+    /// [`TokenError`], whose text is for the log alone.
+    pub async fn verify(&self, token: &str, purpose: Purpose) -> Result<Verified, TokenError> {
+        let unverified = token::Unverified::parse(token)?;
+        for issuer in &self.issuers {
+            if issuer.issues(&unverified.issuer).await? {
+                return issuer.verify(token, &unverified, purpose).await;
+            }
+        }
+        Err(TokenError::UnknownIssuer)
+    }
+
+    /// Whether every issuer has a key set.
+    #[must_use]
+    pub fn without_keys(&self) -> Vec<&str> {
+        self.issuers.iter().filter(|i| !i.keys.loaded()).map(|i| i.name.as_str()).collect()
+    }
+
+    /// Fetches the key sets now and then every few minutes, each issuer by itself, until shutdown.
+    pub async fn keep_fresh(self: Arc<Self>, shutdown: CancellationToken) {
+        let refreshers = self.issuers.iter().map(|issuer| refresh_loop(issuer, &shutdown));
+        futures::future::join_all(refreshers).await;
+    }
+}
+
+async fn refresh_loop(issuer: &Issuer, shutdown: &CancellationToken) {
+    const FRESH: Duration = Duration::from_secs(300);
+    const RETRY: Duration = Duration::from_secs(5);
+    loop {
+        let pause = match issuer.keys.refresh().await {
+            Ok(()) => FRESH,
+            Err(error) => {
+                tracing::warn!(issuer = %issuer.name, %error, "could not fetch the issuer's key set; tokens of keys seen earlier still verify");
+                RETRY
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
+}

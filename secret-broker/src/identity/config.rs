@@ -1,0 +1,347 @@
+//! The configuration file: issuers, stewards, machines. Everything is checked once, at start, and all errors are told together.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use jsonwebtoken::Algorithm;
+use leasehold_broker_wire::names;
+use serde::Deserialize;
+use url::{Host, Url};
+
+/// The whole file, as `config.example.yaml` shows it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityConfig {
+    /// Issuers of tokens.
+    pub issuers: Vec<IssuerConfig>,
+    /// Name of the issuer of people for whom the hub vouches.
+    #[serde(default = "default_hub_issuer")]
+    pub hub_issuer: String,
+    /// Data stewards of this broker's organisation.
+    #[serde(default)]
+    pub stewards: Vec<Steward>,
+    /// The cluster's machines.
+    #[serde(default)]
+    pub machines: Machines,
+}
+
+/// One issuer.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum IssuerConfig {
+    /// An OpenID Connect provider, found by discovery.
+    Oidc(OidcConfig),
+    /// ServiceAccount tokens of a cluster.
+    Kubernetes(KubernetesConfig),
+}
+
+/// An OpenID Connect provider.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OidcConfig {
+    /// Name of the issuer within Leasehold.
+    pub name: String,
+    /// The provider's issuer URL, byte for byte.
+    pub issuer: String,
+    /// Key set, where it is not on the issuer's own host.
+    pub jwks_url: Option<Url>,
+    /// The audience that its tokens must have.
+    #[serde(default = "people_audience")]
+    pub audience: String,
+    /// Pinned signature algorithms.
+    pub algorithms: Vec<Algorithm>,
+    /// Roots for TLS to the provider; the system's where absent.
+    pub ca_file: Option<PathBuf>,
+    /// Claim with a name to show.
+    pub username_claim: Option<String>,
+    /// Whether each of its people may lease.
+    #[serde(default = "yes")]
+    pub researchers: bool,
+    /// Clock skew allowed.
+    #[serde(default = "oidc_leeway")]
+    pub leeway_seconds: u64,
+}
+
+/// ServiceAccount tokens of a cluster.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KubernetesConfig {
+    /// Name of the issuer within Leasehold.
+    pub name: String,
+    /// The API server.
+    #[serde(default = "api_server")]
+    pub api_server: Url,
+    /// The issuer that tokens must name; the API server's own answer where absent.
+    pub issuer: Option<String>,
+    /// Key set, where it is not the API server's.
+    pub jwks_url: Option<Url>,
+    /// Roots for TLS to the API server.
+    #[serde(default = "account_ca")]
+    pub ca_file: Option<PathBuf>,
+    /// The broker's own token at the API server.
+    #[serde(default = "account_token")]
+    pub token_file: Option<PathBuf>,
+    /// Pinned signature algorithms.
+    #[serde(default = "rs256")]
+    pub algorithms: Vec<Algorithm>,
+    /// Audience of people's tokens.
+    #[serde(default = "people_audience")]
+    pub people_audience: String,
+    /// Audience of machines' tokens.
+    #[serde(default = "machines_audience")]
+    pub machines_audience: String,
+    /// Clock skew allowed.
+    #[serde(default = "kubernetes_leeway")]
+    pub leeway_seconds: u64,
+}
+
+/// A data steward.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Steward {
+    /// Name of the issuer.
+    pub issuer: String,
+    /// The issuer's name of the person, or a ServiceAccount's full name.
+    pub subject: String,
+}
+
+/// Full ServiceAccount names (`system:serviceaccount:<namespace>:<name>`) by what they may ask.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Machines {
+    /// Name of their issuer; the only Kubernetes issuer where absent.
+    pub issuer: Option<String>,
+    /// Admission webhooks.
+    #[serde(default)]
+    pub webhook: Vec<String>,
+    /// Provisioners.
+    #[serde(default)]
+    pub provisioner: Vec<String>,
+    /// Spawner-hooks.
+    #[serde(default)]
+    pub spawner_hook: Vec<String>,
+}
+
+fn default_hub_issuer() -> String {
+    "jupyterhub".to_owned()
+}
+const fn yes() -> bool {
+    true
+}
+const fn oidc_leeway() -> u64 {
+    30
+}
+const fn kubernetes_leeway() -> u64 {
+    10
+}
+fn people_audience() -> String {
+    names::PEOPLE_AUDIENCE.to_owned()
+}
+fn machines_audience() -> String {
+    names::MACHINES_AUDIENCE.to_owned()
+}
+fn rs256() -> Vec<Algorithm> {
+    vec![Algorithm::RS256]
+}
+#[allow(clippy::unwrap_used)] // a constant address
+fn api_server() -> Url {
+    Url::parse("https://kubernetes.default.svc").unwrap()
+}
+#[allow(clippy::unnecessary_wraps)] // serde wants the field's type
+fn account_ca() -> Option<PathBuf> {
+    Some("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt".into())
+}
+#[allow(clippy::unnecessary_wraps)] // serde wants the field's type
+fn account_token() -> Option<PathBuf> {
+    Some("/var/run/secrets/kubernetes.io/serviceaccount/token".into())
+}
+
+impl IssuerConfig {
+    /// The issuer's name within Leasehold.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Oidc(c) => &c.name,
+            Self::Kubernetes(c) => &c.name,
+        }
+    }
+
+    fn algorithms(&self) -> &[Algorithm] {
+        match self {
+            Self::Oidc(c) => &c.algorithms,
+            Self::Kubernetes(c) => &c.algorithms,
+        }
+    }
+}
+
+/// Whether an address may be fetched: TLS, or this very host.
+#[must_use]
+pub fn is_safe_target(url: &Url) -> bool {
+    let loopback = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => return false,
+    };
+    url.scheme() == "https" || (url.scheme() == "http" && loopback)
+}
+
+impl IdentityConfig {
+    /// Reads the YAML (or JSON) text of the file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, one sentence each.
+    pub fn parse(text: &str) -> Result<Self, Vec<String>> {
+        let mut config: Self =
+            serde_yaml::from_str(text).map_err(|error| vec![format!("the configuration file is not valid: {error}")])?;
+        let errors = config.errors();
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        if config.machines.issuer.is_none() {
+            config.machines.issuer = config.kubernetes_names().next().map(str::to_owned);
+        }
+        Ok(config)
+    }
+
+    fn kubernetes_names(&self) -> impl Iterator<Item = &str> {
+        self.issuers.iter().filter(|i| matches!(i, IssuerConfig::Kubernetes(_))).map(IssuerConfig::name)
+    }
+
+    fn errors(&self) -> Vec<String> {
+        let mut errors = Vec::new();
+        let mut seen = HashSet::new();
+        let mut urls = HashSet::new();
+        for issuer in &self.issuers {
+            let name = issuer.name();
+            if name.is_empty() || !seen.insert(name) {
+                errors.push(format!("issuer name `{name}` is empty or there twice; give each issuer its own name"));
+            }
+            if name == self.hub_issuer {
+                errors.push(format!("issuer `{name}` has the name of hub_issuer; rename one, or the hub could vouch for its people"));
+            }
+            if issuer.algorithms().is_empty() {
+                errors.push(format!("issuer `{name}` pins no algorithm; list those that it signs with, such as RS256"));
+            }
+            if issuer.algorithms().iter().any(|a| matches!(a, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512)) {
+                errors.push(format!("issuer `{name}` allows an HMAC algorithm; whoever verifies such a token could make one"));
+            }
+            errors.extend(issuer.address_errors());
+            if let Some(url) = issuer.fixed_issuer() && !urls.insert(url) {
+                errors.push(format!("issuer `{name}` has the issuer URL of another one; keep one of them"));
+            }
+        }
+        for steward in &self.stewards {
+            if steward.issuer != self.hub_issuer && !seen.contains(steward.issuer.as_str()) {
+                errors.push(format!("steward `{}` names the issuer `{}`, which is not configured", steward.subject, steward.issuer));
+            }
+        }
+        errors.extend(self.machine_errors());
+        errors
+    }
+
+    fn machine_errors(&self) -> Vec<String> {
+        let mut errors = Vec::new();
+        let all = || self.machines.webhook.iter().chain(&self.machines.provisioner).chain(&self.machines.spawner_hook);
+        for sub in all() {
+            if sub.strip_prefix("system:serviceaccount:").is_none_or(|rest| rest.split(':').count() != 2) {
+                errors.push(format!("machine `{sub}` is no ServiceAccount; write system:serviceaccount:<namespace>:<name>"));
+            }
+        }
+        match &self.machines.issuer {
+            Some(name) if !self.kubernetes_names().any(|n| n == name) => {
+                errors.push(format!("machines.issuer `{name}` is no configured issuer of kind kubernetes"));
+            }
+            None if all().next().is_some() && self.kubernetes_names().count() != 1 => {
+                errors.push("machines.issuer is needed where there is not exactly one issuer of kind kubernetes".to_owned());
+            }
+            _ => {}
+        }
+        errors
+    }
+}
+
+impl IssuerConfig {
+    fn fixed_issuer(&self) -> Option<&str> {
+        match self {
+            Self::Oidc(c) => Some(&c.issuer),
+            Self::Kubernetes(c) => c.issuer.as_deref(),
+        }
+    }
+
+    fn address_errors(&self) -> Vec<String> {
+        let name = self.name();
+        let mut errors = Vec::new();
+        let (address, jwks) = match self {
+            Self::Oidc(c) => match Url::parse(&c.issuer) {
+                Ok(url) => (url, c.jwks_url.as_ref()),
+                Err(error) => {
+                    errors.push(format!("issuer `{name}`: `{}` is no URL: {error}", c.issuer));
+                    return errors;
+                }
+            },
+            Self::Kubernetes(c) => (c.api_server.clone(), c.jwks_url.as_ref()),
+        };
+        for url in std::iter::once(&address).chain(jwks) {
+            if !is_safe_target(url) {
+                errors.push(format!("issuer `{name}`: {url} must be https (plain http only for this very host)"));
+            }
+        }
+        match self {
+            Self::Oidc(c) if c.audience.is_empty() => {
+                errors.push(format!("issuer `{name}` needs an audience"));
+            }
+            Self::Kubernetes(c)
+                if c.people_audience.is_empty()
+                    || c.machines_audience.is_empty()
+                    || c.people_audience == c.machines_audience =>
+            {
+                errors.push(format!("issuer `{name}` needs two different audiences, for people and for machines"));
+            }
+            _ => {}
+        }
+        errors
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_file_is_valid() {
+        let config = IdentityConfig::parse(include_str!("../../config.example.yaml")).unwrap();
+        assert_eq!(config.issuers.len(), 2);
+        assert_eq!(config.stewards.len(), 3);
+        assert_eq!(config.machines.issuer.as_deref(), Some("cluster"));
+    }
+
+    #[test]
+    fn all_errors_are_told_at_once() {
+        let errors = IdentityConfig::parse(
+            r#"
+issuers:
+  - { name: jupyterhub, kind: oidc, issuer: "http://idp.example.org", algorithms: [HS256] }
+  - { name: k, kind: kubernetes, people_audience: x, machines_audience: x, algorithms: [] }
+stewards: [{ issuer: nobody, subject: x }]
+machines: { webhook: ["webhook"], issuer: jupyterhub }
+"#,
+        )
+        .unwrap_err();
+        for part in ["hub_issuer", "HMAC", "https", "two different audiences", "pins no algorithm", "not configured", "is no ServiceAccount", "machines.issuer"] {
+            assert!(errors.iter().any(|e| e.contains(part)), "{part} is missing in {errors:#?}");
+        }
+    }
+
+    #[test]
+    fn unknown_keys_algorithms_and_kinds_are_refused() {
+        for text in [
+            "issuers: []\nsurprise: 1",
+            "issuers: [{ name: a, kind: saml, issuer: 'https://x' }]",
+            "issuers: [{ name: a, kind: oidc, issuer: 'https://x', algorithms: [none] }]",
+            "issuers: [{ name: a, kind: oidc, issuer: 'https://x', algorithms: [RS256], trust: all }]",
+        ] {
+            assert!(IdentityConfig::parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! An issuer's public keys: fetched from configured addresses only, cached, refreshed in the background and, at a bounded rate, when a
+//! token names a key that is not among them.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey};
+use serde::Deserialize;
+use tokio::sync::Mutex;
+use url::Url;
+
+use super::config::{IssuerConfig, is_safe_target};
+
+/// Tokens with unknown key ids cause at most one fetch in this time, however many come.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(5);
+const FETCH_DEADLINE: Duration = Duration::from_secs(5);
+const LARGEST_DOCUMENT: usize = 1 << 20;
+const SMALLEST_RSA_MODULUS_BYTES: usize = 256;
+
+/// Why a key set could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum KeySetError {
+    /// The address did not answer properly.
+    #[error("could not fetch {url}: {reason}; check that this broker reaches it")]
+    Fetch {
+        /// What was fetched.
+        url: Url,
+        /// Why it failed.
+        reason: String,
+    },
+    /// The discovery document is another issuer's.
+    #[error("the discovery document at {url} names the issuer `{found}` instead of `{expected}`; configure the issuer exactly as it names itself")]
+    OtherIssuer {
+        /// Where the document is.
+        url: Url,
+        /// What it says.
+        found: String,
+        /// What is configured.
+        expected: String,
+    },
+    /// The key set lies elsewhere.
+    #[error("the issuer's key set {url} is not on the issuer's own host; set jwks_url if that is right")]
+    ForeignKeySet {
+        /// Where the document says it is.
+        url: Url,
+    },
+    /// A file is missing.
+    #[error("could not read {path}: {source}")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// Nothing to verify with.
+    #[error("the key set at {0} has no key that can verify a signature")]
+    Empty(Url),
+}
+
+/// A key and the algorithms that it may verify.
+#[derive(Debug)]
+pub struct VerifyingKey {
+    /// The public key.
+    pub key: DecodingKey,
+    /// Algorithms that fit its type and its own `alg`.
+    pub algorithms: Vec<Algorithm>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    issuer: String,
+    keys: HashMap<String, Arc<VerifyingKey>>,
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    Oidc { issuer: String, discovery: Option<Url>, jwks: Option<Url> },
+    Kubernetes { issuer: Option<String>, discovery: Option<Url>, jwks: Option<Url> },
+}
+
+/// The keys of one issuer.
+pub struct KeySet {
+    source: Source,
+    ca_file: Option<PathBuf>,
+    token_file: Option<PathBuf>,
+    current: ArcSwapOption<Loaded>,
+    last_attempt: Mutex<Option<Instant>>,
+}
+
+#[derive(Deserialize)]
+struct Discovery {
+    issuer: String,
+    jwks_uri: Url,
+}
+
+#[derive(Deserialize)]
+struct Document {
+    keys: Vec<serde_json::Value>,
+}
+
+impl KeySet {
+    /// A set that was not fetched yet.
+    #[must_use]
+    pub fn new(config: &IssuerConfig) -> Self {
+        let below = |base: &str, path: &str| Url::parse(&format!("{}{path}", base.trim_end_matches('/'))).ok();
+        let (source, ca_file, token_file) = match config {
+            IssuerConfig::Oidc(c) => {
+                let discovery = below(&c.issuer, "/.well-known/openid-configuration");
+                (Source::Oidc { issuer: c.issuer.clone(), discovery, jwks: c.jwks_url.clone() }, c.ca_file.clone(), None)
+            }
+            IssuerConfig::Kubernetes(c) => {
+                let base = c.api_server.as_str();
+                let discovery = below(base, "/.well-known/openid-configuration");
+                let jwks = c.jwks_url.clone().or_else(|| below(base, "/openid/v1/jwks"));
+                (Source::Kubernetes { issuer: c.issuer.clone(), discovery, jwks }, c.ca_file.clone(), c.token_file.clone())
+            }
+        };
+        Self { source, ca_file, token_file, current: ArcSwapOption::empty(), last_attempt: Mutex::new(None) }
+    }
+
+    /// Whether a fetch has succeeded.
+    #[must_use]
+    pub fn loaded(&self) -> bool {
+        self.current.load().is_some()
+    }
+
+    /// The issuer's name of itself: configured, or learnt from the API server.
+    #[must_use]
+    pub fn issuer(&self) -> Option<String> {
+        match &self.source {
+            Source::Oidc { issuer, .. } | Source::Kubernetes { issuer: Some(issuer), .. } => Some(issuer.clone()),
+            Source::Kubernetes { issuer: None, .. } => self.current.load().as_ref().map(|l| l.issuer.clone()),
+        }
+    }
+
+    fn find(&self, kid: &str) -> Option<Arc<VerifyingKey>> {
+        self.current.load().as_ref().and_then(|loaded| loaded.keys.get(kid).cloned())
+    }
+
+    /// The key with this id, after a fetch if it is not known and the last fetch is long enough ago.
+    pub async fn key(&self, kid: &str) -> Option<Arc<VerifyingKey>> {
+        if let Some(key) = self.find(kid) {
+            return Some(key);
+        }
+        self.refresh_if_due().await;
+        self.find(kid)
+    }
+
+    /// Fetches unless somebody did a moment ago. Callers that come meanwhile wait for that one fetch.
+    pub async fn refresh_if_due(&self) {
+        let mut last = self.last_attempt.lock().await;
+        if last.is_some_and(|at| at.elapsed() < SHORTEST_PAUSE) {
+            return;
+        }
+        *last = Some(Instant::now());
+        if let Err(error) = self.fetch().await {
+            tracing::warn!(%error, "could not fetch an issuer's key set");
+        }
+    }
+
+    /// Fetches now.
+    ///
+    /// # Errors
+    /// [`KeySetError`]; the keys fetched earlier stay in use.
+    pub async fn refresh(&self) -> Result<(), KeySetError> {
+        let mut last = self.last_attempt.lock().await;
+        *last = Some(Instant::now());
+        self.fetch().await
+    }
+
+    async fn fetch(&self) -> Result<(), KeySetError> {
+        let (issuer, url) = match &self.source {
+            Source::Oidc { issuer, discovery, jwks } => {
+                let jwks = match (jwks, discovery) {
+                    (Some(url), _) => url.clone(),
+                    (None, Some(url)) => self.discover(url, Some(issuer)).await?.1,
+                    (None, None) => return Ok(()),
+                };
+                (issuer.clone(), jwks)
+            }
+            Source::Kubernetes { issuer, discovery, jwks } => {
+                let issuer = match (issuer, discovery) {
+                    (Some(issuer), _) => issuer.clone(),
+                    (None, Some(url)) => self.discover(url, None).await?.0,
+                    (None, None) => return Ok(()),
+                };
+                let Some(jwks) = jwks else { return Ok(()) };
+                (issuer, jwks.clone())
+            }
+        };
+        let document: Document = self.get(&url).await?;
+        let keys: HashMap<_, _> = document.keys.into_iter().filter_map(usable).collect();
+        if keys.is_empty() {
+            return Err(KeySetError::Empty(url));
+        }
+        self.current.store(Some(Arc::new(Loaded { issuer, keys })));
+        Ok(())
+    }
+
+    async fn discover(&self, url: &Url, expected: Option<&str>) -> Result<(String, Url), KeySetError> {
+        let document: Discovery = self.get(url).await?;
+        let Some(expected) = expected else {
+            // The API server's own key set address is configured; only its name is taken from here.
+            return Ok((document.issuer, document.jwks_uri));
+        };
+        if document.issuer != expected {
+            return Err(KeySetError::OtherIssuer {
+                url: url.clone(),
+                found: document.issuer,
+                expected: expected.to_owned(),
+            });
+        }
+        if document.jwks_uri.origin() != url.origin() || !is_safe_target(&document.jwks_uri) {
+            return Err(KeySetError::ForeignKeySet { url: document.jwks_uri });
+        }
+        Ok((document.issuer, document.jwks_uri))
+    }
+
+    async fn get<T: for<'de> Deserialize<'de>>(&self, url: &Url) -> Result<T, KeySetError> {
+        let failed = |reason: String| KeySetError::Fetch { url: url.clone(), reason };
+        let mut request = self.client(url)?.get(url.clone());
+        if let Some(path) = &self.token_file {
+            let token = tokio::fs::read_to_string(path)
+                .await
+                .map_err(|source| KeySetError::File { path: path.clone(), source })?;
+            request = request.bearer_auth(token.trim());
+        }
+        let mut response = request.send().await.map_err(|e| failed(chain(&e)))?;
+        if !response.status().is_success() {
+            return Err(failed(format!("it answered {}", response.status())));
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|e| failed(chain(&e)))? {
+            if body.len() + chunk.len() > LARGEST_DOCUMENT {
+                return Err(failed("its answer is larger than 1 MiB".to_owned()));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        serde_json::from_slice(&body).map_err(|e| failed(format!("its answer is not the expected JSON: {e}")))
+    }
+
+    /// A client for one fetch: they are rare, and a CA file that changed is picked up.
+    fn client(&self, url: &Url) -> Result<reqwest::Client, KeySetError> {
+        let mut builder = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .timeout(FETCH_DEADLINE);
+        if url.scheme() == "http" {
+            builder = builder.tls_certs_only([]);
+        } else if let Some(path) = &self.ca_file {
+            let pem = std::fs::read(path).map_err(|source| KeySetError::File { path: path.clone(), source })?;
+            let roots = reqwest::Certificate::from_pem_bundle(&pem)
+                .map_err(|e| KeySetError::Fetch { url: url.clone(), reason: format!("its CA file is no PEM bundle: {e}") })?;
+            builder = builder.tls_certs_only(roots);
+        }
+        builder.build().map_err(|e| KeySetError::Fetch { url: url.clone(), reason: chain(&e) })
+    }
+}
+
+/// An error with its causes, since the outermost one rarely says what happened.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// A public signature key with an id; anything else in the set is passed over.
+fn usable(value: serde_json::Value) -> Option<(String, Arc<VerifyingKey>)> {
+    let jwk: Jwk = serde_json::from_value(value).ok()?;
+    if jwk.common.public_key_use.as_ref().is_some_and(|u| *u != PublicKeyUse::Signature) {
+        return None;
+    }
+    let mut algorithms = match &jwk.algorithm {
+        AlgorithmParameters::RSA(_) => vec![
+            Algorithm::RS256,
+            Algorithm::RS384,
+            Algorithm::RS512,
+            Algorithm::PS256,
+            Algorithm::PS384,
+            Algorithm::PS512,
+        ],
+        AlgorithmParameters::EllipticCurve(p) if p.curve == EllipticCurve::P256 => vec![Algorithm::ES256],
+        AlgorithmParameters::EllipticCurve(p) if p.curve == EllipticCurve::P384 => vec![Algorithm::ES384],
+        AlgorithmParameters::OctetKeyPair(p) if p.curve == EllipticCurve::Ed25519 => vec![Algorithm::EdDSA],
+        _ => return None,
+    };
+    if let Some(own) = &jwk.common.key_algorithm {
+        let own = own.to_algorithm().ok()?;
+        algorithms.retain(|a| *a == own);
+    }
+    let key = DecodingKey::from_jwk(&jwk).ok()?;
+    if let jsonwebtoken::DecodingKeyKind::RsaModulusExponent { n, .. } = key.kind()
+        && n.len() < SMALLEST_RSA_MODULUS_BYTES
+    {
+        return None;
+    }
+    Some((jwk.common.key_id?, Arc::new(VerifyingKey { key, algorithms })))
+}

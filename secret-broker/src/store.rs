@@ -1,0 +1,94 @@
+//! The broker's own database: wrapped data keys, people and their bindings, accepted operations, skeletons.
+//!
+//! Everything in it may be read by somebody who steals the file, so that nothing in it opens anything: data keys are wrapped, volume
+//! details are ciphertext, fingerprints are keyed. What must be true together is written in one transaction.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{SqlSafeStr as _, Sqlite, Transaction};
+
+pub mod data_keys;
+pub mod operations;
+pub mod people;
+pub mod skeletons;
+
+/// The database failed; not the caller's fault.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A statement or the file failed.
+    #[error("the key store failed: {0}; check its disk and its rights")]
+    Database(#[from] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("the key store's schema could not be brought up to date: {0}; it may be of a newer version")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// A row holds what it should not.
+    #[error("the key store has a damaged row in {table}: {reason}; restore it from a backup")]
+    Damaged {
+        /// Which table.
+        table: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// The database.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: SqlitePool,
+}
+
+impl Store {
+    /// Opens the database and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // A 202 means durable: the row is on the disk, not in a cache.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            // Deleted keys are overwritten, not merely unlinked.
+            .pragma("secure_delete", "ON")
+            .busy_timeout(Duration::from_secs(5));
+        let pool = SqlitePoolOptions::new()
+            .max_connections(4)
+            .acquire_timeout(Duration::from_secs(5))
+            .connect_with(options)
+            .await?;
+        let initial = include_str!("../migrations/store/0001_initial.sql").into_sql_str();
+        Migrator::with_migrations(vec![Migration::new(1, "initial".into(), MigrationType::Simple, initial, false)])
+            .run(&pool)
+            .await?;
+        Ok(Self { pool })
+    }
+
+    /// A transaction that holds the write lock from its start, so that what it reads stays true until it commits.
+    async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        Ok(self.pool.begin_with("BEGIN IMMEDIATE").await?)
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Finishes open statements and closes the file.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// Now, Unix seconds, for the rows.
+fn now() -> i64 {
+    chrono::Utc::now().timestamp()
+}

@@ -1,0 +1,263 @@
+//! Accepted work. A row is durable before its caller hears 202; it is decided exactly once, whatever is killed in between, because its
+//! id is the transaction's id and the ledger takes each transaction once.
+
+use leasehold_chaincode::Command;
+use serde_json::Value;
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use super::data_keys::{self, DataKey};
+use super::{Store, StoreError, now};
+
+/// Remembered answers are given again for this long.
+const IDEMPOTENCY_SECONDS: i64 = 24 * 3600;
+/// Finished operations can be read for this long.
+const RETENTION_SECONDS: i64 = 30 * 24 * 3600;
+
+/// A write to accept.
+#[derive(Debug)]
+pub struct NewOperation {
+    /// A UUID; also the id of the transaction.
+    pub id: String,
+    /// Whose, a pseudonym.
+    pub submitter: String,
+    /// What the ledger will be asked.
+    pub command: Command,
+    /// The data key that goes with a registration.
+    pub data_key: Option<DataKey>,
+    /// The caller's idempotency key and the keyed fingerprint of the request.
+    pub idempotency: Option<(String, [u8; 32])>,
+}
+
+/// What became of a request to accept.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Accepted {
+    /// A new operation, or the one that the same request made before.
+    Operation(OperationRow),
+    /// The idempotency key was used for another request.
+    KeyReused,
+}
+
+/// An operation as its submitter sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OperationRow {
+    /// A UUID.
+    pub id: String,
+    /// The command's name.
+    pub kind: String,
+    /// Whose.
+    pub submitter: String,
+    /// `pending`, `running`, `succeeded` or `failed`.
+    pub status: String,
+    /// What it made.
+    pub result: Option<Value>,
+    /// Why it failed.
+    pub problem: Option<Value>,
+    /// Unix seconds.
+    pub created_at: i64,
+    /// Unix seconds.
+    pub finished_at: Option<i64>,
+}
+
+/// Work to do.
+#[derive(Debug)]
+pub struct Claimed {
+    /// The operation and transaction.
+    pub id: String,
+    /// Whose.
+    pub submitter: String,
+    /// What to ask the ledger.
+    pub command: Command,
+}
+
+/// How an operation ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// The ledger has it.
+    Succeeded {
+        /// What it made.
+        result: Value,
+        /// A dataset that was retired by it: its data key goes.
+        shred: Option<String>,
+    },
+    /// The ledger refused it.
+    Failed {
+        /// Why.
+        problem: Value,
+        /// A dataset that was not registered by it: its data key goes.
+        discard_key: Option<String>,
+    },
+}
+
+impl Store {
+    /// The operation that an idempotency key stands for.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn replay(
+        &self,
+        submitter: &str,
+        key: &str,
+        fingerprint: &[u8; 32],
+    ) -> Result<Option<Accepted>, StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        replay(&mut connection, submitter, key, fingerprint).await
+    }
+
+    /// Accepts a write, with all that belongs to it, in one transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn accept(&self, operation: &NewOperation) -> Result<Accepted, StoreError> {
+        let command = serde_json::to_string(&operation.command)
+            .map_err(|error| StoreError::Damaged { table: "operations", reason: error.to_string() })?;
+        let mut transaction = self.write().await?;
+        if let Some((key, fingerprint)) = &operation.idempotency {
+            if let Some(before) = replay(&mut transaction, &operation.submitter, key, fingerprint).await? {
+                return Ok(before);
+            }
+        }
+        sqlx::query("INSERT INTO operations (id, kind, submitter, status, command, created_at) VALUES (?, ?, ?, 'pending', ?, ?)")
+            .bind(&operation.id)
+            .bind(operation.command.name())
+            .bind(&operation.submitter)
+            .bind(command)
+            .bind(now())
+            .execute(&mut *transaction)
+            .await?;
+        if let Some(key) = &operation.data_key {
+            data_keys::insert(&mut transaction, key).await?;
+        }
+        if let Some((key, fingerprint)) = &operation.idempotency {
+            sqlx::query("INSERT INTO idempotency_keys (submitter, key, fingerprint, operation_id, created_at) VALUES (?, ?, ?, ?, ?)")
+                .bind(&operation.submitter)
+                .bind(key)
+                .bind(fingerprint.as_slice())
+                .bind(&operation.id)
+                .bind(now())
+                .execute(&mut *transaction)
+                .await?;
+        }
+        let row = fetch(&mut transaction, &operation.id).await?;
+        transaction.commit().await?;
+        row.map(Accepted::Operation)
+            .ok_or_else(|| StoreError::Damaged { table: "operations", reason: "a row just written is missing".to_owned() })
+    }
+
+    /// An operation, for its submitter only.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn operation(&self, id: &str, submitter: &str) -> Result<Option<OperationRow>, StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        Ok(fetch(&mut connection, id).await?.filter(|row| row.submitter == submitter))
+    }
+
+    /// The oldest operation that is not decided: also one that was running when the broker was killed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn claim(&self) -> Result<Option<Claimed>, StoreError> {
+        let row: Option<(String, String, Option<String>)> = sqlx::query_as(
+            "UPDATE operations SET status = 'running' WHERE sequence =
+               (SELECT sequence FROM operations WHERE status IN ('pending', 'running') ORDER BY sequence LIMIT 1)
+             RETURNING id, submitter, command",
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        let Some((id, submitter, command)) = row else { return Ok(None) };
+        let command = serde_json::from_str(&command.unwrap_or_default())
+            .map_err(|error| StoreError::Damaged { table: "operations", reason: error.to_string() })?;
+        Ok(Some(Claimed { id, submitter, command }))
+    }
+
+    /// Records how an operation ended, and takes away the key that nobody needs any longer.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn finish(&self, id: &str, ending: &Ending) -> Result<(), StoreError> {
+        let (status, result, problem, key) = match ending {
+            Ending::Succeeded { result, shred } => ("succeeded", Some(result.to_string()), None, shred),
+            Ending::Failed { problem, discard_key } => ("failed", None, Some(problem.to_string()), discard_key),
+        };
+        let mut transaction = self.write().await?;
+        sqlx::query(
+            "UPDATE operations SET status = ?, result = ?, problem = ?, finished_at = ?, command = NULL WHERE id = ?",
+        )
+        .bind(status)
+        .bind(result)
+        .bind(problem)
+        .bind(now())
+        .bind(id)
+        .execute(&mut *transaction)
+        .await?;
+        if let Some(dataset_id) = key {
+            data_keys::delete(&mut transaction, dataset_id).await?;
+        }
+        Ok(transaction.commit().await?)
+    }
+
+    /// Forgets idempotency keys and finished operations that are old.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn forget_old_operations(&self) -> Result<(), StoreError> {
+        let mut transaction = self.write().await?;
+        sqlx::query("DELETE FROM idempotency_keys WHERE created_at < ?")
+            .bind(now() - IDEMPOTENCY_SECONDS)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("DELETE FROM operations WHERE finished_at < ?")
+            .bind(now() - RETENTION_SECONDS)
+            .execute(&mut *transaction)
+            .await?;
+        Ok(transaction.commit().await?)
+    }
+}
+
+async fn replay(
+    connection: &mut sqlx::SqliteConnection,
+    submitter: &str,
+    key: &str,
+    fingerprint: &[u8; 32],
+) -> Result<Option<Accepted>, StoreError> {
+    let row: Option<(Vec<u8>, String)> =
+        sqlx::query_as("SELECT fingerprint, operation_id FROM idempotency_keys WHERE submitter = ? AND key = ?")
+            .bind(submitter)
+            .bind(key)
+            .fetch_optional(&mut *connection)
+            .await?;
+    let Some((before, id)) = row else { return Ok(None) };
+    if before != fingerprint {
+        return Ok(Some(Accepted::KeyReused));
+    }
+    Ok(fetch(connection, &id).await?.map(Accepted::Operation))
+}
+
+async fn fetch(connection: &mut sqlx::SqliteConnection, id: &str) -> Result<Option<OperationRow>, StoreError> {
+    let row = sqlx::query(
+        "SELECT id, kind, submitter, status, result, problem, created_at, finished_at FROM operations WHERE id = ?",
+    )
+    .bind(id)
+    .fetch_optional(connection)
+    .await?;
+    row.as_ref().map(operation).transpose()
+}
+
+fn operation(row: &SqliteRow) -> Result<OperationRow, StoreError> {
+    let json = |text: Option<String>| {
+        text.map(|t| serde_json::from_str(&t))
+            .transpose()
+            .map_err(|error| StoreError::Damaged { table: "operations", reason: error.to_string() })
+    };
+    Ok(OperationRow {
+        id: row.try_get("id")?,
+        kind: row.try_get("kind")?,
+        submitter: row.try_get("submitter")?,
+        status: row.try_get("status")?,
+        result: json(row.try_get("result")?)?,
+        problem: json(row.try_get("problem")?)?,
+        created_at: row.try_get("created_at")?,
+        finished_at: row.try_get("finished_at")?,
+    })
+}
