@@ -10,15 +10,22 @@ import pytest
 import yaml
 from conftest import CHART, NAMESPACE, Manifest, Refused, Render
 
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"
 EVERYTHING = yaml.safe_dump(
     {
         "storage": {"local": {"roots": {"UiSMSP": "/srv/leasehold/uis", "UiOMSP": ["/srv/a", "/srv/b"]}}},
         "secretBroker": {
-            "config": {"stewards": [{"issuer": "cluster", "subject": "system:serviceaccount:leasehold-system:steward"}]},
+            "config": {
+                "stewards": [{"issuer": "cluster", "subject": "system:serviceaccount:leasehold-system:steward"}]
+            },
             "keyEncryptionKey": {"existingSecret": "kek"},
-            "tls": {"existingSecret": "broker-tls"},
+            "tls": {"existingSecret": "broker-tls", "caCertificate": CERTIFICATE},
         },
-        "spawnerHook": {"replicas": 2, "tls": {"existingSecret": "hook-tls"}, "namespaces": ["hub", "people"]},
+        "spawnerHook": {
+            "replicas": 2,
+            "tls": {"existingSecret": "hook-tls", "caCertificate": CERTIFICATE},
+            "namespaces": ["hub", "people"],
+        },
         "networkPolicy": {"monitoringNamespaceLabels": {"kubernetes.io/metadata.name": "monitoring"}},
     }
 )
@@ -205,6 +212,13 @@ def test_an_upgrade_says_nothing_about_what_the_provisioner_and_the_replicas_wri
         assert "data" not in named(manifests, "ConfigMap", name)
 
 
+def test_an_operators_own_authority_is_given_to_all_who_call(render: Render) -> None:
+    manifests = render(values=EVERYTHING)
+    for name in ("leasehold-ca", "leasehold-spawner-hook-ca"):
+        assert named(manifests, "ConfigMap", name)["data"]["ca.crt"] == CERTIFICATE
+    assert not [argument for argument in arguments(manifests, "leasehold-secret-broker") if "publish" in argument]
+
+
 def test_rendering_twice_gives_the_same(render: Render) -> None:
     assert render(values=EVERYTHING) == render(values=EVERYTHING)
 
@@ -312,8 +326,12 @@ def test_every_policy_of_the_network_selects_one_component(render: Render) -> No
         ),
         ("secretBroker.config.hubIssuer=cluster", "hubIssuer"),
         ("secretBroker.config.machinesIssuer=elsewhere", "machinesIssuer"),
-        ('secretBroker.config.issuers=[{"name":"cluster","kind":"kubernetes"},{"name":"cluster","kind":"kubernetes"}]', "twice"),
+        (
+            'secretBroker.config.issuers=[{"name":"cluster","kind":"kubernetes"},{"name":"cluster","kind":"kubernetes"}]',
+            "twice",
+        ),
         ("spawnerHook.replicas=2", "tls.existingSecret"),
+        ("secretBroker.tls.existingSecret=mine", "come together"),
     ],
 )
 def test_a_mistake_is_refused_with_its_name(render: Render, setting: str, said: str) -> None:
@@ -326,8 +344,8 @@ def test_an_organisation_is_required(render: Render) -> None:
         render(organisation=None)
 
 
-def test_the_schema_knows_every_default(render: Render) -> None:
-    """A key of values.yaml that the schema does not list would be refused, one that only the schema lists is forgotten."""
+def test_the_schema_knows_every_default() -> None:
+    """A key of values.yaml that the schema does not list would be refused; one that only it lists is forgotten."""
     schema = json.loads((CHART / "values.schema.json").read_text())
     values = yaml.safe_load((CHART / "values.yaml").read_text())
 

@@ -151,6 +151,11 @@ readinessProbe:
 {{- if and (gt (int .Values.spawnerHook.replicas) 1) (not .Values.spawnerHook.tls.existingSecret) -}}
 {{- fail "spawnerHook.replicas is above 1 but each replica would make its own certificate authority: set spawnerHook.tls.existingSecret" -}}
 {{- end -}}
+{{- range $component, $tls := dict "secretBroker" .Values.secretBroker.tls "spawnerHook" .Values.spawnerHook.tls -}}
+{{- if ne (empty $tls.existingSecret) (empty $tls.caCertificate) -}}
+{{- fail (printf "%s.tls: existingSecret and caCertificate come together or not at all" $component) -}}
+{{- end -}}
+{{- end -}}
 {{- $names := list -}}
 {{- range .Values.secretBroker.config.issuers -}}
 {{- if has .name $names -}}

@@ -1,0 +1,128 @@
+# Leasehold's only entry point: `make help`. CI calls what people call (.ci/run).
+# Everything heavy is built once and kept, by version, in $XDG_CACHE_HOME/leasehold (default ~/.cache/leasehold).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-builtin-rules
+.DEFAULT_GOAL := help
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/leasehold
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY := $(CACHE)/bin/cargo-deny-v$(CARGO_DENY_VERSION)/cargo-deny
+# A new set of Python tools is a new environment; the old one stays for older checkouts.
+VENV := $(CACHE)/venv-$(shell sha256sum .ci/requirements.txt | cut -c1-12)
+PYTHON := $(VENV)/bin/python
+export PATH := $(PATH):$(subst $() ,:,$(wildcard $(CACHE)/bin/helm-*))
+
+include tests/cluster/cluster.mk
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+## What everything needs
+
+.PHONY: setup
+setup: binaries $(PYTHON) $(CARGO_DENY) ## Install and build what the other targets need (Debian packages, programs, Python tools)
+
+$(PYTHON): .ci/requirements.txt
+	@if ! python3 -c 'import ensurepip' 2>/dev/null; then apt-get update --quiet=2 && apt-get install --yes --quiet=2 python3-venv; fi
+	rm -rf $(VENV)
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement .ci/requirements.txt || { rm -rf $(VENV); exit 1; }
+	touch $@
+
+# Its dependencies are not ours: a target directory of its own, removed afterwards.
+$(CARGO_DENY):
+	CARGO_TARGET_DIR=$(CACHE)/build-cargo-deny cargo install cargo-deny --version $(CARGO_DENY_VERSION) --locked --quiet --no-track --root $(CACHE)/build-cargo-deny
+	mkdir -p $(@D)
+	mv $(CACHE)/build-cargo-deny/bin/cargo-deny $@
+	rm -rf $(CACHE)/build-cargo-deny
+
+## Checks
+
+.PHONY: fmt
+fmt: $(PYTHON) ## Format Rust and Python
+	cargo fmt --all
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix-only .
+
+.PHONY: lint
+lint: lint-rust deny lint-python lint-generated ## All static checks
+
+.PHONY: lint-rust
+lint-rust: ## rustfmt and clippy, warnings denied
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- --deny warnings
+
+.PHONY: deny
+deny: $(CARGO_DENY) ## Licences, sources and directions of dependencies; advisories where their database can be reached
+	$(CARGO_DENY) --offline check --allow unused-wrapper licenses bans sources
+	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
+	if timeout 120 $(CARGO_DENY) check advisories >"$$log" 2>&1; then cat "$$log"; \
+	elif grep -q 'failed to fetch advisory database' "$$log"; then echo "SKIPPED: advisories: the RustSec database cannot be reached"; \
+	else cat "$$log"; exit 1; fi
+
+.PHONY: lint-python
+lint-python: $(PYTHON) ## ruff and mypy
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy .ci helm
+	if [[ -n $$(find jupyterhub-config -name '*.py' -print -quit) ]]; then $(VENV)/bin/mypy jupyterhub-config; fi
+
+.PHONY: lint-generated
+lint-generated: $(PYTHON) ## Generated files say what their sources say
+	$(PYTHON) helm/values_table.py | diff --unified docs/values.md - || { echo "docs/values.md is out of date: make values-table"; exit 1; }
+
+## Tests
+
+.PHONY: test
+test: ## Everything that a change may break; ends with a summary
+	@python3 .ci/tiers.py setup lint unit chart hub-tests cluster-tests
+
+.PHONY: unit
+unit: ## Tests that need no cluster
+	cargo test --workspace --exclude leasehold-tests --locked --no-fail-fast
+	cargo test --package leasehold-tests --lib --locked --no-fail-fast
+
+.PHONY: chart
+chart: binaries $(PYTHON) ## The chart: what it renders, and on a real API server its policies, upgrade and removal
+	helm lint helm/leasehold --quiet --set organisation=UiSMSP
+	$(PYTHON) -m pytest --quiet helm/tests
+
+.PHONY: hub-tests
+hub-tests: $(PYTHON) ## Tests of jupyterhub-config
+	@if [[ -z $$(find jupyterhub-config -name 'test_*.py' -print -quit) ]]; then echo "SKIPPED: jupyterhub-config has no tests yet"; exit 0; fi; \
+	requirements=$$(find jupyterhub-config -name 'requirements*.txt' | sort | tr '\n' ' '); \
+	venv=$(CACHE)/venv-hub-$$(cat .ci/requirements.txt $$requirements | sha256sum | cut -c1-12); \
+	if [[ ! -e $$venv/ready ]]; then \
+		rm -rf "$$venv"; python3 -m venv "$$venv"; \
+		"$$venv"/bin/pip install --quiet --disable-pip-version-check $$(printf -- '--requirement %s ' .ci/requirements.txt $$requirements); \
+		touch "$$venv"/ready; \
+	fi; \
+	"$$venv"/bin/python -m pytest --quiet jupyterhub-config
+
+.PHONY: cluster-tests
+cluster-tests: ## The whole way of a dataset on a real cluster (root); with LEASEHOLD_TEST_KUBECONFIG on an existing one
+	@if [[ $$EUID != 0 && -z $${LEASEHOLD_TEST_KUBECONFIG:-} ]]; then echo "SKIPPED: cluster tests: a cluster of our own needs root"; exit 0; fi; \
+	if [[ -z $${LEASEHOLD_ARGO_BIN:-} ]]; then echo "SKIPPED: real Argo Workflows: LEASEHOLD_ARGO_BIN is not set; the stand-in runs instead"; fi; \
+	$(MAKE) --no-print-directory binaries; \
+	cargo build --workspace --bins --locked; \
+	cargo test --package leasehold-tests --tests --locked --no-fail-fast -- --test-threads=1
+
+## Generated files
+
+.PHONY: values-table
+values-table: $(PYTHON) ## docs/values.md from the comments of values.yaml
+	$(PYTHON) helm/values_table.py >docs/values.md
+
+.PHONY: docs
+docs: values-table ## Generated documents: the picture and the table of values
+	@command -v dot >/dev/null || { apt-get update --quiet=2 && apt-get install --yes --quiet=2 --no-install-recommends graphviz fonts-dejavu-core; }
+	dot -Tsvg docs/architecture.dot -o docs/architecture.svg
+
+.PHONY: clean
+clean: ## Remove what was built in the checkout; the cache stays
+	cargo clean
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf .mypy_cache .pytest_cache .ruff_cache
