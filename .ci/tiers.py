@@ -3,7 +3,7 @@
     tiers.py lint unit chart …
 
 A tier that fails does not keep the next from running. What could not run says so in a line that begins with `SKIPPED`;
-it is repeated at the end. The last line is `N passed, N failed`, as counted by the runners, unless something failed that
+it is repeated at the end. The last line is `N passed, N failed`, as the runners counted, unless something failed that
 none of them counted.
 """
 
