@@ -28,7 +28,9 @@ impl Contract {
     /// On a ledger whose own clock gives the time.
     pub const EMBEDDED: Self = Self { end_margin_ms: 0 };
     /// On Hyperledger Fabric, where the client chooses the time within 15 minutes of the peer's: twice that.
-    pub const FABRIC: Self = Self { end_margin_ms: 30 * 60 * 1_000 };
+    pub const FABRIC: Self = Self {
+        end_margin_ms: 30 * 60 * 1_000,
+    };
 }
 
 /// What a transaction knows of itself.
@@ -127,7 +129,11 @@ impl Contract {
             }
             .register(draft),
             Command::RemoveDataset { dataset } => dataset::remove(draft, dataset),
-            Command::Lease { dataset, subject, ttl_seconds } => lease::grant(draft, dataset, subject, *ttl_seconds),
+            Command::Lease {
+                dataset,
+                subject,
+                ttl_seconds,
+            } => lease::grant(draft, dataset, subject, *ttl_seconds),
             Command::Release { lease, subject } => lease::release(draft, lease, subject),
             Command::Expire { lease } => lease::expire(draft, lease, self.end_margin_ms),
             Command::ConfirmEnd { lease } => lease::confirm_end(draft, lease),

@@ -202,5 +202,8 @@ fn derive(kind: &[u8], tx_id: &TxId) -> [u8; 32] {
 }
 
 fn is_lower_hex(text: &str, digits: usize) -> bool {
-    text.len() == digits && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    text.len() == digits
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }

@@ -92,7 +92,11 @@ pub fn leases_in_state_from(state: LeaseState, expires_at_ms: i64) -> String {
 /// A lease among those in its state.
 #[must_use]
 pub fn lease_in_state(lease: &Lease) -> String {
-    format!("{}{}", leases_in_state_from(lease.state, lease.expires_at_ms), lease.id)
+    format!(
+        "{}{}",
+        leases_in_state_from(lease.state, lease.expires_at_ms),
+        lease.id
+    )
 }
 
 /// Leases that a person ever had.
@@ -110,7 +114,11 @@ pub fn leases_of_subject_in(subject: &Subject, state: LeaseState) -> String {
 /// A lease among those of its holder.
 #[must_use]
 pub fn lease_of_subject(lease: &Lease) -> String {
-    format!("{}{}", leases_of_subject_in(&lease.subject, lease.state), lease.id)
+    format!(
+        "{}{}",
+        leases_of_subject_in(&lease.subject, lease.state),
+        lease.id
+    )
 }
 
 /// History of a dataset and its leases.

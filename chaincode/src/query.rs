@@ -21,7 +21,10 @@ pub struct PageRequest {
 
 impl Default for PageRequest {
     fn default() -> Self {
-        Self { after: None, limit: MAX_PAGE }
+        Self {
+            after: None,
+            limit: MAX_PAGE,
+        }
     }
 }
 
@@ -197,8 +200,15 @@ pub fn history<S: StateReader + ?Sized>(
 ) -> Result<Page<HistoryEntry>, StateError> {
     let prefix = key::histories(dataset);
     let found = walk(state, &prefix, &key::end_of(&prefix), page)?;
-    let items = found.items.iter().map(|(key, value)| decode(key, value)).collect::<Result<_, _>>()?;
-    Ok(Page { items, next: found.next })
+    let items = found
+        .items
+        .iter()
+        .map(|(key, value)| decode(key, value))
+        .collect::<Result<_, _>>()?;
+    Ok(Page {
+        items,
+        next: found.next,
+    })
 }
 
 /// What happened to a lease, the oldest first.
@@ -217,7 +227,10 @@ pub fn lease_history<S: StateReader + ?Sized>(
         .into_iter()
         .map(|(place, value)| String::from_utf8(value).map_err(|error| damaged(&place, error.to_string())))
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(Page { items: required_many(state, &keys)?, next: found.next })
+    Ok(Page {
+        items: required_many(state, &keys)?,
+        next: found.next,
+    })
 }
 
 fn leases<S: StateReader + ?Sized>(
@@ -227,9 +240,17 @@ fn leases<S: StateReader + ?Sized>(
     page: &PageRequest,
 ) -> Result<Page<Lease>, StateError> {
     let found = walk(state, prefix, end, page)?;
-    let ids = found.items.into_iter().map(|(place, value)| parse_id(&place, value, LeaseId::new));
-    let keys = ids.map(|id| id.map(|id| key::lease(&id))).collect::<Result<Vec<_>, _>>()?;
-    Ok(Page { items: required_many(state, &keys)?, next: found.next })
+    let ids = found
+        .items
+        .into_iter()
+        .map(|(place, value)| parse_id(&place, value, LeaseId::new));
+    let keys = ids
+        .map(|id| id.map(|id| key::lease(&id)))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Page {
+        items: required_many(state, &keys)?,
+        next: found.next,
+    })
 }
 
 fn entries<S: StateReader + ?Sized>(
@@ -238,16 +259,28 @@ fn entries<S: StateReader + ?Sized>(
     page: &PageRequest,
 ) -> Result<Page<DatasetEntry>, StateError> {
     let found = walk(state, prefix, &key::end_of(prefix), page)?;
-    let ids = found.items.into_iter().map(|(place, value)| parse_id(&place, value, DatasetId::new));
+    let ids = found
+        .items
+        .into_iter()
+        .map(|(place, value)| parse_id(&place, value, DatasetId::new));
     let ids = ids.collect::<Result<Vec<_>, _>>()?;
-    let keys: Vec<_> = ids.iter().flat_map(|id| [key::dataset(id), key::dataset_status(id)]).collect();
+    let keys: Vec<_> = ids
+        .iter()
+        .flat_map(|id| [key::dataset(id), key::dataset_status(id)])
+        .collect();
     let values = state.get_many(&keys)?;
     let mut records = keys.iter().zip(values);
     let mut items = Vec::with_capacity(ids.len());
     while let (Some(dataset), Some(status)) = (records.next(), records.next()) {
-        items.push(DatasetEntry { dataset: present(dataset)?, status: present(status)? });
+        items.push(DatasetEntry {
+            dataset: present(dataset)?,
+            status: present(status)?,
+        });
     }
-    Ok(Page { items, next: found.next })
+    Ok(Page {
+        items,
+        next: found.next,
+    })
 }
 
 /// One page of the pairs between two keys. A cursor is the last key without its prefix, so that it says nothing of the layout
@@ -267,7 +300,11 @@ fn walk<S: StateReader + ?Sized>(
     let mut items = state.range(&start, end, limit.saturating_add(1))?;
     let more = items.len() > limit;
     items.truncate(limit);
-    let next = items.last().filter(|_| more).and_then(|(key, _)| key.strip_prefix(prefix)).map(str::to_owned);
+    let next = items
+        .last()
+        .filter(|_| more)
+        .and_then(|(key, _)| key.strip_prefix(prefix))
+        .map(str::to_owned);
     Ok(Page { items, next })
 }
 
@@ -294,10 +331,16 @@ fn required_many<S: StateReader + ?Sized, T: DeserializeOwned>(
 }
 
 fn present<T: DeserializeOwned>((key, value): (&String, Option<Vec<u8>>)) -> Result<T, StateError> {
-    value.ok_or_else(|| damaged(key, "it is missing")).and_then(|value| decode(key, &value))
+    value
+        .ok_or_else(|| damaged(key, "it is missing"))
+        .and_then(|value| decode(key, &value))
 }
 
-fn parse_id<T, E>(key: &str, value: Vec<u8>, parse: impl Fn(String) -> Result<T, E>) -> Result<T, StateError> {
+fn parse_id<T, E>(
+    key: &str,
+    value: Vec<u8>,
+    parse: impl Fn(String) -> Result<T, E>,
+) -> Result<T, StateError> {
     let text = String::from_utf8(value).map_err(|error| damaged(key, error.to_string()))?;
     parse(text).map_err(|_| damaged(key, "its value is not an id"))
 }

@@ -70,7 +70,9 @@ pub enum Refusal {
         lease_state: LeaseState,
     },
     /// Its time is not over yet.
-    #[error("the lease may be expired from {from_ms} ms since the Unix epoch, and the transaction's time is {now_ms}")]
+    #[error(
+        "the lease may be expired from {from_ms} ms since the Unix epoch, and the transaction's time is {now_ms}"
+    )]
     NotExpired {
         /// When it may be expired, milliseconds since the Unix epoch.
         from_ms: i64,
@@ -117,6 +119,9 @@ impl Refusal {
     }
 
     pub(crate) fn invalid(field: &str, reason: impl Into<String>) -> Self {
-        Self::InvalidField { field: field.to_owned(), reason: reason.into() }
+        Self::InvalidField {
+            field: field.to_owned(),
+            reason: reason.into(),
+        }
     }
 }

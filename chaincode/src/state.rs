@@ -145,7 +145,11 @@ struct Stored<T> {
 
 /// The bytes of a record: the same record gives the same bytes.
 pub(crate) fn encode<T: Serialize>(key: &str, record: &T) -> Result<Vec<u8>, StateError> {
-    serde_json::to_vec(&StoredRef { schema: SCHEMA, record }).map_err(|error| damaged(key, error.to_string()))
+    serde_json::to_vec(&StoredRef {
+        schema: SCHEMA,
+        record,
+    })
+    .map_err(|error| damaged(key, error.to_string()))
 }
 
 /// The record in some bytes.
@@ -153,11 +157,14 @@ pub(crate) fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, 
     match serde_json::from_slice::<Stored<T>>(bytes) {
         Ok(stored) if stored.schema == SCHEMA => Ok(stored.record),
         outcome => match serde_json::from_slice::<StoredSchema>(bytes) {
-            Ok(StoredSchema { schema }) if schema != SCHEMA => {
-                Err(StateError::UnknownSchema { key: key.to_owned(), found: schema })
-            }
+            Ok(StoredSchema { schema }) if schema != SCHEMA => Err(StateError::UnknownSchema {
+                key: key.to_owned(),
+                found: schema,
+            }),
             _ => {
-                let reason = outcome.err().map_or_else(|| "no record".to_owned(), |error| error.to_string());
+                let reason = outcome
+                    .err()
+                    .map_or_else(|| "no record".to_owned(), |error| error.to_string());
                 Err(damaged(key, reason))
             }
         },
@@ -165,5 +172,8 @@ pub(crate) fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, 
 }
 
 pub(crate) fn damaged(key: &str, reason: impl Into<String>) -> StateError {
-    StateError::Damaged { key: key.to_owned(), reason: reason.into() }
+    StateError::Damaged {
+        key: key.to_owned(),
+        reason: reason.into(),
+    }
 }

@@ -1,10 +1,14 @@
 //! Random commands of several organisations and people, at random times, against a model that is too simple to be wrong.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 #[path = "support/bench.rs"]
 mod bench;
 
 use bench::{Bench, alice, bob, finding, register};
-use leasehold_chaincode::{Command, EndCause, EventKind, LeaseState, MemoryState, MountReport, PageRequest, query};
+use leasehold_chaincode::{
+    Command, EndCause, EventKind, LeaseState, MemoryState, MountReport, PageRequest, query,
+};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -43,7 +47,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => recent.clone().prop_map(Attempt::Confirm),
         2 => (recent, any::<bool>()).prop_map(|(lease, ready)| Attempt::Report(lease, ready)),
     ];
-    let step = (0..MSPS.len(), -30i64..60, attempt).prop_map(|(msp, seconds, attempt)| Step { msp, seconds, attempt });
+    let step = (0..MSPS.len(), -30i64..60, attempt).prop_map(|(msp, seconds, attempt)| Step {
+        msp,
+        seconds,
+        attempt,
+    });
     prop::collection::vec(step, 1..80)
 }
 
@@ -82,26 +90,40 @@ impl Model {
     }
 
     fn command(&self, attempt: &Attempt) -> Command {
-        let id = |back: &usize| self.recent(*back).map_or_else(|| "0".repeat(32), |at| self.leases[at].id.clone());
+        let id = |back: &usize| {
+            self.recent(*back)
+                .map_or_else(|| "0".repeat(32), |at| self.leases[at].id.clone())
+        };
         match attempt {
             Attempt::Register(name) => register(NAMES[*name]),
-            Attempt::Remove(name) => Command::RemoveDataset { dataset: NAMES[*name].to_owned() },
+            Attempt::Remove(name) => Command::RemoveDataset {
+                dataset: NAMES[*name].to_owned(),
+            },
             Attempt::Lease(name, who) => Command::Lease {
                 dataset: NAMES[*name].to_owned(),
                 subject: person(*who),
                 ttl_seconds: Some(TTL_SECONDS),
             },
-            Attempt::Release(back, who) => Command::Release { lease: id(back), subject: person(*who) },
+            Attempt::Release(back, who) => Command::Release {
+                lease: id(back),
+                subject: person(*who),
+            },
             Attempt::Expire(back) => Command::Expire { lease: id(back) },
             Attempt::Confirm(back) => Command::ConfirmEnd { lease: id(back) },
-            Attempt::Report(back, ready) => Command::ReportMount { lease: id(back), report: report(*ready) },
+            Attempt::Report(back, ready) => Command::ReportMount {
+                lease: id(back),
+                report: report(*ready),
+            },
         }
     }
 
     /// The code of the refusal that the rules demand, or none; the model then makes the step itself.
     fn step(&mut self, msp: &str, now_ms: i64, attempt: &Attempt) -> Option<&'static str> {
         match attempt {
-            Attempt::Register(name) => self.live.contains_key(NAMES[*name]).then_some("dataset_name_taken"),
+            Attempt::Register(name) => self
+                .live
+                .contains_key(NAMES[*name])
+                .then_some("dataset_name_taken"),
             Attempt::Remove(name) => match self.live.get(NAMES[*name]) {
                 None => Some("dataset_not_found"),
                 Some(dataset) if dataset.owner != msp => Some("not_owner"),
@@ -119,7 +141,9 @@ impl Model {
                 Some(_) => None,
             },
             Attempt::Release(back, who) => {
-                let Some(at) = self.recent(*back) else { return Some("lease_not_found") };
+                let Some(at) = self.recent(*back) else {
+                    return Some("lease_not_found");
+                };
                 let lease = &self.leases[at];
                 if lease.msp != msp || lease.subject != person(*who) {
                     return Some("lease_not_found");
@@ -127,7 +151,9 @@ impl Model {
                 self.end(at)
             }
             Attempt::Expire(back) => {
-                let Some(at) = self.recent(*back) else { return Some("lease_not_found") };
+                let Some(at) = self.recent(*back) else {
+                    return Some("lease_not_found");
+                };
                 let lease = &self.leases[at];
                 if lease.state == LeaseState::Active && now_ms < lease.expires_at_ms {
                     return Some("not_expired");
@@ -135,7 +161,9 @@ impl Model {
                 self.end(at)
             }
             Attempt::Confirm(back) => {
-                let Some(at) = self.recent(*back) else { return Some("lease_not_found") };
+                let Some(at) = self.recent(*back) else {
+                    return Some("lease_not_found");
+                };
                 let lease = &mut self.leases[at];
                 if lease.msp != msp {
                     return Some("not_cluster");
@@ -150,7 +178,9 @@ impl Model {
                 None
             }
             Attempt::Report(back, ready) => {
-                let Some(at) = self.recent(*back) else { return Some("lease_not_found") };
+                let Some(at) = self.recent(*back) else {
+                    return Some("lease_not_found");
+                };
                 let lease = &mut self.leases[at];
                 if lease.msp != msp {
                     return Some("not_cluster");
@@ -181,7 +211,13 @@ impl Model {
     fn learn(&mut self, msp: &str, now_ms: i64, attempt: &Attempt, id: String) {
         match attempt {
             Attempt::Register(name) => {
-                let dataset = ModelDataset { id, owner: msp.to_owned(), token: 0, lease: None, transitions: 1 };
+                let dataset = ModelDataset {
+                    id,
+                    owner: msp.to_owned(),
+                    token: 0,
+                    lease: None,
+                    transitions: 1,
+                };
                 self.live.insert(NAMES[*name].to_owned(), dataset);
             }
             Attempt::Lease(name, who) => {
@@ -209,7 +245,13 @@ fn person(who: bool) -> String {
 }
 
 fn report(ready: bool) -> MountReport {
-    if ready { MountReport::Ready {} } else { MountReport::Failed { finding: finding("path_missing") } }
+    if ready {
+        MountReport::Ready {}
+    } else {
+        MountReport::Failed {
+            finding: finding("path_missing"),
+        }
+    }
 }
 
 /// At most one lease of each dataset is active or ending, by the index that everybody reads and by the records themselves.
@@ -231,28 +273,49 @@ fn agree(state: &MemoryState, model: &Model) {
     let all = PageRequest::default();
     for lease in &model.leases {
         let found = query::lease(state, &lease.id.parse().unwrap()).unwrap().unwrap();
-        assert_eq!((found.state, found.expires_at_ms), (lease.state, lease.expires_at_ms));
+        assert_eq!(
+            (found.state, found.expires_at_ms),
+            (lease.state, lease.expires_at_ms)
+        );
         let mine = query::leases_of(state, &lease.subject.parse().unwrap(), Some(lease.state), &all).unwrap();
         assert_eq!(mine.items.iter().filter(|held| held.id == found.id).count(), 1);
     }
     let catalogue = query::datasets(state, &all).unwrap().items;
     assert_eq!(catalogue.len(), model.live.len());
     for (name, dataset) in &model.live {
-        let entry = catalogue.iter().find(|entry| entry.dataset.name.as_str() == name).unwrap();
+        let entry = catalogue
+            .iter()
+            .find(|entry| entry.dataset.name.as_str() == name)
+            .unwrap();
         assert_eq!(entry.status.fencing_token, dataset.token);
         let held = dataset.lease.map(|at| model.leases[at].id.clone());
         assert_eq!(entry.status.lease.clone().map(String::from), held);
     }
     for dataset in model.live.values().chain(&model.retired) {
-        let history = query::history(state, &dataset.id.parse().unwrap(), &all).unwrap().items;
+        let history = query::history(state, &dataset.id.parse().unwrap(), &all)
+            .unwrap()
+            .items;
         let revisions: Vec<_> = history.iter().map(|entry| entry.revision).collect();
-        assert_eq!(revisions, (1..=dataset.transitions).collect::<Vec<_>>(), "history without gaps");
-        let leases = query::leases_on(state, &dataset.id.parse().unwrap(), &all).unwrap().items;
+        assert_eq!(
+            revisions,
+            (1..=dataset.transitions).collect::<Vec<_>>(),
+            "history without gaps"
+        );
+        let leases = query::leases_on(state, &dataset.id.parse().unwrap(), &all)
+            .unwrap()
+            .items;
         let tokens: Vec<_> = leases.iter().map(|lease| lease.fencing_token).collect();
-        assert_eq!(tokens, (1..=dataset.token).collect::<Vec<_>>(), "tokens only grow");
+        assert_eq!(
+            tokens,
+            (1..=dataset.token).collect::<Vec<_>>(),
+            "tokens only grow"
+        );
         for lease in leases {
             let told = query::lease_history(state, &lease.id, &all).unwrap().items;
-            assert_eq!(told.first().map(|entry| &entry.kind), Some(&EventKind::LeaseGranted {}));
+            assert_eq!(
+                told.first().map(|entry| &entry.kind),
+                Some(&EventKind::LeaseGranted {})
+            );
             let ended = told.iter().any(|entry| entry.kind == EventKind::LeaseEnded {});
             assert_eq!(ended, lease.state == LeaseState::Ended);
             if let Some(end) = lease.end {
@@ -309,5 +372,8 @@ proptest! {
 
 /// More by `LEASEHOLD_SOAK_CASES`.
 fn cases() -> u32 {
-    std::env::var("LEASEHOLD_SOAK_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(200)
+    std::env::var("LEASEHOLD_SOAK_CASES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(200)
 }

@@ -12,6 +12,8 @@ mod follow;
 mod loaded;
 mod snapshot;
 mod storage;
+#[cfg(test)]
+mod tests;
 mod verify;
 mod writer;
 
@@ -94,6 +96,18 @@ pub struct Committed {
     pub result: CommandResult,
 }
 
+impl Committed {
+    fn of(transaction: &Transaction, height: u64) -> Self {
+        Self {
+            tx_id: transaction.tx_id.clone(),
+            height,
+            timestamp_ms: transaction.timestamp_ms,
+            event: transaction.event.clone(),
+            result: transaction.result.clone(),
+        }
+    }
+}
+
 /// Why a submission was not committed, or is not known to be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
@@ -118,7 +132,9 @@ pub enum OpenError {
     #[error("the ledger at {0} is open in another process; stop that one first")]
     InUse(PathBuf),
     /// It was created for another organisation.
-    #[error("the ledger at {path} belongs to {found}, not to {expected}; check the path and the organisation")]
+    #[error(
+        "the ledger at {path} belongs to {found}, not to {expected}; check the path and the organisation"
+    )]
     OtherOrganisation {
         /// Where it is.
         path: PathBuf,
@@ -128,7 +144,9 @@ pub enum OpenError {
         expected: Msp,
     },
     /// It was created with other parameters.
-    #[error("the ledger at {path} was created with an end margin of {found_ms} ms, not {expected_ms} ms; open it with that")]
+    #[error(
+        "the ledger at {path} was created with an end margin of {found_ms} ms, not {expected_ms} ms; open it with that"
+    )]
     OtherParameters {
         /// Where it is.
         path: PathBuf,
@@ -195,8 +213,10 @@ impl Ledger {
     /// [`OpenError`] when it is in use, somebody else's, or its storage fails.
     pub async fn open(options: LedgerOptions) -> Result<Self, OpenError> {
         let lock = storage::lock(&options.path)?;
-        let storage_failed =
-            |error: StorageError| OpenError::Storage { path: options.path.clone(), reason: error.to_string() };
+        let storage_failed = |error: StorageError| OpenError::Storage {
+            path: options.path.clone(),
+            reason: error.to_string(),
+        };
         let mut connection = storage::connect(&options.path).await.map_err(storage_failed)?;
         storage::migrate(&mut connection).await.map_err(storage_failed)?;
         let head = storage::found(&mut connection, &options).await?;
@@ -206,7 +226,13 @@ impl Ledger {
         let stop = CancellationToken::new();
         let writer = writer::Writer::new(connection, head, options, announce, lock);
         let task = tokio::spawn(writer.run(inbox, stop.clone()));
-        Ok(Self { requests, reads, heights, stop, writer: Arc::new(Mutex::new(Some(task))) })
+        Ok(Self {
+            requests,
+            reads,
+            heights,
+            stop,
+            writer: Arc::new(Mutex::new(Some(task))),
+        })
     }
 
     /// Commits a command. Dropping the future does not take the submission back.
@@ -215,10 +241,12 @@ impl Ledger {
     /// [`SubmitError`]; only [`SubmitError::Refused`] and [`SubmitError::Busy`] say that nothing was committed.
     pub async fn submit(&self, submission: Submission) -> Result<Committed, SubmitError> {
         let (answer, answered) = oneshot::channel();
-        self.requests.try_send(writer::Request::Submit(submission, answer)).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => SubmitError::Busy,
-            mpsc::error::TrySendError::Closed(_) => SubmitError::Closed,
-        })?;
+        self.requests
+            .try_send(writer::Request::Submit(submission, answer))
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => SubmitError::Busy,
+                mpsc::error::TrySendError::Closed(_) => SubmitError::Closed,
+            })?;
         answered.await.map_err(|_| SubmitError::Closed)?
     }
 
@@ -228,6 +256,18 @@ impl Ledger {
     /// [`ReadError`] when the database fails.
     pub async fn snapshot(&self) -> Result<Snapshot, ReadError> {
         Snapshot::begin(&self.reads).await
+    }
+
+    /// What became of a transaction; none when it is not on the ledger.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the database fails.
+    pub async fn transaction(&self, tx_id: &TxId) -> Result<Option<Committed>, ReadError> {
+        let mut connection = self.reads.acquire().await?;
+        let found = storage::transactions(&mut connection, &[tx_id.as_str()]).await?;
+        Ok(found
+            .get(tx_id.as_str())
+            .map(|(transaction, height)| Committed::of(transaction, *height)))
     }
 
     /// Height of the last block, and a way to wait for the next; closed when the ledger is.
@@ -257,7 +297,10 @@ impl Ledger {
     pub async fn rebuild(&self) -> Result<Verified, VerifyError> {
         let (answer, answered) = oneshot::channel();
         let closed = || VerifyError::Storage("the ledger is closed".to_owned());
-        self.requests.send(writer::Request::Rebuild(answer)).await.map_err(|_| closed())?;
+        self.requests
+            .send(writer::Request::Rebuild(answer))
+            .await
+            .map_err(|_| closed())?;
         answered.await.map_err(|_| closed())?
     }
 

@@ -21,7 +21,10 @@ pub(super) struct Registration<'a> {
 }
 
 impl Registration<'_> {
-    pub(super) fn register<S: StateReader + ?Sized>(self, mut draft: Draft<'_, S>) -> Result<Outcome, Failure> {
+    pub(super) fn register<S: StateReader + ?Sized>(
+        self,
+        mut draft: Draft<'_, S>,
+    ) -> Result<Outcome, Failure> {
         let name = self.check()?;
         let owner = draft.context.caller.clone();
         let id = DatasetId::derive(&draft.context.tx_id);
@@ -29,7 +32,10 @@ impl Registration<'_> {
             return Err(Refusal::DatasetNameTaken { name: name.into() }.into());
         }
         if draft.state.get(&key::dataset(&id))?.is_some() {
-            return Err(Refusal::TransactionReused { tx_id: draft.context.tx_id.to_string() }.into());
+            return Err(Refusal::TransactionReused {
+                tx_id: draft.context.tx_id.to_string(),
+            }
+            .into());
         }
         let dataset = Dataset {
             id: id.clone(),
@@ -41,12 +47,20 @@ impl Registration<'_> {
             registered_at_ms: draft.context.timestamp_ms,
             retired_at_ms: None,
         };
-        let volume = Volume { ciphertext: self.volume_ciphertext.clone(), key_version: self.key_version };
+        let volume = Volume {
+            ciphertext: self.volume_ciphertext.clone(),
+            key_version: self.key_version,
+        };
         draft.put(key::dataset(&id), &dataset)?;
         draft.put(key::volume(&id), &volume)?;
         draft.put_index(key::dataset_name(&dataset.name), id.as_str());
         draft.put_index(key::dataset_owner(&dataset.owner, &dataset.name), id.as_str());
-        let status = DatasetStatus { revision: 0, fencing_token: 0, lease: None, finding: None };
+        let status = DatasetStatus {
+            revision: 0,
+            fencing_token: 0,
+            lease: None,
+            finding: None,
+        };
         draft.finish_dataset(status, dataset, EventKind::DatasetRegistered {})
     }
 
@@ -58,18 +72,35 @@ impl Registration<'_> {
         }
         bounded("title", self.title, limit::TITLE_CHARS)?;
         if self.title.chars().any(char::is_control) {
-            return Err(Refusal::invalid("title", "expected one line without control characters"));
+            return Err(Refusal::invalid(
+                "title",
+                "expected one line without control characters",
+            ));
         }
         bounded("description", self.description, limit::DESCRIPTION_CHARS)?;
-        if self.description.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
-            return Err(Refusal::invalid("description", "expected text without control characters"));
+        if self
+            .description
+            .chars()
+            .any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
+        {
+            return Err(Refusal::invalid(
+                "description",
+                "expected text without control characters",
+            ));
         }
         if !(limit::MIN_TTL_SECONDS..=limit::MAX_TTL_SECONDS).contains(&self.max_ttl_seconds) {
-            let reason = format!("expected {} to {} seconds", limit::MIN_TTL_SECONDS, limit::MAX_TTL_SECONDS);
+            let reason = format!(
+                "expected {} to {} seconds",
+                limit::MIN_TTL_SECONDS,
+                limit::MAX_TTL_SECONDS
+            );
             return Err(Refusal::invalid("max_ttl_seconds", reason));
         }
         if !is_base64(&self.volume_ciphertext.0) {
-            let reason = format!("expected 4 to {} characters of padded base64", limit::CIPHERTEXT_CHARS);
+            let reason = format!(
+                "expected 4 to {} characters of padded base64",
+                limit::CIPHERTEXT_CHARS
+            );
             return Err(Refusal::invalid("volume_ciphertext", reason));
         }
         if self.key_version == 0 {
@@ -86,10 +117,17 @@ pub(super) fn remove<S: StateReader + ?Sized>(
 ) -> Result<Outcome, Failure> {
     let (mut dataset, status) = draft.dataset(reference)?;
     if dataset.owner != draft.context.caller {
-        return Err(Refusal::NotOwner { owner: dataset.owner.into() }.into());
+        return Err(Refusal::NotOwner {
+            owner: dataset.owner.into(),
+        }
+        .into());
     }
     if let Some(lease) = status.lease {
-        return Err(Refusal::DatasetLeased { name: dataset.name.into(), lease: lease.into() }.into());
+        return Err(Refusal::DatasetLeased {
+            name: dataset.name.into(),
+            lease: lease.into(),
+        }
+        .into());
     }
     dataset.retired_at_ms = Some(draft.context.timestamp_ms);
     draft.put(key::dataset(&dataset.id), &dataset)?;
@@ -102,7 +140,10 @@ pub(super) fn remove<S: StateReader + ?Sized>(
 /// Refuses a text of more than `chars` characters without counting all of a huge one.
 pub(super) fn bounded(field: &str, text: &str, chars: usize) -> Result<(), Refusal> {
     if text.chars().nth(chars).is_some() {
-        return Err(Refusal::invalid(field, format!("expected at most {chars} characters")));
+        return Err(Refusal::invalid(
+            field,
+            format!("expected at most {chars} characters"),
+        ));
     }
     Ok(())
 }
@@ -113,5 +154,7 @@ fn is_base64(text: &str) -> bool {
         && text.len() <= limit::CIPHERTEXT_CHARS
         && text.len().is_multiple_of(4)
         && text.len() - digits.len() <= 2
-        && digits.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
+        && digits
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
 }

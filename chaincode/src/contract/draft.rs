@@ -19,7 +19,11 @@ pub(super) struct Draft<'a, S: ?Sized> {
 
 impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
     pub(super) fn new(state: &'a S, context: &'a TxContext) -> Self {
-        Self { state, context, changes: BTreeMap::new() }
+        Self {
+            state,
+            context,
+            changes: BTreeMap::new(),
+        }
     }
 
     /// A dataset that is not retired, by id or name, with its status.
@@ -76,9 +80,18 @@ impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
         lease: Lease,
         kind: EventKind,
     ) -> Result<Outcome, Failure> {
-        let event = Event { kind, dataset: lease.dataset.clone(), lease: Some(lease.id.clone()) };
+        let event = Event {
+            kind,
+            dataset: lease.dataset.clone(),
+            lease: Some(lease.id.clone()),
+        };
         self.record(&mut status, &event, Some(&lease))?;
-        Ok(self.finish(event, CommandResult::Lease { lease: Box::new(lease) }))
+        Ok(self.finish(
+            event,
+            CommandResult::Lease {
+                lease: Box::new(lease),
+            },
+        ))
     }
 
     /// Ends a decision about a dataset, likewise.
@@ -88,9 +101,19 @@ impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
         dataset: Dataset,
         kind: EventKind,
     ) -> Result<Outcome, Failure> {
-        let event = Event { kind, dataset: dataset.id.clone(), lease: None };
+        let event = Event {
+            kind,
+            dataset: dataset.id.clone(),
+            lease: None,
+        };
         self.record(&mut status, &event, None)?;
-        Ok(self.finish(event, CommandResult::Dataset { id: dataset.id, name: dataset.name }))
+        Ok(self.finish(
+            event,
+            CommandResult::Dataset {
+                id: dataset.id,
+                name: dataset.name,
+            },
+        ))
     }
 
     fn record(
@@ -99,10 +122,9 @@ impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
         event: &Event,
         lease: Option<&Lease>,
     ) -> Result<(), Failure> {
-        status.revision = status
-            .revision
-            .checked_add(1)
-            .ok_or_else(|| Refusal::Exhausted { counter: "the dataset's revision".to_owned() })?;
+        status.revision = status.revision.checked_add(1).ok_or_else(|| Refusal::Exhausted {
+            counter: "the dataset's revision".to_owned(),
+        })?;
         self.put(key::dataset_status(&event.dataset), status)?;
         let entry = HistoryEntry {
             revision: status.revision,
@@ -127,6 +149,10 @@ impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
             Some(value) => Write::Put { key, value },
             None => Write::Delete { key },
         });
-        Outcome { writes: writes.collect(), event, result }
+        Outcome {
+            writes: writes.collect(),
+            event,
+            result,
+        }
     }
 }

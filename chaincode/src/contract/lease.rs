@@ -23,7 +23,11 @@ pub(super) fn grant<S: StateReader + ?Sized>(
     let (dataset, mut status) = draft.dataset(dataset)?;
     let ttl_seconds = ttl_seconds.unwrap_or(dataset.max_ttl_seconds);
     if !(limit::MIN_TTL_SECONDS..=dataset.max_ttl_seconds).contains(&ttl_seconds) {
-        let reason = format!("expected {} to {} seconds", limit::MIN_TTL_SECONDS, dataset.max_ttl_seconds);
+        let reason = format!(
+            "expected {} to {} seconds",
+            limit::MIN_TTL_SECONDS,
+            dataset.max_ttl_seconds
+        );
         return Err(Refusal::invalid("ttl_seconds", reason).into());
     }
     if let Some(held) = &status.lease {
@@ -37,12 +41,17 @@ pub(super) fn grant<S: StateReader + ?Sized>(
     }
     let id = LeaseId::derive(&draft.context.tx_id);
     if draft.state.get(&key::lease(&id))?.is_some() {
-        return Err(Refusal::TransactionReused { tx_id: draft.context.tx_id.to_string() }.into());
+        return Err(Refusal::TransactionReused {
+            tx_id: draft.context.tx_id.to_string(),
+        }
+        .into());
     }
     let fencing_token = status
         .fencing_token
         .checked_add(1)
-        .ok_or_else(|| Refusal::Exhausted { counter: "the dataset's fencing token".to_owned() })?;
+        .ok_or_else(|| Refusal::Exhausted {
+            counter: "the dataset's fencing token".to_owned(),
+        })?;
     let lease = Lease {
         id,
         dataset: dataset.id,
@@ -84,9 +93,16 @@ pub(super) fn expire<S: StateReader + ?Sized>(
 ) -> Result<Outcome, Failure> {
     let lease = draft.lease(lease)?;
     require_active(&lease)?;
-    let from_ms = lease.expires_at_ms.checked_add(end_margin_ms).ok_or_else(time_exhausted)?;
+    let from_ms = lease
+        .expires_at_ms
+        .checked_add(end_margin_ms)
+        .ok_or_else(time_exhausted)?;
     if draft.context.timestamp_ms < from_ms {
-        return Err(Refusal::NotExpired { from_ms, now_ms: draft.context.timestamp_ms }.into());
+        return Err(Refusal::NotExpired {
+            from_ms,
+            now_ms: draft.context.timestamp_ms,
+        }
+        .into());
     }
     end(draft, lease, EndCause::Expired)
 }
@@ -117,7 +133,10 @@ pub(super) fn confirm_end<S: StateReader + ?Sized>(
     let before = draft.lease(lease)?;
     require_cluster(&draft, &before)?;
     if before.state != LeaseState::Ending {
-        return Err(Refusal::LeaseNotEnding { lease_state: before.state }.into());
+        return Err(Refusal::LeaseNotEnding {
+            lease_state: before.state,
+        }
+        .into());
     }
     let mut status = draft.status(&before.dataset)?;
     if status.lease.as_ref() != Some(&before.id) {
@@ -144,8 +163,16 @@ pub(super) fn report_mount<S: StateReader + ?Sized>(
         MountReport::Ready {} => (Mount::Ready {}, None, EventKind::MountReady {}),
         MountReport::Failed { finding } => {
             check_finding(finding)?;
-            let kind = EventKind::MountFailed { code: finding.code.clone() };
-            (Mount::Failed { finding: finding.clone() }, Some(finding.clone()), kind)
+            let kind = EventKind::MountFailed {
+                code: finding.code.clone(),
+            };
+            (
+                Mount::Failed {
+                    finding: finding.clone(),
+                },
+                Some(finding.clone()),
+                kind,
+            )
         }
     };
     let before = draft.lease(lease)?;
@@ -173,21 +200,28 @@ fn require_cluster<S: ?Sized>(draft: &Draft<'_, S>, lease: &Lease) -> Result<(),
     if lease.cluster_msp == draft.context.caller {
         return Ok(());
     }
-    Err(Refusal::NotCluster { cluster_msp: lease.cluster_msp.to_string() })
+    Err(Refusal::NotCluster {
+        cluster_msp: lease.cluster_msp.to_string(),
+    })
 }
 
 fn check_finding(finding: &Finding) -> Result<(), Refusal> {
     let code = finding.code.as_bytes();
     let is_code = !code.is_empty()
         && code.len() <= limit::FINDING_CODE_CHARS
-        && code.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'_');
+        && code
+            .iter()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'_');
     if !is_code {
         let reason = "expected 1 to 64 lower-case letters, digits or underscores";
         return Err(Refusal::invalid("finding.code", reason));
     }
     bounded("finding.message", &finding.message, limit::FINDING_MESSAGE_CHARS)?;
     if finding.message.chars().any(char::is_control) {
-        return Err(Refusal::invalid("finding.message", "expected one line without control characters"));
+        return Err(Refusal::invalid(
+            "finding.message",
+            "expected one line without control characters",
+        ));
     }
     Ok(())
 }
@@ -201,5 +235,7 @@ fn expiry(from_ms: i64, ttl_seconds: u64) -> Result<i64, Refusal> {
 }
 
 fn time_exhausted() -> Refusal {
-    Refusal::Exhausted { counter: "the ledger's time".to_owned() }
+    Refusal::Exhausted {
+        counter: "the ledger's time".to_owned(),
+    }
 }

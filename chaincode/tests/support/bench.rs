@@ -1,9 +1,10 @@
 //! A ledger in memory for the contract's tests: a state, a clock that stands still, and transaction ids that count.
 #![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use leasehold_chaincode::{
-    Ciphertext, Command, Contract, DatasetId, Failure, Finding, Lease, MemoryState, Outcome, Refusal, TxContext,
-    TxId, query,
+    Ciphertext, Command, Contract, DatasetId, Failure, Finding, Lease, MemoryState, Outcome, Refusal,
+    TxContext, TxId, query,
 };
 
 pub struct Bench {
@@ -20,7 +21,12 @@ impl Bench {
 
     pub fn with_margin(end_margin_ms: i64) -> Self {
         let contract = Contract { end_margin_ms };
-        Self { state: MemoryState::default(), contract, now_ms: 1_760_000_000_000, transactions: 0 }
+        Self {
+            state: MemoryState::default(),
+            contract,
+            now_ms: 1_760_000_000_000,
+            transactions: 0,
+        }
     }
 
     pub fn next_tx_id(&self) -> TxId {
@@ -35,12 +41,19 @@ impl Bench {
     }
 
     pub fn execute_as(&mut self, tx_id: &TxId, msp: &str, command: &Command) -> Result<Outcome, Refusal> {
-        let context =
-            TxContext { tx_id: tx_id.clone(), timestamp_ms: self.now_ms, caller: msp.parse().unwrap() };
+        let context = TxContext {
+            tx_id: tx_id.clone(),
+            timestamp_ms: self.now_ms,
+            caller: msp.parse().unwrap(),
+        };
         match self.contract.execute(&self.state, &context, command) {
             Ok(outcome) => {
                 let again = self.contract.execute(&self.state, &context, command);
-                assert_eq!(again.as_ref(), Ok(&outcome), "the same input gives the same output");
+                assert_eq!(
+                    again.as_ref(),
+                    Ok(&outcome),
+                    "the same input gives the same output"
+                );
                 self.state.apply(&outcome.writes);
                 Ok(outcome)
             }
@@ -50,7 +63,8 @@ impl Bench {
     }
 
     pub fn accepted(&mut self, msp: &str, command: &Command) -> Outcome {
-        self.execute(msp, command).unwrap_or_else(|refusal| panic!("{command:?} was refused: {refusal}"))
+        self.execute(msp, command)
+            .unwrap_or_else(|refusal| panic!("{command:?} was refused: {refusal}"))
     }
 
     pub fn refused(&mut self, msp: &str, command: &Command) -> Refusal {
@@ -66,13 +80,23 @@ impl Bench {
 
     pub fn leased(&mut self, msp: &str, dataset: &str, subject: &str, ttl_seconds: u64) -> String {
         let (dataset, subject) = (dataset.to_owned(), subject.to_owned());
-        let command = Command::Lease { dataset, subject, ttl_seconds: Some(ttl_seconds) };
+        let command = Command::Lease {
+            dataset,
+            subject,
+            ttl_seconds: Some(ttl_seconds),
+        };
         self.accepted(msp, &command).event.lease.unwrap().into()
     }
 
     pub fn ended(&mut self, msp: &str, lease: &str, subject: &str) {
         let (lease, subject) = (lease.to_owned(), subject.to_owned());
-        self.accepted(msp, &Command::Release { lease: lease.clone(), subject });
+        self.accepted(
+            msp,
+            &Command::Release {
+                lease: lease.clone(),
+                subject,
+            },
+        );
         self.accepted(msp, &Command::ConfirmEnd { lease });
     }
 
@@ -101,5 +125,24 @@ pub fn bob() -> String {
 }
 
 pub fn finding(code: &str) -> Finding {
-    Finding { code: code.to_owned(), message: "the dataset's directory is not on its node".to_owned() }
+    Finding {
+        code: code.to_owned(),
+        message: "the dataset's directory is not on its node".to_owned(),
+    }
+}
+
+pub fn take(dataset: &str, subject: &str, ttl_seconds: u64) -> Command {
+    let (dataset, subject) = (dataset.to_owned(), subject.to_owned());
+    Command::Lease {
+        dataset,
+        subject,
+        ttl_seconds: Some(ttl_seconds),
+    }
+}
+
+pub fn release(lease: &str, subject: &str) -> Command {
+    Command::Release {
+        lease: lease.to_owned(),
+        subject: subject.to_owned(),
+    }
 }

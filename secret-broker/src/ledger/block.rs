@@ -90,11 +90,22 @@ impl StoredBlock {
         let body = serde_json::to_string(body)?;
         let body_hash = hash_body(&body);
         let hash = hash_header(height, &previous_hash, timestamp_ms, &body_hash);
-        Ok(Self { height, previous_hash, timestamp_ms, body, body_hash, hash })
+        Ok(Self {
+            height,
+            previous_hash,
+            timestamp_ms,
+            body,
+            body_hash,
+            hash,
+        })
     }
 
     pub(super) fn head(&self) -> Head {
-        Head { height: self.height, timestamp_ms: self.timestamp_ms, hash: self.hash }
+        Head {
+            height: self.height,
+            timestamp_ms: self.timestamp_ms,
+            hash: self.hash,
+        }
     }
 
     pub(super) fn parse(&self) -> serde_json::Result<Block> {
@@ -102,7 +113,11 @@ impl StoredBlock {
             Body::Genesis(_) => Vec::new(),
             Body::Transactions(transactions) => transactions,
         };
-        Ok(Block { height: self.height, timestamp_ms: self.timestamp_ms, transactions })
+        Ok(Block {
+            height: self.height,
+            timestamp_ms: self.timestamp_ms,
+            transactions,
+        })
     }
 }
 

@@ -19,10 +19,15 @@ pub struct Follower {
 
 impl Follower {
     pub(super) fn new(reads: SqlitePool, heights: watch::Receiver<u64>, height: u64) -> Self {
-        Self { reads, heights, read: height, waiting: VecDeque::new() }
+        Self {
+            reads,
+            heights,
+            read: height,
+            waiting: VecDeque::new(),
+        }
     }
 
-    /// The next block; none once the ledger has closed. Dropping the future loses nothing.
+    /// The next block; none once the ledger has closed, even if some were not read. Dropping the future loses nothing.
     ///
     /// # Errors
     /// [`ReadError`] when the database fails.
@@ -32,7 +37,11 @@ impl Follower {
                 return Ok(Some(block));
             }
             if *self.heights.borrow_and_update() > self.read {
-                let mut connection = self.reads.acquire().await?;
+                let mut connection = match self.reads.acquire().await {
+                    Ok(connection) => connection,
+                    Err(sqlx::Error::PoolClosed) => return Ok(None),
+                    Err(error) => return Err(error.into()),
+                };
                 let blocks = storage::blocks_after(&mut connection, self.read, BATCH).await?;
                 for block in blocks {
                     let parsed = block.parse().map_err(storage::StorageError::from)?;

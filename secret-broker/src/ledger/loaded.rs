@@ -87,11 +87,19 @@ impl StateReader for Loaded {
                 }
             }
         }
-        if values.len() == keys.len() { Ok(values) } else { Err(StateError::NotLoaded) }
+        if values.len() == keys.len() {
+            Ok(values)
+        } else {
+            Err(StateError::NotLoaded)
+        }
     }
 
     fn range(&self, start: &str, end: &str, limit: usize) -> Result<Pairs, StateError> {
-        let range = Range { start: start.to_owned(), end: end.to_owned(), limit };
+        let range = Range {
+            start: start.to_owned(),
+            end: end.to_owned(),
+            limit,
+        };
         if let Some(pairs) = self.ranges.get(&range) {
             return Ok(pairs.clone());
         }

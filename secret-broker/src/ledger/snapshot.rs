@@ -20,7 +20,11 @@ impl Snapshot {
         let mut read = reads.begin().await?;
         // SQLite fixes what a transaction sees with its first read.
         let head = storage::head(&mut read).await?;
-        Ok(Self { read, height: head.height, timestamp_ms: head.timestamp_ms })
+        Ok(Self {
+            read,
+            height: head.height,
+            timestamp_ms: head.timestamp_ms,
+        })
     }
 
     /// Height of the last block in it. [`Ledger::follow`] goes on from here.

@@ -1,9 +1,11 @@
 //! The ledger's SQLite file: how it is opened, and every statement that touches it.
 
-use super::block::{BLOCK_SCHEMA, Body, Genesis, Hash, Head, StoredBlock};
+use super::block::{BLOCK_SCHEMA, Body, Genesis, Hash, Head, StoredBlock, Transaction};
 use super::{LedgerOptions, OpenError};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+};
 use sqlx::{Connection, Row, SqlSafeStr, SqliteConnection, SqlitePool};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -33,10 +35,18 @@ pub(super) enum StorageError {
 /// Keeps other processes out for as long as the file is open.
 pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
     let lock_path = PathBuf::from(format!("{}.lock", path.display()));
-    let failed = |source| OpenError::Lock { path: path.to_owned(), source };
+    let failed = |source| OpenError::Lock {
+        path: path.to_owned(),
+        source,
+    };
     // The database itself is made here too, so that nobody else on the machine may read it.
     for file in [path, lock_path.as_path()] {
-        OpenOptions::new().create(true).append(true).mode(0o600).open(file).map_err(failed)?;
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(file)
+            .map_err(failed)?;
     }
     let lock = File::open(&lock_path).map_err(failed)?;
     match lock.try_lock() {
@@ -62,8 +72,12 @@ pub(super) async fn connect(path: &Path) -> Result<SqliteConnection, StorageErro
 
 /// The readers' connections.
 pub(super) async fn read_pool(path: &Path) -> Result<SqlitePool, StorageError> {
-    let pool = SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(BUSY);
-    Ok(pool.connect_with(options(path).create_if_missing(false).pragma("query_only", "on")).await?)
+    let pool = SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .acquire_timeout(BUSY);
+    Ok(pool
+        .connect_with(options(path).create_if_missing(false).pragma("query_only", "on"))
+        .await?)
 }
 
 /// Brings the file to this version's schema.
@@ -75,7 +89,9 @@ pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), Sto
         include_str!("../../migrations/ledger/0001_blocks_and_what_they_derive.sql").into_sql_str(),
         false,
     )];
-    Ok(Migrator::with_migrations(migrations).run_direct(None, connection, false).await?)
+    Ok(Migrator::with_migrations(migrations)
+        .run_direct(None, connection, false)
+        .await?)
 }
 
 /// The head of a ledger that is as the options say, after making its first block if there is none.
@@ -84,7 +100,10 @@ pub(super) async fn found(
     options: &LedgerOptions,
 ) -> Result<Head, OpenError> {
     let path = || options.path.clone();
-    let failed = |error: StorageError| OpenError::Storage { path: path(), reason: error.to_string() };
+    let failed = |error: StorageError| OpenError::Storage {
+        path: path(),
+        reason: error.to_string(),
+    };
     let first = blocks_from(connection, 0, 1).await.map_err(failed)?;
     let Some(first) = first.first() else {
         let created_at_ms = (options.clock)().max(0);
@@ -96,20 +115,33 @@ pub(super) async fn found(
         };
         let block = StoredBlock::new(0, [0; 32], created_at_ms, &Body::Genesis(genesis));
         let block = block.map_err(|error| failed(error.into()))?;
-        append(connection, &block).await.map_err(|error| failed(error.into()))?;
+        append(connection, &block)
+            .await
+            .map_err(|error| failed(error.into()))?;
         return Ok(block.head());
     };
     match serde_json::from_str(&first.body).map_err(|error| failed(error.into()))? {
         Body::Genesis(genesis) if genesis.organisation != options.organisation => {
             let (found, expected) = (genesis.organisation, options.organisation.clone());
-            Err(OpenError::OtherOrganisation { path: path(), found, expected })
+            Err(OpenError::OtherOrganisation {
+                path: path(),
+                found,
+                expected,
+            })
         }
         Body::Genesis(genesis) if genesis.end_margin_ms != options.contract.end_margin_ms => {
             let (found_ms, expected_ms) = (genesis.end_margin_ms, options.contract.end_margin_ms);
-            Err(OpenError::OtherParameters { path: path(), found_ms, expected_ms })
+            Err(OpenError::OtherParameters {
+                path: path(),
+                found_ms,
+                expected_ms,
+            })
         }
         Body::Genesis(_) => head(connection).await.map_err(failed),
-        Body::Transactions(_) => Err(failed(StorageError::Form { height: 0, field: "body" })),
+        Body::Transactions(_) => Err(failed(StorageError::Form {
+            height: 0,
+            field: "body",
+        })),
     }
 }
 
@@ -120,7 +152,11 @@ pub(super) async fn head(connection: &mut SqliteConnection) -> Result<Head, Stor
         .await?
         .ok_or(StorageError::NoBlocks)?;
     let height = row.try_get(0)?;
-    Ok(Head { height: to_height(height)?, timestamp_ms: row.try_get(1)?, hash: to_hash(&row, 2, height, "hash")? })
+    Ok(Head {
+        height: to_height(height)?,
+        timestamp_ms: row.try_get(1)?,
+        hash: to_hash(&row, 2, height, "hash")?,
+    })
 }
 
 pub(super) async fn append(
@@ -171,14 +207,20 @@ fn to_block(row: &SqliteRow) -> Result<StoredBlock, StorageError> {
         height: to_height(height)?,
         previous_hash: to_hash(row, 1, height, "previous_hash")?,
         timestamp_ms: row.try_get(2)?,
-        body: row.try_get(3).map_err(|_| StorageError::Form { height, field: "body" })?,
+        body: row.try_get(3).map_err(|_| StorageError::Form {
+            height,
+            field: "body",
+        })?,
         body_hash: to_hash(row, 4, height, "body_hash")?,
         hash: to_hash(row, 5, height, "hash")?,
     })
 }
 
 fn to_height(height: i64) -> Result<u64, StorageError> {
-    u64::try_from(height).map_err(|_| StorageError::Form { height, field: "height" })
+    u64::try_from(height).map_err(|_| StorageError::Form {
+        height,
+        field: "height",
+    })
 }
 
 fn to_hash(row: &SqliteRow, column: usize, height: i64, field: &'static str) -> Result<Hash, StorageError> {
@@ -272,8 +314,30 @@ pub(super) async fn write_places(
     Ok(())
 }
 
-/// Height and position of those transactions that are on the ledger.
-pub(super) async fn places(
+/// Those of the transactions that are on the ledger, with the height of their block, by id.
+pub(super) async fn transactions(
+    connection: &mut SqliteConnection,
+    tx_ids: &[&str],
+) -> Result<HashMap<String, (Transaction, u64)>, StorageError> {
+    let mut found = HashMap::new();
+    for (tx_id, height, position) in places(connection, tx_ids).await? {
+        let form = || StorageError::Form {
+            height: i64::try_from(height).unwrap_or(i64::MAX),
+            field: "body",
+        };
+        let block = blocks_from(connection, height, 1)
+            .await?
+            .into_iter()
+            .next()
+            .ok_or_else(form)?
+            .parse()?;
+        let transaction = block.transactions.into_iter().nth(position).ok_or_else(form)?;
+        found.insert(tx_id, (transaction, height));
+    }
+    Ok(found)
+}
+
+async fn places(
     connection: &mut SqliteConnection,
     tx_ids: &[&str],
 ) -> Result<Vec<(String, u64, usize)>, StorageError> {
@@ -292,25 +356,31 @@ pub(super) async fn places_after(
     tx_id: Option<&str>,
     limit: usize,
 ) -> Result<Vec<(String, u64, usize)>, StorageError> {
-    let rows =
-        sqlx::query("SELECT tx_id, height, position FROM transactions WHERE tx_id > ?1 ORDER BY tx_id LIMIT ?2")
-            .bind(tx_id.unwrap_or_default())
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-            .fetch_all(connection)
-            .await?;
+    let rows = sqlx::query(
+        "SELECT tx_id, height, position FROM transactions WHERE tx_id > ?1 ORDER BY tx_id LIMIT ?2",
+    )
+    .bind(tx_id.unwrap_or_default())
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .fetch_all(connection)
+    .await?;
     rows.iter().map(to_place).collect()
 }
 
 fn to_place(row: &SqliteRow) -> Result<(String, u64, usize), StorageError> {
     let height: i64 = row.try_get(1)?;
     let position: i64 = row.try_get(2)?;
-    let position = usize::try_from(position).map_err(|_| StorageError::Form { height, field: "position" })?;
+    let position = usize::try_from(position).map_err(|_| StorageError::Form {
+        height,
+        field: "position",
+    })?;
     Ok((row.try_get(0)?, to_height(height)?, position))
 }
 
 /// Removes everything that is derived.
 pub(super) async fn clear_derived(connection: &mut SqliteConnection) -> Result<(), StorageError> {
     sqlx::query("DELETE FROM state").execute(&mut *connection).await?;
-    sqlx::query("DELETE FROM transactions").execute(connection).await?;
+    sqlx::query("DELETE FROM transactions")
+        .execute(connection)
+        .await?;
     Ok(())
 }

@@ -54,7 +54,12 @@ impl From<StorageError> for VerifyError {
         match error {
             StorageError::Form { height, field } => {
                 let block = u64::try_from(height).unwrap_or_default();
-                Corruption { block, field, reason: "it is not of its form".to_owned() }.into()
+                Corruption {
+                    block,
+                    field,
+                    reason: "it is not of its form".to_owned(),
+                }
+                .into()
             }
             other => Self::Storage(other.to_string()),
         }
@@ -98,8 +103,11 @@ pub(super) async fn rebuild(connection: &mut SqliteConnection) -> Result<Verifie
     for puts in puts.chunks(BATCH) {
         storage::write(&mut connection, puts, &[]).await?;
     }
-    let places: Vec<_> =
-        derived.places.iter().map(|(tx_id, (height, at))| (tx_id.as_str(), *height, *at)).collect();
+    let places: Vec<_> = derived
+        .places
+        .iter()
+        .map(|(tx_id, (height, at))| (tx_id.as_str(), *height, *at))
+        .collect();
     for places in places.chunks(BATCH) {
         storage::write_places(&mut connection, places).await?;
     }
@@ -118,7 +126,9 @@ async fn derive(connection: &mut SqliteConnection) -> Result<Derived, VerifyErro
             chain.take(block)?;
         }
     }
-    let Chain { head, state, places, .. } = chain;
+    let Chain {
+        head, state, places, ..
+    } = chain;
     let head = head.ok_or_else(|| corrupt(0, "height", "the ledger has no blocks"))?;
     Ok(Derived { head, state, places })
 }
@@ -141,30 +151,55 @@ impl Chain {
         }
         let previous = self.head.map_or([0; 32], |head| head.hash);
         let body = check_hashes(block, previous)?;
-        if self.head.is_some_and(|head| block.timestamp_ms < head.timestamp_ms) {
-            return Err(corrupt(block.height, "timestamp_ms", "it is before that of the block before"));
+        if self
+            .head
+            .is_some_and(|head| block.timestamp_ms < head.timestamp_ms)
+        {
+            return Err(corrupt(
+                block.height,
+                "timestamp_ms",
+                "it is before that of the block before",
+            ));
         }
         match body {
             Body::Genesis(genesis) if block.height == 0 => {
-                self.contract = Some(Contract { end_margin_ms: genesis.end_margin_ms });
+                self.contract = Some(Contract {
+                    end_margin_ms: genesis.end_margin_ms,
+                });
             }
             Body::Transactions(transactions) if block.height > 0 => {
                 for (position, transaction) in transactions.into_iter().enumerate() {
                     self.replay(block.height, position, &transaction)?;
                 }
             }
-            _ => return Err(corrupt(block.height, "body", "block 0, and only that, is the genesis")),
+            _ => {
+                return Err(corrupt(
+                    block.height,
+                    "body",
+                    "block 0, and only that, is the genesis",
+                ));
+            }
         }
         self.head = Some(block.head());
         Ok(())
     }
 
     fn replay(&mut self, height: u64, position: usize, transaction: &Transaction) -> Result<(), Corruption> {
-        let bad = |reason: String| corrupt(height, "body", format!("transaction {}: {reason}", transaction.tx_id));
-        let contract = self.contract.ok_or_else(|| bad("there was no genesis".to_owned()))?;
+        let bad = |reason: String| {
+            corrupt(
+                height,
+                "body",
+                format!("transaction {}: {reason}", transaction.tx_id),
+            )
+        };
+        let contract = self
+            .contract
+            .ok_or_else(|| bad("there was no genesis".to_owned()))?;
         if transaction.contract != CONTRACT_VERSION {
             let found = transaction.contract;
-            return Err(bad(format!("contract version {found} is not known here; verify with a newer one")));
+            return Err(bad(format!(
+                "contract version {found} is not known here; verify with a newer one"
+            )));
         }
         let context = TxContext {
             tx_id: transaction.tx_id.clone(),
@@ -177,7 +212,11 @@ impl Chain {
         if outcome.result != transaction.result || outcome.event != transaction.event {
             return Err(bad("the contract answers otherwise than is recorded".to_owned()));
         }
-        if self.places.insert(transaction.tx_id.to_string(), (height, position)).is_some() {
+        if self
+            .places
+            .insert(transaction.tx_id.to_string(), (height, position))
+            .is_some()
+        {
             return Err(bad("it is on the ledger twice".to_owned()));
         }
         self.state.apply(&outcome.writes);
@@ -189,12 +228,20 @@ impl Chain {
 fn check_hashes(block: &StoredBlock, previous: Hash) -> Result<Body, Corruption> {
     let height = block.height;
     if block.previous_hash != previous {
-        return Err(corrupt(height, "previous_hash", "it is not the hash of the block before"));
+        return Err(corrupt(
+            height,
+            "previous_hash",
+            "it is not the hash of the block before",
+        ));
     }
     let header = |body_hash: &Hash| hash_header(height, &block.previous_hash, block.timestamp_ms, body_hash);
     let body_hash = hash_body(&block.body);
     if block.body_hash != body_hash {
-        let field = if header(&body_hash) == block.hash { "body_hash" } else { "body" };
+        let field = if header(&body_hash) == block.hash {
+            "body_hash"
+        } else {
+            "body"
+        };
         return Err(corrupt(height, field, "body and body hash do not go together"));
     }
     let body: Body =
@@ -205,14 +252,25 @@ fn check_hashes(block: &StoredBlock, previous: Hash) -> Result<Body, Corruption>
     let in_time = match &body {
         Body::Genesis(genesis) => genesis.created_at_ms == block.timestamp_ms,
         Body::Transactions(transactions) => {
-            !transactions.is_empty() && transactions.iter().all(|tx| tx.timestamp_ms == block.timestamp_ms)
+            !transactions.is_empty()
+                && transactions
+                    .iter()
+                    .all(|tx| tx.timestamp_ms == block.timestamp_ms)
         }
     };
     if !in_time {
-        return Err(corrupt(height, "timestamp_ms", "it is not that of the block's transactions"));
+        return Err(corrupt(
+            height,
+            "timestamp_ms",
+            "it is not that of the block's transactions",
+        ));
     }
     if block.hash != header(&body_hash) {
-        return Err(corrupt(height, "hash", "it does not go with the block's other fields"));
+        return Err(corrupt(
+            height,
+            "hash",
+            "it does not go with the block's other fields",
+        ));
     }
     Ok(body)
 }
@@ -268,5 +326,9 @@ async fn compare_places(connection: &mut SqliteConnection, derived: &Derived) ->
 }
 
 fn corrupt(block: u64, field: &'static str, reason: impl Into<String>) -> Corruption {
-    Corruption { block, field, reason: reason.into() }
+    Corruption {
+        block,
+        field,
+        reason: reason.into(),
+    }
 }

@@ -6,9 +6,7 @@ use super::block::{Body, Head, StoredBlock, Transaction};
 use super::loaded::Loaded;
 use super::verify::{self, Verified, VerifyError};
 use super::{Committed, LedgerOptions, ReadError, Submission, SubmitError, storage};
-use leasehold_chaincode::{
-    CONTRACT_VERSION, Failure, Outcome, Refusal, StateError, TxContext, Write,
-};
+use leasehold_chaincode::{CONTRACT_VERSION, Failure, Outcome, Refusal, StateError, TxContext, Write};
 use sqlx::{Connection, SqliteConnection};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -74,7 +72,13 @@ impl Writer {
         announce: watch::Sender<u64>,
         lock: File,
     ) -> Self {
-        Self { connection, head, options, announce, _lock: lock }
+        Self {
+            connection,
+            head,
+            options,
+            announce,
+            _lock: lock,
+        }
     }
 
     /// Works until it is stopped, then commits what is waiting and closes the file.
@@ -134,12 +138,23 @@ impl Writer {
         let head = storage::head(&mut connection).await?;
         let height = head.height.saturating_add(1);
         let timestamp_ms = (self.options.clock)().max(head.timestamp_ms);
-        let mut draft = Draft { committed: earlier(&mut connection, submissions).await?, ..Draft::default() };
+        let ids: Vec<_> = submissions
+            .iter()
+            .map(|submission| submission.tx_id.as_str())
+            .collect();
+        let committed = storage::transactions(&mut connection, &ids).await?;
+        let mut draft = Draft {
+            committed,
+            ..Draft::default()
+        };
         let mut answers = Vec::with_capacity(submissions.len());
-        draft.prefetch(&mut connection, submissions, &self.options, timestamp_ms).await?;
+        draft
+            .prefetch(&mut connection, submissions, &self.options, timestamp_ms)
+            .await?;
         for submission in submissions {
-            let answer =
-                draft.decide(&mut connection, submission, &self.options, height, timestamp_ms).await?;
+            let answer = draft
+                .decide(&mut connection, submission, &self.options, height, timestamp_ms)
+                .await?;
             answers.push(answer);
         }
         if draft.transactions.is_empty() {
@@ -188,7 +203,7 @@ impl Draft {
                 let tx_id = submission.tx_id.to_string();
                 return Ok(Err(Refusal::TransactionReused { tx_id }.into()));
             }
-            return Ok(Ok(committed(transaction, *height)));
+            return Ok(Ok(Committed::of(transaction, *height)));
         }
         let outcome = loop {
             match execute(&self.state, submission, options, timestamp_ms) {
@@ -216,8 +231,9 @@ impl Draft {
             event: outcome.event,
             result: outcome.result,
         };
-        let answer = committed(&transaction, height);
-        self.committed.insert(submission.tx_id.to_string(), (transaction.clone(), height));
+        let answer = Committed::of(&transaction, height);
+        self.committed
+            .insert(submission.tx_id.to_string(), (transaction.clone(), height));
         self.transactions.push(transaction);
         Ok(Ok(answer))
     }
@@ -233,7 +249,10 @@ impl Draft {
         let block = StoredBlock::new(height, head.hash, timestamp_ms, &body)?;
         storage::append(connection, &block).await?;
         if let Body::Transactions(transactions) = &body {
-            let places: Vec<_> = (0..).zip(transactions).map(|(at, tx)| (tx.tx_id.as_str(), height, at)).collect();
+            let places: Vec<_> = (0..)
+                .zip(transactions)
+                .map(|(at, tx)| (tx.tx_id.as_str(), height, at))
+                .collect();
             storage::write_places(connection, &places).await?;
         }
         let (mut puts, mut deletes) = (Vec::new(), Vec::new());
@@ -248,40 +267,16 @@ impl Draft {
     }
 }
 
-/// Those of the submissions that are on the ledger already.
-async fn earlier(
-    connection: &mut SqliteConnection,
-    submissions: &[Submission],
-) -> Result<HashMap<String, (Transaction, u64)>, BlockError> {
-    let ids: Vec<_> = submissions.iter().map(|submission| submission.tx_id.as_str()).collect();
-    let mut found = HashMap::new();
-    for (tx_id, height, position) in storage::places(connection, &ids).await? {
-        let blocks = storage::blocks_from(connection, height, 1).await?;
-        let form = || StorageError::Form { height: i64::try_from(height).unwrap_or(i64::MAX), field: "body" };
-        let block = blocks.first().ok_or_else(form)?.parse()?;
-        let transaction = block.transactions.into_iter().nth(position).ok_or_else(form)?;
-        found.insert(tx_id, (transaction, height));
-    }
-    Ok(found)
-}
-
 fn execute(
     state: &Loaded,
     submission: &Submission,
     options: &LedgerOptions,
     timestamp_ms: i64,
 ) -> Result<Outcome, Failure> {
-    let context =
-        TxContext { tx_id: submission.tx_id.clone(), timestamp_ms, caller: options.organisation.clone() };
+    let context = TxContext {
+        tx_id: submission.tx_id.clone(),
+        timestamp_ms,
+        caller: options.organisation.clone(),
+    };
     options.contract.execute(state, &context, &submission.command)
-}
-
-fn committed(transaction: &Transaction, height: u64) -> Committed {
-    Committed {
-        tx_id: transaction.tx_id.clone(),
-        height,
-        timestamp_ms: transaction.timestamp_ms,
-        event: transaction.event.clone(),
-        result: transaction.result.clone(),
-    }
 }

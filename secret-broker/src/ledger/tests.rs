@@ -1,0 +1,442 @@
+//! What the embedded ledger promises, over a real file.
+
+mod crash;
+mod tamper;
+
+use super::*;
+use leasehold_chaincode::{Ciphertext, LeaseState, PageRequest};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+use tempfile::TempDir;
+
+const START_MS: i64 = 1_760_000_000_000;
+
+/// A ledger in a directory of its own, with a clock that stands until it is moved.
+struct Bench {
+    directory: TempDir,
+    now_ms: Arc<AtomicI64>,
+    ledger: Ledger,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut LedgerOptions)) -> Self {
+        let directory = TempDir::new().unwrap();
+        let now_ms = Arc::new(AtomicI64::new(START_MS));
+        let mut options = options_at(&directory, &now_ms);
+        change(&mut options);
+        let ledger = Ledger::open(options).await.unwrap();
+        Self {
+            directory,
+            now_ms,
+            ledger,
+        }
+    }
+
+    fn options(&self) -> LedgerOptions {
+        options_at(&self.directory, &self.now_ms)
+    }
+
+    async fn reopen(&mut self) {
+        self.ledger.close().await;
+        self.ledger = Ledger::open(self.options()).await.unwrap();
+    }
+
+    async fn accepted(&self, tx_id: &str, command: Command) -> Committed {
+        self.ledger.submit(submission(tx_id, command)).await.unwrap()
+    }
+
+    async fn refused(&self, tx_id: &str, command: Command) -> Refusal {
+        match self.ledger.submit(submission(tx_id, command)).await {
+            Err(SubmitError::Refused(refusal)) => refusal,
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    fn height(&self) -> u64 {
+        *self.ledger.heights().borrow()
+    }
+}
+
+fn options_at(directory: &TempDir, now_ms: &Arc<AtomicI64>) -> LedgerOptions {
+    let now_ms = Arc::clone(now_ms);
+    let mut options = LedgerOptions::new(directory.path().join("ledger.db"), "UiSMSP".parse().unwrap());
+    options.clock = Arc::new(move || now_ms.load(Ordering::SeqCst));
+    options
+}
+
+fn submission(tx_id: &str, command: Command) -> Submission {
+    Submission {
+        tx_id: tx_id.parse().unwrap(),
+        command,
+    }
+}
+
+fn register(name: &str) -> Command {
+    Command::RegisterDataset {
+        name: name.to_owned(),
+        title: "Texts".to_owned(),
+        description: "Three files of lorem ipsum".to_owned(),
+        max_ttl_seconds: 3_600,
+        volume_ciphertext: Ciphertext("bm90aGluZyB0byByZWFk".to_owned()),
+        key_version: 1,
+    }
+}
+
+fn person(digits: &str) -> String {
+    digits.repeat(32)
+}
+
+fn take(dataset: &str, subject: &str) -> Command {
+    Command::Lease {
+        dataset: dataset.to_owned(),
+        subject: subject.to_owned(),
+        ttl_seconds: Some(60),
+    }
+}
+
+fn release(lease: &str, subject: &str) -> Command {
+    Command::Release {
+        lease: lease.to_owned(),
+        subject: subject.to_owned(),
+    }
+}
+
+fn lease_id(committed: &Committed) -> String {
+    committed.event.lease.clone().unwrap().into()
+}
+
+/// Waits for something that must come.
+async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), future)
+        .await
+        .unwrap_or_else(|_| panic!("no {what} in 20 s"))
+}
+
+#[tokio::test]
+async fn what_is_committed_is_read_and_survives_a_restart() {
+    let mut bench = Bench::new().await;
+    let registered = bench.accepted("one", register("texts")).await;
+    let leased = bench.accepted("two", take("texts", &person("a1"))).await;
+    assert_eq!((registered.height, leased.height), (1, 2));
+    for _ in 0..2 {
+        let lease = bench
+            .ledger
+            .active_lease(&registered.event.dataset)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(Some(&lease), leased.result.lease());
+        assert_eq!(
+            (lease.granted_at_ms, lease.expires_at_ms),
+            (START_MS, START_MS + 60_000)
+        );
+        let history = bench
+            .ledger
+            .history(&registered.event.dataset, &PageRequest::default())
+            .await
+            .unwrap();
+        assert_eq!(history.items.len(), 2);
+        assert_eq!(bench.ledger.verify().await.unwrap().height, 2);
+        bench.reopen().await;
+    }
+}
+
+#[tokio::test]
+async fn a_refused_command_leaves_no_trace() {
+    let bench = Bench::new().await;
+    bench.accepted("one", register("texts")).await;
+    let before = bench.ledger.verify().await.unwrap();
+    assert_eq!(
+        bench.refused("two", register("texts")).await.code(),
+        "dataset_name_taken"
+    );
+    assert_eq!(bench.ledger.verify().await.unwrap(), before);
+    assert_eq!(
+        bench.ledger.transaction(&"two".parse().unwrap()).await.unwrap(),
+        None
+    );
+}
+
+#[tokio::test]
+async fn the_same_transaction_is_committed_once_and_answered_alike() {
+    let mut bench = Bench::new().await;
+    bench.accepted("one", register("texts")).await;
+    let first = bench.accepted("two", take("texts", &person("a1"))).await;
+    let (again, too) = tokio::join!(
+        bench.accepted("two", take("texts", &person("a1"))),
+        bench.accepted("two", take("texts", &person("a1")))
+    );
+    assert_eq!((&again, &too), (&first, &first));
+    bench.reopen().await;
+    assert_eq!(bench.accepted("two", take("texts", &person("a1"))).await, first);
+    assert_eq!(
+        bench.ledger.transaction(&"two".parse().unwrap()).await.unwrap(),
+        Some(first)
+    );
+    let other = bench.refused("two", take("texts", &person("b0"))).await;
+    assert_eq!(
+        other,
+        Refusal::TransactionReused {
+            tx_id: "two".to_owned()
+        }
+    );
+    assert_eq!(bench.height(), 2);
+}
+
+#[tokio::test]
+async fn a_transaction_submitted_twice_at_once_is_committed_once() {
+    let bench = Bench::new().await;
+    let (one, other) = tokio::join!(
+        bench.accepted("one", register("texts")),
+        bench.accepted("one", register("texts"))
+    );
+    assert_eq!(one, other);
+    assert_eq!(bench.ledger.verify().await.unwrap().transactions, 1);
+}
+
+#[tokio::test]
+async fn of_a_hundred_who_want_an_exclusive_dataset_one_gets_it() {
+    let bench = Bench::new().await;
+    bench.accepted("register", register("texts")).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..100 {
+        let ledger = bench.ledger.clone();
+        let submission = submission(
+            &format!("race-{number}"),
+            take("texts", &person(&format!("{number:02}"))),
+        );
+        tasks.spawn(async move { ledger.submit(submission).await });
+    }
+    let outcomes = soon("end of the race", tasks.join_all()).await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+    for refused in outcomes.into_iter().filter_map(Result::err) {
+        assert!(
+            matches!(refused, SubmitError::Refused(Refusal::LeaseConflict { .. })),
+            "{refused:?}"
+        );
+    }
+    bench.ledger.verify().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_waits_together_is_committed_together() {
+    let bench = Bench::new().await;
+    // One thread: all submit before the writer takes the first.
+    let waiting = (0..50).map(|number| {
+        let (ledger, name) = (bench.ledger.clone(), format!("d{number}"));
+        async move {
+            ledger
+                .submit(submission(&name, register(&name)))
+                .await
+                .unwrap()
+                .height
+        }
+    });
+    let heights: BTreeSet<u64> = futures_joined(waiting).await.into_iter().collect();
+    assert_eq!(heights, BTreeSet::from([1]), "fifty transactions, one flush");
+    assert_eq!(bench.ledger.verify().await.unwrap().transactions, 50);
+}
+
+#[tokio::test]
+async fn a_full_queue_says_so_at_once() {
+    let bench = Bench::with(|options| options.queue = 2).await;
+    let waiting = (0..5).map(|number| {
+        let (ledger, name) = (bench.ledger.clone(), format!("d{number}"));
+        async move { ledger.submit(submission(&name, register(&name))).await }
+    });
+    let outcomes = futures_joined(waiting).await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 2);
+    assert_eq!(
+        outcomes
+            .iter()
+            .filter(|outcome| **outcome == Err(SubmitError::Busy))
+            .count(),
+        3
+    );
+    bench.accepted("later", register("later")).await;
+}
+
+#[tokio::test]
+async fn closing_commits_what_waits_and_refuses_what_comes() {
+    let mut bench = Bench::new().await;
+    let waiting = (0..300).map(|number| {
+        let (ledger, name) = (bench.ledger.clone(), format!("d{number}"));
+        async move { ledger.submit(submission(&name, register(&name))).await }
+    });
+    let (outcomes, ()) = tokio::join!(futures_joined(waiting), bench.ledger.close());
+    assert!(outcomes.iter().all(Result::is_ok));
+    soon("end of the writer", bench.ledger.stopped()).await;
+    let late = bench.ledger.submit(submission("late", register("late"))).await;
+    assert_eq!(late, Err(SubmitError::Closed));
+    bench.reopen().await;
+    assert_eq!(bench.ledger.verify().await.unwrap().transactions, 300);
+}
+
+#[tokio::test]
+async fn a_submission_whose_sender_went_away_is_committed_all_the_same() {
+    let bench = Bench::new().await;
+    let mut heights = bench.ledger.heights();
+    let ledger = bench.ledger.clone();
+    let task = tokio::spawn(async move { ledger.submit(submission("one", register("texts"))).await });
+    tokio::task::yield_now().await;
+    task.abort();
+    soon("block", heights.wait_for(|height| *height == 1))
+        .await
+        .unwrap();
+    assert!(
+        bench
+            .ledger
+            .transaction(&"one".parse().unwrap())
+            .await
+            .unwrap()
+            .is_some()
+    );
+}
+
+#[tokio::test]
+async fn time_on_the_ledger_never_goes_back() {
+    let bench = Bench::new().await;
+    let first = bench.accepted("one", register("texts")).await;
+    bench.now_ms.fetch_sub(3_600_000, Ordering::SeqCst);
+    let second = bench.accepted("two", register("scans")).await;
+    assert_eq!(second.timestamp_ms, first.timestamp_ms);
+    bench.ledger.verify().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lease_is_due_and_expires_by_the_ledgers_clock() {
+    let bench = Bench::new().await;
+    bench.accepted("one", register("texts")).await;
+    let lease = lease_id(&bench.accepted("two", take("texts", &person("a1"))).await);
+    let expire = Command::Expire { lease: lease.clone() };
+    assert_eq!(bench.refused("early", expire.clone()).await.code(), "not_expired");
+    let now_ms = bench.now_ms.fetch_add(60_000, Ordering::SeqCst) + 60_000;
+    let due = bench
+        .ledger
+        .leases_due(now_ms, &PageRequest::default())
+        .await
+        .unwrap()
+        .items;
+    assert_eq!(due.len(), 1);
+    bench.accepted("late", expire).await;
+    let lease = bench
+        .ledger
+        .lease(&lease.parse().unwrap())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(lease.state, LeaseState::Ending);
+}
+
+#[tokio::test]
+async fn a_snapshot_holds_still_and_its_height_is_where_following_goes_on() {
+    let bench = Bench::new().await;
+    let dataset = bench.accepted("one", register("texts")).await.event.dataset;
+    let mut snapshot = bench.ledger.snapshot().await.unwrap();
+    let lease = bench.accepted("two", take("texts", &person("a1"))).await;
+    assert_eq!((snapshot.height(), snapshot.timestamp_ms()), (1, START_MS));
+    assert_eq!(snapshot.active_lease(&dataset).await.unwrap(), None);
+    let mut follower = bench.ledger.follow(snapshot.height());
+    let block = soon("block", follower.next()).await.unwrap().unwrap();
+    assert_eq!(block.transactions.len(), 1);
+    assert_eq!(block.transactions[0].result, lease.result);
+}
+
+#[tokio::test]
+async fn a_follower_gets_every_block_once_and_in_order() {
+    let bench = Bench::with(|options| options.block_transactions = 3).await;
+    for number in 0..40 {
+        let name = format!("past-{number}");
+        bench.accepted(&name, register(&name)).await;
+    }
+    let mut follower = bench.ledger.follow(0);
+    let ledger = bench.ledger.clone();
+    let writing = tokio::spawn(async move {
+        for number in 0..40 {
+            let name = format!("live-{number}");
+            ledger.submit(submission(&name, register(&name))).await.unwrap();
+        }
+        ledger.close().await;
+    });
+    let (mut expected, mut transactions) = (1, 0);
+    while let Some(block) = soon("block", follower.next()).await.unwrap() {
+        assert_eq!(block.height, expected);
+        expected += 1;
+        transactions += block.transactions.len();
+    }
+    writing.await.unwrap();
+    assert!((40..=80).contains(&transactions), "{transactions}");
+}
+
+#[tokio::test]
+async fn a_ledger_is_open_once_and_for_its_own_organisation() {
+    let bench = Bench::new().await;
+    let second = Ledger::open(bench.options()).await.map(drop);
+    assert!(matches!(second, Err(OpenError::InUse(_))), "{second:?}");
+    bench.ledger.close().await;
+    let mut options = bench.options();
+    options.organisation = "UiOMSP".parse().unwrap();
+    let other = Ledger::open(options).await.map(drop);
+    assert!(
+        matches!(other, Err(OpenError::OtherOrganisation { .. })),
+        "{other:?}"
+    );
+    let mut options = bench.options();
+    options.contract = Contract::FABRIC;
+    let other = Ledger::open(options).await.map(drop);
+    assert!(
+        matches!(other, Err(OpenError::OtherParameters { .. })),
+        "{other:?}"
+    );
+    Ledger::open(bench.options()).await.unwrap().close().await;
+}
+
+#[tokio::test]
+async fn a_ledger_in_no_directory_cannot_be_opened_and_says_where() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("missing").join("ledger.db");
+    let failed = Ledger::open(LedgerOptions::new(&path, "UiSMSP".parse().unwrap()))
+        .await
+        .map(drop);
+    let message = failed.unwrap_err().to_string();
+    assert!(message.contains("missing/ledger.db"), "{message}");
+}
+
+#[tokio::test]
+async fn nobody_else_on_the_machine_may_read_the_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let bench = Bench::new().await;
+    bench.accepted("one", register("texts")).await;
+    for entry in std::fs::read_dir(bench.directory.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{:?} has mode {mode:o}", entry.file_name());
+    }
+}
+
+/// Runs futures side by side on this task, in the order given.
+async fn futures_joined<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut waiting: Vec<_> = futures.map(Box::pin).collect();
+    let mut outputs: Vec<Option<F::Output>> = waiting.iter().map(|_| None).collect();
+    std::future::poll_fn(|context| {
+        for (future, output) in waiting.iter_mut().zip(&mut outputs) {
+            if output.is_none()
+                && let std::task::Poll::Ready(value) = future.as_mut().poll(context)
+            {
+                *output = Some(value);
+            }
+        }
+        if outputs.iter().all(Option::is_some) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+    outputs.into_iter().flatten().collect()
+}

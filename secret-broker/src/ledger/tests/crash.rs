@@ -1,0 +1,221 @@
+//! The process is killed at random moments, again and again: what was acknowledged stays, and nothing is half there.
+
+use super::*;
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::mpsc;
+use std::time::Instant;
+
+/// Set in the child: where its ledger is.
+const CHILD: &str = "LEASEHOLD_LEDGER_CRASH_CHILD";
+/// Submitters in the child.
+const SUBMITTERS: usize = 8;
+
+#[test]
+fn every_acknowledged_transaction_survives_a_kill() {
+    if let Some(path) = std::env::var_os(CHILD) {
+        return submit_until_killed(Path::new(&path));
+    }
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("ledger.db");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut acknowledged = BTreeMap::new();
+    for kill in 0..kills() {
+        let (mut child, lines) = spawn(&path);
+        // Half of them soon after the start, whatever it does then; half of them in the middle of the work.
+        let (count, patience) = match kill % 2 {
+            0 => (usize::MAX, Duration::from_millis(random(250))),
+            _ => (usize::try_from(random(200)).unwrap() + 1, Duration::from_secs(60)),
+        };
+        let mut seen = wait_for(&lines, count, Instant::now() + patience);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        seen.extend(lines.iter());
+        assert!(
+            count == usize::MAX || seen.len() >= count,
+            "kill {kill}: the child did not get going"
+        );
+        acknowledged.extend(seen.iter().filter_map(|line| parse(line)));
+        runtime.block_on(check(&path, kill, &acknowledged));
+    }
+    assert!(!acknowledged.is_empty());
+}
+
+/// Ten in `make test`; more by `LEASEHOLD_SOAK_KILLS`.
+fn kills() -> u64 {
+    std::env::var("LEASEHOLD_SOAK_KILLS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(10)
+}
+
+fn random(below: u64) -> u64 {
+    RandomState::new().hash_one(0) % below
+}
+
+async fn check(path: &Path, kill: u64, acknowledged: &BTreeMap<String, u64>) {
+    let ledger = Ledger::open(LedgerOptions::new(path, "UiSMSP".parse().unwrap()))
+        .await
+        .unwrap();
+    let verified = ledger
+        .verify()
+        .await
+        .unwrap_or_else(|error| panic!("after kill {kill}: {error}"));
+    for (tx_id, height) in acknowledged {
+        let found = ledger.transaction(&tx_id.parse().unwrap()).await.unwrap();
+        let found =
+            found.unwrap_or_else(|| panic!("after kill {kill}: {tx_id} was acknowledged and is gone"));
+        assert_eq!(found.height, *height, "after kill {kill}: {tx_id}");
+    }
+    assert!(verified.transactions >= u64::try_from(acknowledged.len()).unwrap());
+    ledger.close().await;
+}
+
+/// This very test once more, as a process of its own, and the lines in which it acknowledges.
+fn spawn(path: &Path) -> (Child, mpsc::Receiver<String>) {
+    // `env` runs what it is given, as the shell above does.
+    spawn_by(std::process::Command::new("env"), path)
+}
+
+fn spawn_by(mut command: std::process::Command, path: &Path) -> (Child, mpsc::Receiver<String>) {
+    let name = std::thread::current().name().unwrap().to_owned();
+    let mut child = command
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", &name, "--nocapture", "--test-threads=1"])
+        .env(CHILD, path)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    let (send, lines) = mpsc::channel();
+    // Ends with the child's output.
+    std::thread::spawn(move || {
+        for line in output
+            .lines()
+            .map_while(Result::ok)
+            .filter(|line| parse(line).is_some())
+        {
+            if send.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    (child, lines)
+}
+
+fn wait_for(lines: &mpsc::Receiver<String>, count: usize, deadline: Instant) -> Vec<String> {
+    let mut seen = Vec::new();
+    while seen.len() < count {
+        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => seen.push(line),
+            Err(_) => break,
+        }
+    }
+    seen
+}
+
+/// `acknowledged <tx id> at <height>.`, anywhere in a line; one that was cut off is none.
+fn parse(line: &str) -> Option<(String, u64)> {
+    let (_, rest) = line.split_once("acknowledged ")?;
+    let (tx_id, height) = rest.strip_suffix('.')?.split_once(" at ")?;
+    Some((tx_id.to_owned(), height.parse().ok()?))
+}
+
+/// A file size limit stands for the full disk: to SQLite both are a write that fails.
+#[test]
+fn a_full_disk_is_a_clear_error_and_loses_nothing() {
+    if let Some(path) = std::env::var_os(CHILD) {
+        return submit_until_the_disk_is_full(Path::new(&path));
+    }
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("ledger.db");
+    let mut shell = std::process::Command::new("sh");
+    // In units of 512 bytes; without the trap the system would kill the process.
+    shell.args(["-c", "trap '' XFSZ; ulimit -f 2000; exec \"$@\"", "sh"]);
+    let (mut child, lines) = spawn_by(shell, &path);
+    let acknowledged: BTreeMap<_, _> = lines.iter().filter_map(|line| parse(&line)).collect();
+    assert!(child.wait().unwrap().success());
+    assert!(acknowledged.len() > 10, "only {}", acknowledged.len());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(check(&path, 0, &acknowledged));
+}
+
+fn submit_until_the_disk_is_full(path: &Path) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let ledger = Ledger::open(LedgerOptions::new(path, "UiSMSP".parse().unwrap()))
+            .await
+            .unwrap();
+        let mut failed = None;
+        for number in 0..10_000 {
+            let name = format!("d{number}");
+            match ledger.submit(submission(&name, register(&name))).await {
+                Ok(committed) => acknowledge(&committed),
+                Err(SubmitError::Storage(reason)) => failed = Some(reason),
+                Err(other) => panic!("{other}"),
+            }
+            if failed.is_some() {
+                break;
+            }
+        }
+        assert!(failed.is_some(), "the disk was never full");
+        let readable = ledger.datasets(&PageRequest::default()).await.unwrap();
+        assert!(!readable.items.is_empty(), "reads go on");
+        ledger.verify().await.unwrap();
+        ledger.close().await;
+    });
+}
+
+fn acknowledge(committed: &Committed) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "acknowledged {} at {}.", committed.tx_id, committed.height).unwrap();
+    out.flush().unwrap();
+}
+
+fn submit_until_killed(path: &Path) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let ledger = Ledger::open(LedgerOptions::new(path, "UiSMSP".parse().unwrap()))
+            .await
+            .unwrap();
+        let mut tasks = tokio::task::JoinSet::new();
+        // Of its own in each run: those of a killed one stay leased.
+        let run = format!("{:08x}", random(1 << 32));
+        for submitter in 0..SUBMITTERS {
+            let (ledger, run) = (ledger.clone(), run.clone());
+            tasks.spawn(async move {
+                for round in 0u64.. {
+                    lease_once(&ledger, &run, round, submitter).await;
+                }
+            });
+        }
+        tasks.join_all().await;
+    });
+}
+
+/// All submitters want the same few datasets, so that grants and refusals rest on each other in every block.
+async fn lease_once(ledger: &Ledger, run: &str, round: u64, submitter: usize) {
+    let prefix = format!("{run}-{submitter}-{round}");
+    let (name, holder) = (
+        format!("d-{run}-{}", submitter % 3),
+        person(&format!("{submitter:02}")),
+    );
+    let submit = async |step: &str, command: Command| match ledger.submit(submission(step, command)).await {
+        Ok(committed) => {
+            acknowledge(&committed);
+            Some(committed)
+        }
+        Err(SubmitError::Refused(_)) => None,
+        Err(other) => panic!("{other}"),
+    };
+    submit(&format!("{prefix}-register"), register(&name)).await;
+    if let Some(granted) = submit(&format!("{prefix}-lease"), take(&name, &holder)).await {
+        let lease = lease_id(&granted);
+        submit(&format!("{prefix}-release"), release(&lease, &holder)).await;
+        submit(&format!("{prefix}-confirm"), Command::ConfirmEnd { lease }).await;
+    }
+}

@@ -1,0 +1,234 @@
+//! Whatever is changed in the file, verifying names the block and the field.
+
+use super::*;
+use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
+
+const FIELDS: [&str; 6] = [
+    "height",
+    "previous_hash",
+    "timestamp_ms",
+    "body",
+    "body_hash",
+    "hash",
+];
+
+/// A closed ledger of several blocks, opened past its guards.
+async fn tampering() -> (Bench, SqliteConnection, u64) {
+    let bench = Bench::new().await;
+    bench.accepted("one", register("texts")).await;
+    let lease = lease_id(&bench.accepted("two", take("texts", &person("a1"))).await);
+    for tx_id in ["three", "four", "five"] {
+        bench.now_ms.fetch_add(1_000, Ordering::SeqCst);
+        match tx_id {
+            "three" => bench.accepted(tx_id, release(&lease, &person("a1"))).await,
+            "four" => {
+                bench
+                    .accepted(tx_id, Command::ConfirmEnd { lease: lease.clone() })
+                    .await
+            }
+            _ => bench.accepted(tx_id, take("texts", &person("b0"))).await,
+        };
+    }
+    let height = bench.height();
+    bench.ledger.close().await;
+    let mut connection = storage::connect(&bench.options().path).await.unwrap();
+    for statement in ["DROP TRIGGER blocks_never_change", "DROP TRIGGER blocks_never_go"] {
+        sqlx::query(statement).execute(&mut connection).await.unwrap();
+    }
+    (bench, connection, height)
+}
+
+async fn verified(bench: &Bench) -> Result<Verified, VerifyError> {
+    let reads = storage::read_pool(&bench.options().path).await.unwrap();
+    let outcome = verify::verify(&reads).await;
+    reads.close().await;
+    outcome
+}
+
+async fn corruption(bench: &Bench) -> Corruption {
+    match verified(bench).await {
+        Err(VerifyError::Corrupt(corruption)) => corruption,
+        other => panic!("not found: {other:?}"),
+    }
+}
+
+async fn run(connection: &mut SqliteConnection, statement: String) {
+    let done = sqlx::query(AssertSqlSafe(statement))
+        .execute(connection)
+        .await
+        .unwrap();
+    assert!(done.rows_affected() > 0);
+}
+
+#[tokio::test]
+async fn any_field_of_any_block_that_is_changed_is_named() {
+    let (bench, mut connection, last) = tampering().await;
+    verified(&bench).await.unwrap();
+    for height in 0..=last {
+        for field in FIELDS {
+            let changed = match field {
+                "height" => "height + 1000".to_owned(),
+                "timestamp_ms" => "timestamp_ms + 1".to_owned(),
+                "body" => "replace(body, 'UiSMSP', 'UiOMSP')".to_owned(),
+                _ => "randomblob(32)".to_owned(),
+            };
+            let read = format!("SELECT {field} FROM blocks WHERE height = {height}");
+            let before = sqlx::query(AssertSqlSafe(read))
+                .fetch_one(&mut connection)
+                .await
+                .unwrap();
+            run(
+                &mut connection,
+                format!("UPDATE blocks SET {field} = {changed} WHERE height = {height}"),
+            )
+            .await;
+            let found = corruption(&bench).await;
+            assert_eq!((found.block, found.field), (height, field), "{found}");
+            let place = if field == "height" { height + 1000 } else { height };
+            let restore = AssertSqlSafe(format!("UPDATE blocks SET {field} = ?1 WHERE height = {place}"));
+            let query = sqlx::query(restore);
+            let query = match field {
+                "height" | "timestamp_ms" => query.bind(before.get::<i64, _>(0)),
+                "body" => query.bind(before.get::<String, _>(0)),
+                _ => query.bind(before.get::<Vec<u8>, _>(0)),
+            };
+            query.execute(&mut connection).await.unwrap();
+        }
+    }
+    verified(&bench).await.unwrap();
+}
+
+#[tokio::test]
+async fn any_flipped_bit_of_a_body_is_found() {
+    let (bench, mut connection, last) = tampering().await;
+    for height in 0..=last {
+        let read = format!("SELECT body FROM blocks WHERE height = {height}");
+        let body: String = sqlx::query(AssertSqlSafe(read))
+            .fetch_one(&mut connection)
+            .await
+            .unwrap()
+            .get(0);
+        let write = || sqlx::query("UPDATE blocks SET body = ?1 WHERE height = ?2");
+        for at in (0..body.len()).step_by(17) {
+            let mut bytes = body.clone().into_bytes();
+            bytes[at] ^= 1;
+            let changed = String::from_utf8(bytes).unwrap();
+            write()
+                .bind(changed)
+                .bind(i64::try_from(height).unwrap())
+                .execute(&mut connection)
+                .await
+                .unwrap();
+            let found = corruption(&bench).await;
+            assert_eq!((found.block, found.field), (height, "body"), "byte {at}: {found}");
+        }
+        write()
+            .bind(body)
+            .bind(i64::try_from(height).unwrap())
+            .execute(&mut connection)
+            .await
+            .unwrap();
+    }
+    run(
+        &mut connection,
+        "UPDATE blocks SET body = CAST(x'ff00' AS TEXT) WHERE height = 2".to_owned(),
+    )
+    .await;
+    assert_eq!(corruption(&bench).await.field, "body");
+}
+
+#[tokio::test]
+async fn removed_and_swapped_blocks_are_found() {
+    for (statement, block, field) in [
+        ("DELETE FROM blocks WHERE height = 0", 0, "height"),
+        ("DELETE FROM blocks WHERE height = 3", 3, "height"),
+        ("DELETE FROM blocks WHERE height = 5", 4, "state"),
+        ("DELETE FROM blocks", 0, "height"),
+        (
+            "UPDATE blocks SET height = CASE height WHEN 2 THEN -3 WHEN 3 THEN -2 END WHERE height IN (2, 3)",
+            2,
+            "height",
+        ),
+    ] {
+        let (bench, mut connection, _) = tampering().await;
+        run(&mut connection, statement.to_owned()).await;
+        let found = corruption(&bench).await;
+        assert_eq!((found.block, found.field), (block, field), "{statement}: {found}");
+        if statement.contains("CASE") {
+            run(
+                &mut connection,
+                "UPDATE blocks SET height = -height WHERE height < 0".to_owned(),
+            )
+            .await;
+            let found = corruption(&bench).await;
+            assert_eq!(
+                (found.block, found.field),
+                (2, "previous_hash"),
+                "swapped: {found}"
+            );
+        }
+    }
+}
+
+/// Whoever can write the file can also compute hashes; a decision that the contract would not make is found all the same.
+#[tokio::test]
+async fn a_forged_decision_with_right_hashes_is_found() {
+    let (bench, mut connection, last) = tampering().await;
+    let head = storage::head(&mut connection).await.unwrap();
+    let forged = storage::blocks_from(&mut connection, last, 1)
+        .await
+        .unwrap()
+        .remove(0);
+    let forged = forged.body.replace("\"five\"", "\"six\"");
+    let body = serde_json::from_str(&forged).unwrap();
+    let block = block::StoredBlock::new(last + 1, head.hash, head.timestamp_ms, &body).unwrap();
+    storage::append(&mut connection, &block).await.unwrap();
+    let found = corruption(&bench).await;
+    assert_eq!((found.block, found.field), (last + 1, "body"));
+    assert!(found.reason.contains("leased exclusively"), "{found}");
+}
+
+#[tokio::test]
+async fn a_changed_state_is_found_and_rebuilt_from_the_blocks() {
+    for (statement, field) in [
+        (
+            "UPDATE state SET value = replace(value, 'active', 'ending') WHERE key LIKE 'lease/%'",
+            "state",
+        ),
+        ("DELETE FROM state WHERE key LIKE 'history/%'", "state"),
+        ("DELETE FROM state", "state"),
+        ("INSERT INTO state VALUES ('zzz', '1')", "state"),
+        ("UPDATE transactions SET height = 1", "transactions"),
+        ("DELETE FROM transactions WHERE tx_id = 'two'", "transactions"),
+        ("INSERT INTO transactions VALUES ('zzz', 1, 0)", "transactions"),
+    ] {
+        let (mut bench, mut connection, _) = tampering().await;
+        let before = verified(&bench).await.unwrap();
+        run(&mut connection, statement.to_owned()).await;
+        connection.close().await.unwrap();
+        bench.reopen().await;
+        match bench.ledger.verify().await {
+            Err(VerifyError::Corrupt(found)) => assert_eq!(found.field, field, "{statement}: {found}"),
+            other => panic!("{statement}: {other:?}"),
+        }
+        assert_eq!(bench.ledger.rebuild().await.unwrap(), before, "{statement}");
+        assert_eq!(bench.ledger.verify().await.unwrap(), before, "{statement}");
+        bench.accepted("after", register("after")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_block_can_neither_be_changed_nor_removed_by_mistake() {
+    let bench = Bench::new().await;
+    bench.accepted("one", register("texts")).await;
+    bench.ledger.close().await;
+    let mut connection = storage::connect(&bench.options().path).await.unwrap();
+    for statement in ["UPDATE blocks SET timestamp_ms = 0", "DELETE FROM blocks"] {
+        let refused = sqlx::query(statement)
+            .execute(&mut connection)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(refused.contains("a block "), "{refused}");
+    }
+}
