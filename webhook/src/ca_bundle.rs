@@ -47,7 +47,10 @@ pub fn bundle(
     let mut count = 0;
     for (key, pem) in entries {
         let Some(pod) = pod_of_entry(key) else {
-            tracing::warn!(key, "an entry of the CA ConfigMap is named like none of ours; it is not trusted");
+            tracing::warn!(
+                key,
+                "an entry of the CA ConfigMap is named like none of ours; it is not trusted"
+            );
             continue;
         };
         if !live_pods.contains(pod) {
@@ -62,7 +65,10 @@ pub fn bundle(
                 bundle.pem.push_str(&canonical);
                 count += 1;
             }
-            Ok(_) => tracing::warn!(key, "more than {MOST_CERTIFICATES} CAs are published; this one is not trusted"),
+            Ok(_) => tracing::warn!(
+                key,
+                "more than {MOST_CERTIFICATES} CAs are published; this one is not trusted"
+            ),
             Err(NotACa::Expired) => bundle.prune.push(key.clone()),
             Err(error) => tracing::warn!(key, %error, "an entry of the CA ConfigMap is not trusted"),
         }
@@ -126,14 +132,21 @@ mod tests {
     }
 
     fn count(bundle: &Bundle) -> usize {
-        CertificateDer::pem_slice_iter(bundle.pem.as_bytes()).map(Result::unwrap).count()
+        CertificateDer::pem_slice_iter(bundle.pem.as_bytes())
+            .map(Result::unwrap)
+            .count()
     }
 
     #[test]
     fn all_cas_of_live_pods_are_trusted_two_of_one_pod_too() {
         let mut entries = published(&["a", "b"]);
         entries.extend(published(&["a"]));
-        let bundle = bundle(&entries, &pods(&["a", "b"]), &mut Absences::new(), SystemTime::now());
+        let bundle = bundle(
+            &entries,
+            &pods(&["a", "b"]),
+            &mut Absences::new(),
+            SystemTime::now(),
+        );
         assert_eq!(count(&bundle), 3);
         assert!(bundle.prune.is_empty());
     }
@@ -145,7 +158,10 @@ mod tests {
         let start = SystemTime::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(count(&bundle(&entries, &pods(&["a"]), &mut absences, at(0))), 2);
-        assert_eq!(count(&bundle(&entries, &pods(&["a", "b"]), &mut absences, at(50))), 2);
+        assert_eq!(
+            count(&bundle(&entries, &pods(&["a", "b"]), &mut absences, at(50))),
+            2
+        );
         assert_eq!(count(&bundle(&entries, &pods(&["a"]), &mut absences, at(70))), 2);
         let last = bundle(&entries, &pods(&["a"]), &mut absences, at(130));
         assert_eq!(count(&last), 1);
@@ -156,7 +172,12 @@ mod tests {
     #[test]
     fn an_expired_ca_is_pruned() {
         let entries = published(&["a"]);
-        let bundle = bundle(&entries, &pods(&["a"]), &mut Absences::new(), SystemTime::now() + DAY * 2);
+        let bundle = bundle(
+            &entries,
+            &pods(&["a"]),
+            &mut Absences::new(),
+            SystemTime::now() + DAY * 2,
+        );
         assert_eq!(bundle.pem, "");
         assert_eq!(bundle.prune.len(), 1);
     }
@@ -164,9 +185,19 @@ mod tests {
     #[test]
     fn what_is_not_one_ca_certificate_is_not_trusted() {
         let good = published(&["a"]).into_values().next().unwrap();
-        let leaf = rcgen::generate_simple_self_signed(vec!["w.s.svc".into()]).unwrap().cert.pem();
+        let leaf = rcgen::generate_simple_self_signed(vec!["w.s.svc".into()])
+            .unwrap()
+            .cert
+            .pem();
         let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
-        for bad in [String::new(), "text".into(), leaf, key.clone(), format!("{good}{good}"), format!("{good}{key}")] {
+        for bad in [
+            String::new(),
+            "text".into(),
+            leaf,
+            key.clone(),
+            format!("{good}{good}"),
+            format!("{good}{key}"),
+        ] {
             let entries = [(entry_key("a", "0123456789abcdef"), bad)].into();
             let bundle = bundle(&entries, &pods(&["a"]), &mut Absences::new(), SystemTime::now());
             assert_eq!(bundle, Bundle::default());

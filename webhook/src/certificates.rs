@@ -83,7 +83,10 @@ impl ServingCertificate {
     /// A certificate is served, is trusted by the API server's configuration, and has not expired.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.current.load().as_ref().is_some_and(|leaf| SystemTime::now() < leaf.expires)
+        self.current
+            .load()
+            .as_ref()
+            .is_some_and(|leaf| SystemTime::now() < leaf.expires)
     }
 
     /// From now on handshakes get this leaf.
@@ -108,6 +111,9 @@ impl ServingCertificate {
 
 impl ResolvesServerCert for ServingCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.current.load().as_ref().map(|leaf| Arc::clone(&leaf.certified))
+        self.current
+            .load()
+            .as_ref()
+            .map(|leaf| Arc::clone(&leaf.certified))
     }
 }

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::PartialObjectMeta;
@@ -44,18 +46,30 @@ struct Views {
 /// Keeps both configurations right until `shutdown`. Errors are logged and tried again.
 pub async fn maintain(client: Client, options: CaBundleOptions, shutdown: CancellationToken) {
     let wake = Notify::new();
-    let named = |name: &str| kube::runtime::watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let named =
+        |name: &str| kube::runtime::watcher::Config::default().fields(&format!("metadata.name={name}"));
     let labelled = kube::runtime::watcher::Config::default().labels(&options.pod_selector);
     let in_ours = &options.namespace;
 
-    let (entries, follow_entries) =
-        watch(Api::namespaced(client.clone(), in_ours), named(&options.config_map), &wake);
-    let (pods, follow_pods) = watch(Api::<PartialObjectMeta<Pod>>::namespaced(client.clone(), in_ours), labelled, &wake);
-    let (mutating, follow_mutating) =
-        watch(Api::all(client.clone()), named(&options.configuration), &wake);
+    let (entries, follow_entries) = watch(
+        Api::namespaced(client.clone(), in_ours),
+        named(&options.config_map),
+        &wake,
+    );
+    let (pods, follow_pods) = watch(
+        Api::<PartialObjectMeta<Pod>>::namespaced(client.clone(), in_ours),
+        labelled,
+        &wake,
+    );
+    let (mutating, follow_mutating) = watch(Api::all(client.clone()), named(&options.configuration), &wake);
     let (validating, follow_validating) =
         watch(Api::all(client.clone()), named(&options.configuration), &wake);
-    let views = Views { entries, pods, mutating, validating };
+    let views = Views {
+        entries,
+        pods,
+        mutating,
+        validating,
+    };
 
     tokio::select! {
         () = shutdown.cancelled() => {}
@@ -88,23 +102,32 @@ async fn make_right(
     views: &Views,
     absences: &mut Absences,
 ) -> kube::Result<()> {
-    let entries: BTreeMap<String, String> =
-        views.entries.state().iter().filter_map(|map| map.data.clone()).flatten().collect();
+    let entries: BTreeMap<String, String> = views
+        .entries
+        .state()
+        .iter()
+        .filter_map(|map| map.data.clone())
+        .flatten()
+        .collect();
     let pods: BTreeSet<String> = views.pods.state().iter().map(|pod| pod.name_any()).collect();
     let Bundle { pem, prune } = bundle(&entries, &pods, absences, SystemTime::now());
 
     if !pem.is_empty() {
         for configuration in views.mutating.state() {
             let names = configuration.webhooks.iter().flatten();
-            let wrong: Vec<&str> =
-                names.filter(|w| differs(w.client_config.ca_bundle.as_ref(), &pem)).map(|w| w.name.as_str()).collect();
+            let wrong: Vec<&str> = names
+                .filter(|w| differs(w.client_config.ca_bundle.as_ref(), &pem))
+                .map(|w| w.name.as_str())
+                .collect();
             let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
             patch(&api, &options.configuration, &wrong, &pem).await?;
         }
         for configuration in views.validating.state() {
             let names = configuration.webhooks.iter().flatten();
-            let wrong: Vec<&str> =
-                names.filter(|w| differs(w.client_config.ca_bundle.as_ref(), &pem)).map(|w| w.name.as_str()).collect();
+            let wrong: Vec<&str> = names
+                .filter(|w| differs(w.client_config.ca_bundle.as_ref(), &pem))
+                .map(|w| w.name.as_str())
+                .collect();
             let api: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
             patch(&api, &options.configuration, &wrong, &pem).await?;
         }
@@ -114,7 +137,8 @@ async fn make_right(
         let nothing: BTreeMap<&str, Option<&str>> = prune.iter().map(|key| (key.as_str(), None)).collect();
         let api: Api<ConfigMap> = Api::namespaced(client.clone(), &options.namespace);
         let body = Patch::Merge(json!({"data": nothing}));
-        api.patch(&options.config_map, &PatchParams::default(), &body).await?;
+        api.patch(&options.config_map, &PatchParams::default(), &body)
+            .await?;
     }
     Ok(())
 }
@@ -132,9 +156,16 @@ where
         return Ok(());
     }
     let bundle = ByteString(pem.as_bytes().to_vec());
-    let webhooks: Vec<_> =
-        webhooks.iter().map(|webhook| json!({"name": webhook, "clientConfig": {"caBundle": bundle}})).collect();
-    api.patch(name, &PatchParams::default(), &Patch::Strategic(json!({"webhooks": webhooks}))).await?;
+    let webhooks: Vec<_> = webhooks
+        .iter()
+        .map(|webhook| json!({"name": webhook, "clientConfig": {"caBundle": bundle}}))
+        .collect();
+    api.patch(
+        name,
+        &PatchParams::default(),
+        &Patch::Strategic(json!({"webhooks": webhooks})),
+    )
+    .await?;
     tracing::info!(kind = %K::kind(&()), name, "caBundle is brought up to date");
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256, SerialNumber,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256, SerialNumber,
 };
 use rustls::crypto::ring::sign::any_ecdsa_type;
 use rustls::sign::CertifiedKey;
@@ -51,7 +51,9 @@ pub struct Authority {
 
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authority").field("serial", &self.serial).finish_non_exhaustive()
+        f.debug_struct("Authority")
+            .field("serial", &self.serial)
+            .finish_non_exhaustive()
     }
 }
 
@@ -61,7 +63,10 @@ impl Authority {
     /// # Errors
     /// The name is not a DNS name, or no randomness is to be had.
     pub fn make(server_name: &str, lifetime: Duration) -> Result<Self, IssueError> {
-        let failed = |source| IssueError::Certificate { server_name: server_name.to_owned(), source };
+        let failed = |source| IssueError::Certificate {
+            server_name: server_name.to_owned(),
+            source,
+        };
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
         // The serial is derived from the key, so it is as unique as the key is.
         let digest = Sha256::digest(key.public_key_raw());
@@ -75,7 +80,9 @@ impl Authority {
         params.serial_number = Some(serial_number(&serial));
         params.distinguished_name = rcgen::DistinguishedName::new();
         // Unique, so that a bundle of several such CAs is searched by name.
-        params.distinguished_name.push(DnType::CommonName, format!("Leasehold webhook CA {serial}"));
+        params
+            .distinguished_name
+            .push(DnType::CommonName, format!("Leasehold webhook CA {serial}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         params.name_constraints = Some(NameConstraints {
@@ -84,7 +91,14 @@ impl Authority {
         });
         let pem = params.self_signed(&key).map_err(failed)?.pem();
         let issuer = Issuer::new(params, key);
-        Ok(Self { server_name: server_name.to_owned(), serial, pem, issuer, begins, expires })
+        Ok(Self {
+            server_name: server_name.to_owned(),
+            serial,
+            pem,
+            issuer,
+            begins,
+            expires,
+        })
     }
 
     /// 16 hex digits.
@@ -111,7 +125,10 @@ impl Authority {
     /// # Errors
     /// As for [`Self::make`].
     pub fn leaf(&self, lifetime: Duration) -> Result<(Leaf, SystemTime), IssueError> {
-        let failed = |source| IssueError::Certificate { server_name: self.server_name.clone(), source };
+        let failed = |source| IssueError::Certificate {
+            server_name: self.server_name.clone(),
+            source,
+        };
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
         let begins = SystemTime::now();
         let expires = (begins + lifetime).min(self.expires);
@@ -119,15 +136,19 @@ impl Authority {
         params.not_before = (begins - CLOCK_SKEW).into();
         params.not_after = expires.into();
         params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, "Leasehold webhook");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "Leasehold webhook");
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
 
         let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let signer = any_ecdsa_type(&private)
-            .map_err(|source| IssueError::Key { server_name: self.server_name.clone(), source })?;
+        let signer = any_ecdsa_type(&private).map_err(|source| IssueError::Key {
+            server_name: self.server_name.clone(),
+            source,
+        })?;
         let certified = Arc::new(CertifiedKey::new(vec![certificate.into()], signer));
         Ok((Leaf { certified, expires }, two_thirds(begins, expires)))
     }

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, ResourceExt};
@@ -47,8 +49,10 @@ impl Publication {
 
     /// Publishes exactly these CAs of this replica; what it published before and is not among them goes away.
     pub(super) async fn publish(&self, authorities: &[&Authority]) -> kube::Result<()> {
-        let data: BTreeMap<String, &str> =
-            authorities.iter().map(|a| (entry_key(&self.options.pod, a.serial()), a.pem())).collect();
+        let data: BTreeMap<String, &str> = authorities
+            .iter()
+            .map(|a| (entry_key(&self.options.pod, a.serial()), a.pem()))
+            .collect();
         let body = json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -56,9 +60,15 @@ impl Publication {
             "data": data,
         });
         // The API server bounds a field manager's name at 128 bytes; a pod's name is at most 63 where a ReplicaSet made it.
-        let manager: String = format!("leasehold-webhook/{}", self.options.pod).chars().take(128).collect();
+        let manager: String = format!("leasehold-webhook/{}", self.options.pod)
+            .chars()
+            .take(128)
+            .collect();
         let params = PatchParams::apply(&manager).force();
-        self.config_maps.patch(&self.options.config_map, &params, &Patch::Apply(body)).await.map(drop)
+        self.config_maps
+            .patch(&self.options.config_map, &params, &Patch::Apply(body))
+            .await
+            .map(drop)
     }
 
     /// True once every webhook of both configurations trusts this CA.
@@ -72,9 +82,26 @@ impl Publication {
                     String::from_utf8_lossy(pem).contains(authority.pem().trim())
                 })
         };
-        tracing::trace!(mutating = mutating.name_any(), validating = validating.name_any(), "looked for this CA");
-        Ok(bundles(mutating.webhooks.unwrap_or_default().into_iter().map(|w| w.client_config.ca_bundle).collect())
-            && bundles(validating.webhooks.unwrap_or_default().into_iter().map(|w| w.client_config.ca_bundle).collect()))
+        tracing::trace!(
+            mutating = mutating.name_any(),
+            validating = validating.name_any(),
+            "looked for this CA"
+        );
+        Ok(bundles(
+            mutating
+                .webhooks
+                .unwrap_or_default()
+                .into_iter()
+                .map(|w| w.client_config.ca_bundle)
+                .collect(),
+        ) && bundles(
+            validating
+                .webhooks
+                .unwrap_or_default()
+                .into_iter()
+                .map(|w| w.client_config.ca_bundle)
+                .collect(),
+        ))
     }
 }
 
@@ -86,7 +113,14 @@ mod tests {
     fn an_entry_names_its_pod_and_foreign_keys_name_none() {
         let key = entry_key("leasehold-webhook-7d9c-x2x4p", "00112233445566aa");
         assert_eq!(pod_of_entry(&key), Some("leasehold-webhook-7d9c-x2x4p"));
-        for foreign in ["ca.crt", ".00112233445566aa.crt", "pod.00112233.crt", "pod.00112233445566zz.crt", "pod", ""] {
+        for foreign in [
+            "ca.crt",
+            ".00112233445566aa.crt",
+            "pod.00112233.crt",
+            "pod.00112233445566zz.crt",
+            "pod",
+            "",
+        ] {
             assert_eq!(pod_of_entry(foreign), None, "{foreign}");
         }
     }

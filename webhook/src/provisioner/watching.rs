@@ -5,10 +5,10 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use futures::StreamExt;
+use kube::Resource;
 use kube::api::Api;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher;
-use kube::Resource;
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
