@@ -11,7 +11,9 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/leasehold
 kubernetes_bin=$cache/bin/kubernetes-$kubernetes_version
 etcd_bin=$cache/bin/etcd-$etcd_version
 helm_bin=$cache/bin/helm-$helm_version
-coredns_bin=$cache/bin/coredns-$coredns_version
+# CoreDNS has a main function of ours, which may change under the same version.
+coredns_source=$(cat "$(dirname "${BASH_SOURCE[0]}")"/coredns/{main.go,go.mod} | sha256sum | cut -c1-8)
+coredns_bin=$cache/bin/coredns-$coredns_version-$coredns_source
 cluster_path=$kubernetes_bin:$etcd_bin:$helm_bin:$coredns_bin
 
 # Everything that a cluster writes is below this directory.

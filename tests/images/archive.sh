@@ -2,9 +2,10 @@
 # Sourced, never run.
 # shellcheck shell=bash
 
-# layer DIRECTORY TAR: packs a root directory; equal content gives equal bytes. Files keep their owners.
+# layer DIRECTORY TAR [TAR_OPTION…]: packs a root directory; equal content gives equal bytes. Files keep
+# their owners unless an option says otherwise.
 layer() {
-    tar --create --file "$2" --directory "$1" --sort=name --mtime=@0 --numeric-owner --format=gnu .
+    tar --create --file "$2" --directory "$1" --sort=name --mtime=@0 --numeric-owner --format=gnu "${@:3}" .
 }
 
 # archive OUTPUT CONFIG TAGS LAYER…: CONFIG is the image's `config` object (user, env, command) as

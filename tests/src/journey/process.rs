@@ -1,0 +1,70 @@
+//! Killing a component as a crash would: SIGKILL to its process, by id, at a chosen moment.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, api::ListParams};
+
+use super::site::{SYSTEM_NAMESPACE, Site};
+use crate::TestResult;
+
+/// A component that a test kills.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Component {
+    /// The secret broker.
+    SecretBroker,
+    /// Every replica of the webhook.
+    Webhook,
+    /// Every replica of the provisioner, the leader among them.
+    Provisioner,
+    /// The spawner hook.
+    SpawnerHook,
+    /// Argo's workflow controller, or its stand-in.
+    Argo,
+}
+
+impl Component {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::SecretBroker,
+        Self::Webhook,
+        Self::Provisioner,
+        Self::SpawnerHook,
+        Self::Argo,
+    ];
+
+    fn pods(self) -> (&'static str, &'static str) {
+        match self {
+            Self::SecretBroker => (SYSTEM_NAMESPACE, "app.kubernetes.io/name=secret-broker"),
+            Self::Webhook => (SYSTEM_NAMESPACE, "app.kubernetes.io/name=webhook"),
+            Self::Provisioner => (SYSTEM_NAMESPACE, "app.kubernetes.io/name=provisioner"),
+            Self::SpawnerHook => (SYSTEM_NAMESPACE, "app.kubernetes.io/name=spawner-hook"),
+            Self::Argo => ("argo", "app=workflow-controller"),
+        }
+    }
+
+    /// Kills every process of the component; the kubelet starts it again. Gives how many were killed.
+    ///
+    /// # Errors
+    /// If none runs, so that a test never believes it killed something.
+    pub async fn kill(self, site: &Site) -> TestResult<usize> {
+        let (namespace, selector) = self.pods();
+        let pods: Api<Pod> = Api::namespaced(site.cluster().client()?, namespace);
+        let mut killed = 0;
+        for pod in pods.list(&ListParams::default().labels(selector)).await? {
+            let statuses = pod
+                .status
+                .and_then(|status| status.container_statuses)
+                .unwrap_or_default();
+            for id in statuses.into_iter().filter_map(|status| status.container_id) {
+                let id = id.trim_start_matches("containerd://").to_owned();
+                let argv = ["ctr", "-n", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", &id];
+                if site.cluster().node_exec(argv)?.code == 0 {
+                    killed += 1;
+                }
+            }
+        }
+        if killed == 0 {
+            return Err(format!("no process of {self:?} was there to be killed").into());
+        }
+        Ok(killed)
+    }
+}
