@@ -11,7 +11,12 @@ use crate::volume::LocalRoots;
 
 /// The secret broker of one organisation: who you are, what you may, what is encrypted with what.
 #[derive(Debug, Parser)]
-#[command(name = "leasehold-secret-broker", version, about, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "leasehold-secret-broker",
+    version,
+    about,
+    args_conflicts_with_subcommands = true
+)]
 pub struct Cli {
     /// Other work than serving.
     #[command(subcommand)]
@@ -162,37 +167,55 @@ impl Config {
     pub fn from_flags(flags: Flags) -> Result<Self, Vec<String>> {
         let mut errors = Vec::new();
         let identity = match &flags.config {
-            None => Err(vec!["--config is missing; give the file with issuers, stewards and machines".to_owned()]),
+            None => Err(vec![
+                "--config is missing; give the file with issuers, stewards and machines".to_owned(),
+            ]),
             Some(path) => std::fs::read_to_string(path)
-                .map_err(|error| vec![format!("could not read the configuration file {}: {error}", path.display())])
+                .map_err(|error| {
+                    vec![format!(
+                        "could not read the configuration file {}: {error}",
+                        path.display()
+                    )]
+                })
                 .and_then(|text| IdentityConfig::parse(&text)),
         };
         let identity = identity.map_err(|mut e| errors.append(&mut e)).ok();
         let organisation = match flags.organisation.as_deref() {
             None => {
-                errors.push("--organisation is missing; give this organisation's MSP id, such as UiSMSP".to_owned());
+                errors.push(
+                    "--organisation is missing; give this organisation's MSP id, such as UiSMSP".to_owned(),
+                );
                 None
             }
-            Some(id) => Msp::new(id).map_err(|error| errors.push(format!("--organisation: {error}"))).ok(),
+            Some(id) => Msp::new(id)
+                .map_err(|error| errors.push(format!("--organisation: {error}")))
+                .ok(),
         };
         let local_roots = parse_roots(&flags.local_roots, &mut errors);
         let tls = match (flags.tls_cert, flags.tls_key) {
             (Some(certificate), Some(key)) => TlsSource::Files { certificate, key },
-            (None, None) => TlsSource::Own { names: flags.tls_names },
+            (None, None) => TlsSource::Own {
+                names: flags.tls_names,
+            },
             _ => {
                 errors.push("--tls-cert and --tls-key come together or not at all".to_owned());
                 TlsSource::Own { names: Vec::new() }
             }
         };
-        let publish_ca = flags.publish_ca.as_deref().and_then(|target| match target.split_once('/') {
-            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
-                Some((namespace.to_owned(), name.to_owned()))
-            }
-            _ => {
-                errors.push(format!("--publish-ca `{target}` is not namespace/name"));
-                None
-            }
-        });
+        let publish_ca = flags
+            .publish_ca
+            .as_deref()
+            .and_then(|target| match target.split_once('/') {
+                Some((namespace, name))
+                    if !namespace.is_empty() && !name.is_empty() && !name.contains('/') =>
+                {
+                    Some((namespace.to_owned(), name.to_owned()))
+                }
+                _ => {
+                    errors.push(format!("--publish-ca `{target}` is not namespace/name"));
+                    None
+                }
+            });
         let kek_file = flags.kek_file.unwrap_or_else(|| flags.data_dir.join("keys"));
         match (identity, organisation) {
             (Some(identity), Some(organisation)) if errors.is_empty() => Ok(Self {
@@ -219,7 +242,10 @@ fn parse_roots(entries: &[String], errors: &mut Vec<String>) -> LocalRoots {
         let parsed = entry.split_once('=').filter(|(owner, path)| {
             Msp::new(*owner).is_ok()
                 && path.starts_with('/')
-                && !path.split('/').skip(1).any(|part| part.is_empty() || part == "." || part == "..")
+                && !path
+                    .split('/')
+                    .skip(1)
+                    .any(|part| part.is_empty() || part == "." || part == "..")
         });
         match parsed {
             Some((owner, path)) => roots.entry(owner.to_owned()).or_default().push(path.into()),
@@ -242,18 +268,40 @@ mod tests {
     #[test]
     fn everything_that_is_wrong_is_told_at_once() {
         let errors = Config::from_flags(flags(&[
-            "--organisation", "not an msp!", "--local-roots", "UiSMSP", "--local-roots", "UiSMSP=/", "--tls-cert", "x", "--publish-ca", "name",
+            "--organisation",
+            "not an msp!",
+            "--local-roots",
+            "UiSMSP",
+            "--local-roots",
+            "UiSMSP=/",
+            "--tls-cert",
+            "x",
+            "--publish-ca",
+            "name",
         ]))
         .unwrap_err();
-        for part in ["--config", "--organisation", "`UiSMSP`", "`UiSMSP=/`", "--tls-cert", "--publish-ca"] {
-            assert!(errors.iter().any(|e| e.contains(part)), "{part} is missing in {errors:#?}");
+        for part in [
+            "--config",
+            "--organisation",
+            "`UiSMSP`",
+            "`UiSMSP=/`",
+            "--tls-cert",
+            "--publish-ca",
+        ] {
+            assert!(
+                errors.iter().any(|e| e.contains(part)),
+                "{part} is missing in {errors:#?}"
+            );
         }
     }
 
     #[test]
     fn roots_are_kept_per_owner() {
         let mut errors = Vec::new();
-        let roots = parse_roots(&["A=/srv/a".into(), "B=/srv/b".into(), "A=/srv/c".into()], &mut errors);
+        let roots = parse_roots(
+            &["A=/srv/a".into(), "B=/srv/b".into(), "A=/srv/c".into()],
+            &mut errors,
+        );
         assert!(errors.is_empty());
         assert_eq!(roots["A"], [PathBuf::from("/srv/a"), PathBuf::from("/srv/c")]);
     }

@@ -101,8 +101,13 @@ pub fn encrypt(key: &Key, context: &Context<'_>, plaintext: &[u8]) -> Result<Vec
     let mut iv = [0; IV_LENGTH];
     getrandom::fill(&mut iv).map_err(|_| CryptoError::NoRandomness)?;
     let (mac_key, encryption_key) = key.halves();
-    let (ciphertext, tag) =
-        seal::<aes::Aes256>(mac_key, encryption_key, &iv, &context.associated_data(), plaintext)?;
+    let (ciphertext, tag) = seal::<aes::Aes256>(
+        mac_key,
+        encryption_key,
+        &iv,
+        &context.associated_data(),
+        plaintext,
+    )?;
     let mut envelope = Vec::with_capacity(HEADER_LENGTH + IV_LENGTH + ciphertext.len() + TAG_LENGTH);
     envelope.push(FORMAT);
     envelope.extend_from_slice(&context.key_version.to_be_bytes());
@@ -131,12 +136,25 @@ pub fn decrypt(key: &Key, context: &Context<'_>, envelope: &[u8]) -> Result<Secr
     if key_version(envelope)? != context.key_version {
         return Err(CryptoError::NotAuthentic);
     }
-    let (_, body) = envelope.split_at_checked(HEADER_LENGTH).ok_or(CryptoError::Malformed)?;
-    let (iv, body) = body.split_first_chunk::<IV_LENGTH>().ok_or(CryptoError::Malformed)?;
-    let (ciphertext, tag) = body.split_last_chunk::<TAG_LENGTH>().ok_or(CryptoError::Malformed)?;
+    let (_, body) = envelope
+        .split_at_checked(HEADER_LENGTH)
+        .ok_or(CryptoError::Malformed)?;
+    let (iv, body) = body
+        .split_first_chunk::<IV_LENGTH>()
+        .ok_or(CryptoError::Malformed)?;
+    let (ciphertext, tag) = body
+        .split_last_chunk::<TAG_LENGTH>()
+        .ok_or(CryptoError::Malformed)?;
     let (mac_key, encryption_key) = key.halves();
-    open::<aes::Aes256>(mac_key, encryption_key, iv, &context.associated_data(), ciphertext, tag)
-        .map(Secret::new)
+    open::<aes::Aes256>(
+        mac_key,
+        encryption_key,
+        iv,
+        &context.associated_data(),
+        ciphertext,
+        tag,
+    )
+    .map(Secret::new)
 }
 
 /// HMAC-SHA-256 of length-prefixed parts: what pseudonyms and request fingerprints are made of.

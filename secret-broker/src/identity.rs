@@ -57,7 +57,9 @@ impl Issuers {
     /// Sets up the issuers. Their key sets are fetched by [`Issuers::keep_fresh`] and on demand, never here.
     #[must_use]
     pub fn new(configured: &[config::IssuerConfig]) -> Self {
-        Self { issuers: configured.iter().map(|c| Arc::new(Issuer::new(c))).collect() }
+        Self {
+            issuers: configured.iter().map(|c| Arc::new(Issuer::new(c))).collect(),
+        }
     }
 
     /// Verifies a token that was made for a purpose.
@@ -66,18 +68,25 @@ impl Issuers {
     /// [`TokenError`], whose text is for the log alone.
     pub async fn verify(&self, token: &str, purpose: Purpose) -> Result<Verified, TokenError> {
         let unverified = token::Unverified::parse(token)?;
+        let mut unknown = TokenError::UnknownIssuer;
         for issuer in &self.issuers {
-            if issuer.issues(&unverified.issuer).await? {
-                return issuer.verify(token, &unverified, purpose).await;
+            match issuer.issues(&unverified.issuer).await {
+                Some(true) => return issuer.verify(token, &unverified, purpose).await,
+                Some(false) => {}
+                None => unknown = TokenError::KeysUnavailable,
             }
         }
-        Err(TokenError::UnknownIssuer)
+        Err(unknown)
     }
 
     /// Whether every issuer has a key set.
     #[must_use]
     pub fn without_keys(&self) -> Vec<&str> {
-        self.issuers.iter().filter(|i| !i.keys.loaded()).map(|i| i.name.as_str()).collect()
+        self.issuers
+            .iter()
+            .filter(|i| !i.keys.loaded())
+            .map(|i| i.name.as_str())
+            .collect()
     }
 
     /// Fetches the key sets now and then every few minutes, each issuer by itself, until shutdown.

@@ -34,7 +34,9 @@ pub enum KeyRingError {
         source: std::io::Error,
     },
     /// The file cannot be written.
-    #[error("could not write the key ring {path}: {source}; check the directory, and that no ring is there already")]
+    #[error(
+        "could not write the key ring {path}: {source}; check the directory, and that no ring is there already"
+    )]
     Write {
         /// The ring's file.
         path: PathBuf,
@@ -82,7 +84,10 @@ impl KeyRing {
     /// # Errors
     /// [`KeyRingError`].
     pub fn load(path: &Path) -> Result<Self, KeyRingError> {
-        let read = |source| KeyRingError::Read { path: path.to_owned(), source };
+        let read = |source| KeyRingError::Read {
+            path: path.to_owned(),
+            source,
+        };
         let text = Zeroizing::new(fs::read_to_string(path).map_err(read)?);
         let mode = fs::metadata(path).map_err(read)?.permissions().mode();
         if mode & 0o007 != 0 {
@@ -96,7 +101,10 @@ impl KeyRing {
     /// # Errors
     /// [`KeyRingError`].
     pub fn create(path: &Path) -> Result<(), KeyRingError> {
-        let write = |source| KeyRingError::Write { path: path.to_owned(), source };
+        let write = |source| KeyRingError::Write {
+            path: path.to_owned(),
+            source,
+        };
         let key = Key::generate()?;
         let mut pseudonym = Zeroizing::new([0; PSEUDONYM_KEY_LENGTH]);
         getrandom::fill(pseudonym.as_mut_slice()).map_err(|_| CryptoError::NoRandomness)?;
@@ -116,7 +124,9 @@ impl KeyRing {
             .mode(0o600)
             .open(&partial)
             .map_err(write)?;
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(write)?;
+        file.write_all(text.as_bytes())
+            .and_then(|()| file.sync_all())
+            .map_err(write)?;
         let linked = fs::hard_link(&partial, path);
         fs::remove_file(&partial).map_err(write)?;
         linked.map_err(write)
@@ -134,14 +144,23 @@ impl KeyRing {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let wrong = |reason| KeyRingError::Line { line: index + 1, reason };
+            let wrong = |reason| KeyRingError::Line {
+                line: index + 1,
+                reason,
+            };
             let mut parts = line.splitn(3, ':');
-            let (Some(usage), Some(version), Some(encoded)) = (parts.next(), parts.next(), parts.next()) else {
+            let (Some(usage), Some(version), Some(encoded)) = (parts.next(), parts.next(), parts.next())
+            else {
                 return Err(wrong("it has fewer than three parts"));
             };
-            let version: u32 = version.parse().map_err(|_| wrong("its version is not a number"))?;
-            let bytes =
-                Zeroizing::new(STANDARD.decode(encoded).map_err(|_| wrong("its key is not base64"))?);
+            let version: u32 = version
+                .parse()
+                .map_err(|_| wrong("its version is not a number"))?;
+            let bytes = Zeroizing::new(
+                STANDARD
+                    .decode(encoded)
+                    .map_err(|_| wrong("its key is not base64"))?,
+            );
             match usage {
                 "kek" => {
                     let key = Key::from_bytes(&bytes).ok_or_else(|| wrong("a kek has 64 bytes"))?;
@@ -160,10 +179,16 @@ impl KeyRing {
                 _ => return Err(wrong("its use is neither kek nor pseudonym")),
             }
         }
-        let current =
-            key_encryption_keys.last_key_value().map(|(v, _)| *v).ok_or(KeyRingError::Missing("kek"))?;
+        let current = key_encryption_keys
+            .last_key_value()
+            .map(|(v, _)| *v)
+            .ok_or(KeyRingError::Missing("kek"))?;
         let pseudonym_key = pseudonym_key.ok_or(KeyRingError::Missing("pseudonym"))?;
-        Ok(Self { key_encryption_keys, current, pseudonym_key })
+        Ok(Self {
+            key_encryption_keys,
+            current,
+            pseudonym_key,
+        })
     }
 
     /// Wraps a data key of a dataset with the newest key-encryption key. Yields the wrapping key's version too.
@@ -176,8 +201,12 @@ impl KeyRing {
         dataset: &str,
         data_key: &Key,
     ) -> Result<(u32, Vec<u8>), UnwrapError> {
-        let context =
-            Context { purpose: "data-key", organisation, dataset, key_version: self.current };
+        let context = Context {
+            purpose: "data-key",
+            organisation,
+            dataset,
+            key_version: self.current,
+        };
         let key = self.key(self.current)?;
         Ok((self.current, crypto::encrypt(key, &context, data_key.expose())?))
     }
@@ -188,13 +217,20 @@ impl KeyRing {
     /// [`UnwrapError`].
     pub fn unwrap(&self, organisation: &str, dataset: &str, wrapped: &[u8]) -> Result<Key, UnwrapError> {
         let version = crypto::key_version(wrapped)?;
-        let context = Context { purpose: "data-key", organisation, dataset, key_version: version };
+        let context = Context {
+            purpose: "data-key",
+            organisation,
+            dataset,
+            key_version: version,
+        };
         let bytes = crypto::decrypt(self.key(version)?, &context, wrapped)?;
         Ok(Key::from_bytes(bytes.expose()).ok_or(CryptoError::Malformed)?)
     }
 
     fn key(&self, version: u32) -> Result<&Key, UnwrapError> {
-        self.key_encryption_keys.get(&version).ok_or(UnwrapError::NoSuchVersion(version))
+        self.key_encryption_keys
+            .get(&version)
+            .ok_or(UnwrapError::NoSuchVersion(version))
     }
 
     /// The name under which a person appears on the ledger: 64 hexadecimal digits that only this organisation can make.
@@ -231,7 +267,10 @@ mod tests {
     }
 
     fn subject(issuer: &str, sub: &str) -> Subject {
-        Subject { issuer: issuer.to_owned(), sub: sub.to_owned() }
+        Subject {
+            issuer: issuer.to_owned(),
+            sub: sub.to_owned(),
+        }
     }
 
     #[test]
@@ -251,7 +290,10 @@ mod tests {
         let key = Key::generate().unwrap();
         let (version, wrapped) = ring.wrap("UiSMSP", "d1", &key).unwrap();
         assert_eq!(version, 1);
-        assert_eq!(ring.unwrap("UiSMSP", "d1", &wrapped).unwrap().expose(), key.expose());
+        assert_eq!(
+            ring.unwrap("UiSMSP", "d1", &wrapped).unwrap().expose(),
+            key.expose()
+        );
         assert!(ring.unwrap("UiSMSP", "d2", &wrapped).is_err());
         assert!(ring.unwrap("UiOMSP", "d1", &wrapped).is_err());
     }
@@ -268,7 +310,10 @@ mod tests {
         assert_eq!(new.unwrap("o", "d", &wrapped).unwrap().expose(), key.expose());
         let (version, wrapped) = new.wrap("o", "d", &key).unwrap();
         assert_eq!(version, 2);
-        assert!(matches!(old.unwrap("o", "d", &wrapped), Err(UnwrapError::NoSuchVersion(2))));
+        assert!(matches!(
+            old.unwrap("o", "d", &wrapped),
+            Err(UnwrapError::NoSuchVersion(2))
+        ));
     }
 
     #[test]
@@ -295,8 +340,13 @@ mod tests {
     #[test]
     fn pseudonyms_tell_issuers_and_boundaries_apart() {
         let (_directory, ring) = ring();
-        let all = [subject("a", "bc"), subject("ab", "c"), subject("hub", "alice"), subject("idp", "alice")]
-            .map(|s| ring.pseudonym(&s));
+        let all = [
+            subject("a", "bc"),
+            subject("ab", "c"),
+            subject("hub", "alice"),
+            subject("idp", "alice"),
+        ]
+        .map(|s| ring.pseudonym(&s));
         for (i, one) in all.iter().enumerate() {
             assert_eq!(one.len(), 64);
             assert!(all.iter().skip(i + 1).all(|other| other != one));

@@ -27,7 +27,10 @@ pub struct Metrics {
 impl Metrics {
     /// Counts a REST answer.
     pub fn answered(&self, status: u16) {
-        if let Some(counter) = usize::from(status / 100).checked_sub(2).and_then(|class| self.rest.get(class)) {
+        if let Some(counter) = usize::from(status / 100)
+            .checked_sub(2)
+            .and_then(|class| self.rest.get(class))
+        {
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -37,30 +40,63 @@ impl Metrics {
     pub fn render(&self) -> String {
         let mut out = String::new();
         let mut family = |name: &str, kind: &str, help: &str, samples: &[(&str, i128)]| {
-            let _infallible = writeln!(out, "# HELP leasehold_broker_{name} {help}\n# TYPE leasehold_broker_{name} {kind}");
+            let _infallible = writeln!(
+                out,
+                "# HELP leasehold_broker_{name} {help}\n# TYPE leasehold_broker_{name} {kind}"
+            );
             for (labels, value) in samples {
                 let _infallible = writeln!(out, "leasehold_broker_{name}{labels} {value}");
             }
         };
         let read = |counter: &AtomicU64| i128::from(counter.load(Ordering::Relaxed));
         let [c2, c3, c4, c5] = &self.rest;
-        family("rest_answers_total", "counter", "REST answers by class.", &[
-            ("{class=\"2xx\"}", read(c2)),
-            ("{class=\"3xx\"}", read(c3)),
-            ("{class=\"4xx\"}", read(c4)),
-            ("{class=\"5xx\"}", read(c5)),
-        ]);
-        family("tokens_total", "counter", "Tokens by verdict.", &[
-            ("{verdict=\"accepted\"}", read(&self.tokens_accepted)),
-            ("{verdict=\"refused\"}", read(&self.tokens_refused)),
-        ]);
-        family("operations_total", "counter", "Operations by ending.", &[
-            ("{ending=\"succeeded\"}", read(&self.operations_succeeded)),
-            ("{ending=\"failed\"}", read(&self.operations_failed)),
-        ]);
-        family("volumes_opened_total", "counter", "Volumes decrypted for a provisioner.", &[("", read(&self.volumes_opened))]);
-        family("watchers", "gauge", "Open lease streams.", &[("", i128::from(self.watchers.load(Ordering::Relaxed)))]);
-        family("watchers_cut_total", "counter", "Lease streams cut because they were too slow.", &[("", read(&self.watchers_cut))]);
+        family(
+            "rest_answers_total",
+            "counter",
+            "REST answers by class.",
+            &[
+                ("{class=\"2xx\"}", read(c2)),
+                ("{class=\"3xx\"}", read(c3)),
+                ("{class=\"4xx\"}", read(c4)),
+                ("{class=\"5xx\"}", read(c5)),
+            ],
+        );
+        family(
+            "tokens_total",
+            "counter",
+            "Tokens by verdict.",
+            &[
+                ("{verdict=\"accepted\"}", read(&self.tokens_accepted)),
+                ("{verdict=\"refused\"}", read(&self.tokens_refused)),
+            ],
+        );
+        family(
+            "operations_total",
+            "counter",
+            "Operations by ending.",
+            &[
+                ("{ending=\"succeeded\"}", read(&self.operations_succeeded)),
+                ("{ending=\"failed\"}", read(&self.operations_failed)),
+            ],
+        );
+        family(
+            "volumes_opened_total",
+            "counter",
+            "Volumes decrypted for a provisioner.",
+            &[("", read(&self.volumes_opened))],
+        );
+        family(
+            "watchers",
+            "gauge",
+            "Open lease streams.",
+            &[("", i128::from(self.watchers.load(Ordering::Relaxed)))],
+        );
+        family(
+            "watchers_cut_total",
+            "counter",
+            "Lease streams cut because they were too slow.",
+            &[("", read(&self.watchers_cut))],
+        );
         out
     }
 }

@@ -49,15 +49,19 @@ fn backoff(pause: &mut Duration) -> Duration {
 }
 
 async fn apply(namespace: &str, name: &str, certificate: &str) -> Result<(), kube::Error> {
-    let config = kube::Config::incluster()
-        .map_err(|error| kube::Error::Service(Box::new(error)))?;
+    let config = kube::Config::incluster().map_err(|error| kube::Error::Service(Box::new(error)))?;
     let client = Client::try_from(config)?;
     let map = ConfigMap {
-        metadata: kube::core::ObjectMeta { name: Some(name.to_owned()), ..Default::default() },
+        metadata: kube::core::ObjectMeta {
+            name: Some(name.to_owned()),
+            ..Default::default()
+        },
         data: Some([("ca.crt".to_owned(), certificate.to_owned())].into()),
         ..Default::default()
     };
     let parameters = PatchParams::apply("leasehold-secret-broker").force();
-    Api::<ConfigMap>::namespaced(client, namespace).patch(name, &parameters, &Patch::Apply(&map)).await?;
+    Api::<ConfigMap>::namespaced(client, namespace)
+        .patch(name, &parameters, &Patch::Apply(&map))
+        .await?;
     Ok(())
 }

@@ -46,7 +46,9 @@ pub async fn serve(
             accepted = accept(&listener, &slots) => accepted,
             () = shutdown.cancelled() => break,
         };
-        let Some((stream, peer, slot)) = accepted else { continue };
+        let Some((stream, peer, slot)) = accepted else {
+            continue;
+        };
         let (acceptor, router, shutdown) = (acceptor.clone(), router.clone(), shutdown.clone());
         connections.spawn(async move {
             let _slot = slot;
@@ -99,7 +101,10 @@ where
         async move { router.oneshot(request.map(axum::body::Body::new)).await }
     });
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
 use sqlx::{SqlSafeStr as _, Sqlite, Transaction};
 
 pub mod data_keys;
@@ -62,9 +64,15 @@ impl Store {
             .connect_with(options)
             .await?;
         let initial = include_str!("../migrations/store/0001_initial.sql").into_sql_str();
-        Migrator::with_migrations(vec![Migration::new(1, "initial".into(), MigrationType::Simple, initial, false)])
-            .run(&pool)
-            .await?;
+        Migrator::with_migrations(vec![Migration::new(
+            1,
+            "initial".into(),
+            MigrationType::Simple,
+            initial,
+            false,
+        )])
+        .run(&pool)
+        .await?;
         Ok(Self { pool })
     }
 

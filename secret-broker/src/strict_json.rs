@@ -73,7 +73,12 @@ mod tests {
 
     #[test]
     fn a_key_that_occurs_twice_is_refused_at_any_depth() {
-        for text in [r#"{"a":1,"a":2}"#, r#"{"a":{"b":1,"b":1}}"#, r#"[{"x":null,"x":null}]"#, r#"{"a":1,"\u0061":2}"#] {
+        for text in [
+            r#"{"a":1,"a":2}"#,
+            r#"{"a":{"b":1,"b":1}}"#,
+            r#"[{"x":null,"x":null}]"#,
+            r#"{"a":1,"\u0061":2}"#,
+        ] {
             assert!(check(text.as_bytes()).is_err(), "{text}");
         }
         for text in [r#"{"a":1,"b":{"a":1}}"#, r#"[{"a":1},{"a":1}]"#, "1", "null"] {

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose,
 };
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -65,7 +65,7 @@ pub struct Certificate {
 
 #[derive(Debug)]
 enum Source {
-    Own { names: Vec<String>, ca: Authority },
+    Own { names: Vec<String>, ca: Box<Authority> },
     Files { certificate: PathBuf, key: PathBuf },
 }
 
@@ -83,11 +83,16 @@ impl Certificate {
     pub fn new(source: &TlsSource, data_dir: &Path) -> Result<Arc<Self>, TlsError> {
         let source = match source {
             TlsSource::Own { names } => {
-                Source::Own { names: names.clone(), ca: Authority::load_or_make(&data_dir.join("tls-ca.pem"))? }
+                let ca = Box::new(Authority::load_or_make(&data_dir.join("tls-ca.pem"))?);
+                Source::Own {
+                    names: names.clone(),
+                    ca,
+                }
             }
-            TlsSource::Files { certificate, key } => {
-                Source::Files { certificate: certificate.clone(), key: key.clone() }
-            }
+            TlsSource::Files { certificate, key } => Source::Files {
+                certificate: certificate.clone(),
+                key: key.clone(),
+            },
         };
         let current = ArcSwap::from_pointee(source.certify()?);
         Ok(Arc::new(Self { source, current }))
@@ -133,7 +138,9 @@ impl Certificate {
                     self.current.store(Arc::new(key));
                     made = now;
                 }
-                Err(error) => tracing::warn!(%error, "could not renew the certificate; the old one stays in use"),
+                Err(error) => {
+                    tracing::warn!(%error, "could not renew the certificate; the old one stays in use")
+                }
             }
         }
     }
@@ -150,7 +157,10 @@ impl Source {
         let (chain, key) = match self {
             Self::Own { names, ca } => ca.issue(names)?,
             Self::Files { certificate, key } => {
-                let pem = |path: &PathBuf, reason: String| TlsError::Pem { path: path.clone(), reason };
+                let pem = |path: &PathBuf, reason: String| TlsError::Pem {
+                    path: path.clone(),
+                    reason,
+                };
                 let chain = CertificateDer::pem_file_iter(certificate)
                     .and_then(Iterator::collect::<Result<Vec<_>, _>>)
                     .map_err(|e| pem(certificate, e.to_string()))?;
@@ -166,7 +176,9 @@ impl Source {
 fn authority_params() -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, "Leasehold secret broker");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "Leasehold secret broker");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params
@@ -182,14 +194,25 @@ fn valid_for(params: &mut CertificateParams, days: i64) {
 impl Authority {
     /// One file holds key and certificate, so that they cannot come apart.
     fn load_or_make(path: &Path) -> Result<Self, TlsError> {
-        let file = |source| TlsError::File { path: path.to_owned(), source };
+        let file = |source| TlsError::File {
+            path: path.to_owned(),
+            source,
+        };
         match fs::read_to_string(path) {
             Ok(text) => {
-                let pem = |reason: String| TlsError::Pem { path: path.to_owned(), reason };
-                let start = text.find("-----BEGIN CERTIFICATE-----").ok_or_else(|| pem("no certificate".to_owned()))?;
+                let pem = |reason: String| TlsError::Pem {
+                    path: path.to_owned(),
+                    reason,
+                };
+                let start = text
+                    .find("-----BEGIN CERTIFICATE-----")
+                    .ok_or_else(|| pem("no certificate".to_owned()))?;
                 let (key, certificate) = text.split_at(start);
                 let key = KeyPair::from_pem(key).map_err(|e| pem(e.to_string()))?;
-                Ok(Self { key, certificate: certificate.to_owned() })
+                Ok(Self {
+                    key,
+                    certificate: certificate.to_owned(),
+                })
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let key = KeyPair::generate()?;
@@ -203,10 +226,15 @@ impl Authority {
         }
     }
 
-    fn issue(&self, names: &[String]) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+    fn issue(
+        &self,
+        names: &[String],
+    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
         let mut params = CertificateParams::new(names.to_vec())?;
         params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, "leasehold-secret-broker");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "leasehold-secret-broker");
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
@@ -223,7 +251,12 @@ impl Authority {
 /// Whole or not at all, and for this user only.
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let partial = path.with_extension("partial");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&partial)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&partial, path)
@@ -237,7 +270,9 @@ mod tests {
     fn the_authority_survives_a_restart_and_its_key_is_private() {
         use std::os::unix::fs::PermissionsExt as _;
         let directory = tempfile::tempdir().unwrap();
-        let source = TlsSource::Own { names: vec!["localhost".into(), "127.0.0.1".into()] };
+        let source = TlsSource::Own {
+            names: vec!["localhost".into(), "127.0.0.1".into()],
+        };
         let first = Certificate::new(&source, directory.path()).unwrap();
         let second = Certificate::new(&source, directory.path()).unwrap();
         assert_eq!(first.authority(), second.authority());

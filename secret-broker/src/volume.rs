@@ -28,8 +28,15 @@ pub struct InvalidVolume {
 
 impl InvalidVolume {
     fn new(field: &str, reason: impl Into<String>) -> Self {
-        let field = if field.is_empty() { "volume".to_owned() } else { format!("volume.{field}") };
-        Self { field, reason: reason.into() }
+        let field = if field.is_empty() {
+            "volume".to_owned()
+        } else {
+            format!("volume.{field}")
+        };
+        Self {
+            field,
+            reason: reason.into(),
+        }
     }
 }
 
@@ -43,17 +50,24 @@ pub fn check(volume: &Value, owner: &str, roots: &LocalRoots) -> Result<(), Inva
     };
     match fields.get("kind").and_then(Value::as_str) {
         Some("local") => local::check(fields, roots.get(owner).map_or(&[], Vec::as_slice)),
-        Some(_) => Err(InvalidVolume::new("kind", "this kind of storage is not supported; use local")),
-        None => Err(InvalidVolume::new("kind", "the kind of storage is missing; use local")),
+        Some(_) => Err(InvalidVolume::new(
+            "kind",
+            "this kind of storage is not supported; use local",
+        )),
+        None => Err(InvalidVolume::new(
+            "kind",
+            "the kind of storage is missing; use local",
+        )),
     }
 }
 
 fn only(fields: &Map<String, Value>, allowed: &[&str]) -> Result<(), InvalidVolume> {
     match fields.keys().find(|key| !allowed.contains(&key.as_str())) {
         // The key itself is left out: somebody may have put a secret on the wrong side of the colon.
-        Some(_) => {
-            Err(InvalidVolume::new("", format!("it has a field other than {}; take it out", allowed.join(", "))))
-        }
+        Some(_) => Err(InvalidVolume::new(
+            "",
+            format!("it has a field other than {}; take it out", allowed.join(", ")),
+        )),
         None => Ok(()),
     }
 }
@@ -79,7 +93,9 @@ fn credential(fields: &Map<String, Value>) -> Result<(), InvalidVolume> {
     for (name, value) in entries {
         let key = !name.is_empty()
             && name.len() <= 253
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
             && !name.starts_with("..")
             && name != ".";
         if !key {

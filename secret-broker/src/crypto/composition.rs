@@ -41,7 +41,10 @@ where
 {
     // In place, so that no copy of the plaintext is left behind.
     let mut buffer = vec![0; (plaintext.len() / IV_LENGTH + 1) * IV_LENGTH];
-    buffer.get_mut(..plaintext.len()).ok_or(CryptoError::Malformed)?.copy_from_slice(plaintext);
+    buffer
+        .get_mut(..plaintext.len())
+        .ok_or(CryptoError::Malformed)?
+        .copy_from_slice(plaintext);
     let length = Encryptor::<C>::new_from_slices(encryption_key, iv)
         .map_err(|_| CryptoError::Malformed)?
         .encrypt_padded::<Pkcs7>(&mut buffer, plaintext.len())
@@ -68,7 +71,9 @@ where
     C: BlockCipherDecrypt,
     Decryptor<C>: KeyIvInit + BlockModeDecrypt,
 {
-    mac(mac_key, iv, aad, ciphertext)?.verify_truncated_left(tag).map_err(|_| CryptoError::NotAuthentic)?;
+    mac(mac_key, iv, aad, ciphertext)?
+        .verify_truncated_left(tag)
+        .map_err(|_| CryptoError::NotAuthentic)?;
     let mut buffer = ciphertext.to_vec();
     let opened = Decryptor::<C>::new_from_slices(encryption_key, iv)
         .map_err(|_| CryptoError::Malformed)?

@@ -9,8 +9,12 @@ fn bytes(hex_digits: &str) -> Vec<u8> {
     hex::decode(hex_digits.replace(char::is_whitespace, "")).unwrap()
 }
 
-const VOLUME: Context<'static> =
-    Context { purpose: "volume", organisation: "UiSMSP", dataset: "d1", key_version: 1 };
+const VOLUME: Context<'static> = Context {
+    purpose: "volume",
+    organisation: "UiSMSP",
+    dataset: "d1",
+    key_version: 1,
+};
 
 #[test]
 fn the_composition_gives_the_answer_of_rfc_7518_appendix_b_1() {
@@ -62,7 +66,10 @@ fn aes_256_cbc_gives_the_answer_of_nist_sp_800_38a() {
 #[test]
 fn an_envelope_says_which_key_version_it_needs() {
     let key = Key::generate().unwrap();
-    let context = Context { key_version: 7, ..VOLUME };
+    let context = Context {
+        key_version: 7,
+        ..VOLUME
+    };
     let envelope = encrypt(&key, &context, b"x").unwrap();
     assert_eq!(key_version(&envelope), Ok(7));
     assert_eq!(key_version(&[2, 0, 0, 0, 7]), Err(CryptoError::Malformed));
@@ -74,14 +81,34 @@ fn an_envelope_opens_in_no_other_context() {
     let key = Key::generate().unwrap();
     let envelope = encrypt(&key, &VOLUME, b"secret").unwrap();
     for other in [
-        Context { purpose: "data-key", ..VOLUME },
-        Context { organisation: "UiOMSP", ..VOLUME },
-        Context { dataset: "d2", ..VOLUME },
-        Context { key_version: 2, ..VOLUME },
+        Context {
+            purpose: "data-key",
+            ..VOLUME
+        },
+        Context {
+            organisation: "UiOMSP",
+            ..VOLUME
+        },
+        Context {
+            dataset: "d2",
+            ..VOLUME
+        },
+        Context {
+            key_version: 2,
+            ..VOLUME
+        },
         // Moving a boundary between two parts is a different context too.
-        Context { organisation: "UiSMSPd", dataset: "1", ..VOLUME },
+        Context {
+            organisation: "UiSMSPd",
+            dataset: "1",
+            ..VOLUME
+        },
     ] {
-        assert_eq!(decrypt(&key, &other, &envelope).err(), Some(CryptoError::NotAuthentic), "{other:?}");
+        assert_eq!(
+            decrypt(&key, &other, &envelope).err(),
+            Some(CryptoError::NotAuthentic),
+            "{other:?}"
+        );
     }
     assert!(decrypt(&Key::generate().unwrap(), &VOLUME, &envelope).is_err());
 }
@@ -89,7 +116,10 @@ fn an_envelope_opens_in_no_other_context() {
 #[test]
 fn two_encryptions_of_the_same_text_differ() {
     let key = Key::generate().unwrap();
-    assert_ne!(encrypt(&key, &VOLUME, b"same").unwrap(), encrypt(&key, &VOLUME, b"same").unwrap());
+    assert_ne!(
+        encrypt(&key, &VOLUME, b"same").unwrap(),
+        encrypt(&key, &VOLUME, b"same").unwrap()
+    );
 }
 
 #[test]
@@ -100,11 +130,17 @@ fn a_change_of_any_single_bit_is_refused() {
         for bit in 0..8 {
             let mut changed = envelope.clone();
             changed[position] ^= 1 << bit;
-            assert!(decrypt(&key, &VOLUME, &changed).is_err(), "byte {position}, bit {bit}");
+            assert!(
+                decrypt(&key, &VOLUME, &changed).is_err(),
+                "byte {position}, bit {bit}"
+            );
         }
     }
     for length in 0..envelope.len() {
-        assert!(decrypt(&key, &VOLUME, &envelope[..length]).is_err(), "cut to {length}");
+        assert!(
+            decrypt(&key, &VOLUME, &envelope[..length]).is_err(),
+            "cut to {length}"
+        );
     }
 }
 

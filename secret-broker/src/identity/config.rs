@@ -192,20 +192,24 @@ impl IdentityConfig {
     /// # Errors
     /// Everything that is wrong with it, one sentence each.
     pub fn parse(text: &str) -> Result<Self, Vec<String>> {
-        let mut config: Self =
-            serde_yaml::from_str(text).map_err(|error| vec![format!("the configuration file is not valid: {error}")])?;
+        let mut config: Self = serde_yaml::from_str(text)
+            .map_err(|error| vec![format!("the configuration file is not valid: {error}")])?;
         let errors = config.errors();
         if !errors.is_empty() {
             return Err(errors);
         }
         if config.machines.issuer.is_none() {
-            config.machines.issuer = config.kubernetes_names().next().map(str::to_owned);
+            let only = config.kubernetes_names().next().map(str::to_owned);
+            config.machines.issuer = only;
         }
         Ok(config)
     }
 
     fn kubernetes_names(&self) -> impl Iterator<Item = &str> {
-        self.issuers.iter().filter(|i| matches!(i, IssuerConfig::Kubernetes(_))).map(IssuerConfig::name)
+        self.issuers
+            .iter()
+            .filter(|i| matches!(i, IssuerConfig::Kubernetes(_)))
+            .map(IssuerConfig::name)
     }
 
     fn errors(&self) -> Vec<String> {
@@ -215,25 +219,42 @@ impl IdentityConfig {
         for issuer in &self.issuers {
             let name = issuer.name();
             if name.is_empty() || !seen.insert(name) {
-                errors.push(format!("issuer name `{name}` is empty or there twice; give each issuer its own name"));
+                errors.push(format!(
+                    "issuer name `{name}` is empty or there twice; give each issuer its own name"
+                ));
             }
             if name == self.hub_issuer {
                 errors.push(format!("issuer `{name}` has the name of hub_issuer; rename one, or the hub could vouch for its people"));
             }
             if issuer.algorithms().is_empty() {
-                errors.push(format!("issuer `{name}` pins no algorithm; list those that it signs with, such as RS256"));
+                errors.push(format!(
+                    "issuer `{name}` pins no algorithm; list those that it signs with, such as RS256"
+                ));
             }
-            if issuer.algorithms().iter().any(|a| matches!(a, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512)) {
-                errors.push(format!("issuer `{name}` allows an HMAC algorithm; whoever verifies such a token could make one"));
+            if issuer
+                .algorithms()
+                .iter()
+                .any(|a| matches!(a, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512))
+            {
+                errors.push(format!(
+                    "issuer `{name}` allows an HMAC algorithm; whoever verifies such a token could make one"
+                ));
             }
             errors.extend(issuer.address_errors());
-            if let Some(url) = issuer.fixed_issuer() && !urls.insert(url) {
-                errors.push(format!("issuer `{name}` has the issuer URL of another one; keep one of them"));
+            if let Some(url) = issuer.fixed_issuer()
+                && !urls.insert(url)
+            {
+                errors.push(format!(
+                    "issuer `{name}` has the issuer URL of another one; keep one of them"
+                ));
             }
         }
         for steward in &self.stewards {
             if steward.issuer != self.hub_issuer && !seen.contains(steward.issuer.as_str()) {
-                errors.push(format!("steward `{}` names the issuer `{}`, which is not configured", steward.subject, steward.issuer));
+                errors.push(format!(
+                    "steward `{}` names the issuer `{}`, which is not configured",
+                    steward.subject, steward.issuer
+                ));
             }
         }
         errors.extend(self.machine_errors());
@@ -242,18 +263,34 @@ impl IdentityConfig {
 
     fn machine_errors(&self) -> Vec<String> {
         let mut errors = Vec::new();
-        let all = || self.machines.webhook.iter().chain(&self.machines.provisioner).chain(&self.machines.spawner_hook);
+        let all = || {
+            self.machines
+                .webhook
+                .iter()
+                .chain(&self.machines.provisioner)
+                .chain(&self.machines.spawner_hook)
+        };
         for sub in all() {
-            if sub.strip_prefix("system:serviceaccount:").is_none_or(|rest| rest.split(':').count() != 2) {
-                errors.push(format!("machine `{sub}` is no ServiceAccount; write system:serviceaccount:<namespace>:<name>"));
+            if sub
+                .strip_prefix("system:serviceaccount:")
+                .is_none_or(|rest| rest.split(':').count() != 2)
+            {
+                errors.push(format!(
+                    "machine `{sub}` is no ServiceAccount; write system:serviceaccount:<namespace>:<name>"
+                ));
             }
         }
         match &self.machines.issuer {
             Some(name) if !self.kubernetes_names().any(|n| n == name) => {
-                errors.push(format!("machines.issuer `{name}` is no configured issuer of kind kubernetes"));
+                errors.push(format!(
+                    "machines.issuer `{name}` is no configured issuer of kind kubernetes"
+                ));
             }
             None if all().next().is_some() && self.kubernetes_names().count() != 1 => {
-                errors.push("machines.issuer is needed where there is not exactly one issuer of kind kubernetes".to_owned());
+                errors.push(
+                    "machines.issuer is needed where there is not exactly one issuer of kind kubernetes"
+                        .to_owned(),
+                );
             }
             _ => {}
         }
@@ -284,7 +321,9 @@ impl IssuerConfig {
         };
         for url in std::iter::once(&address).chain(jwks) {
             if !is_safe_target(url) {
-                errors.push(format!("issuer `{name}`: {url} must be https (plain http only for this very host)"));
+                errors.push(format!(
+                    "issuer `{name}`: {url} must be https (plain http only for this very host)"
+                ));
             }
         }
         match self {
@@ -296,7 +335,9 @@ impl IssuerConfig {
                     || c.machines_audience.is_empty()
                     || c.people_audience == c.machines_audience =>
             {
-                errors.push(format!("issuer `{name}` needs two different audiences, for people and for machines"));
+                errors.push(format!(
+                    "issuer `{name}` needs two different audiences, for people and for machines"
+                ));
             }
             _ => {}
         }
@@ -328,8 +369,20 @@ machines: { webhook: ["webhook"], issuer: jupyterhub }
 "#,
         )
         .unwrap_err();
-        for part in ["hub_issuer", "HMAC", "https", "two different audiences", "pins no algorithm", "not configured", "is no ServiceAccount", "machines.issuer"] {
-            assert!(errors.iter().any(|e| e.contains(part)), "{part} is missing in {errors:#?}");
+        for part in [
+            "hub_issuer",
+            "HMAC",
+            "https",
+            "two different audiences",
+            "pins no algorithm",
+            "not configured",
+            "is no ServiceAccount",
+            "machines.issuer",
+        ] {
+            assert!(
+                errors.iter().any(|e| e.contains(part)),
+                "{part} is missing in {errors:#?}"
+            );
         }
     }
 

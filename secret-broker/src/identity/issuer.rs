@@ -29,22 +29,27 @@ impl Issuer {
     pub fn new(config: &IssuerConfig) -> Self {
         let (algorithms, leeway_seconds, kind) = match config {
             IssuerConfig::Oidc(c) => (c.algorithms.clone(), c.leeway_seconds, Kind::Oidc(c.clone())),
-            IssuerConfig::Kubernetes(c) => (c.algorithms.clone(), c.leeway_seconds, Kind::Kubernetes(c.clone())),
+            IssuerConfig::Kubernetes(c) => (
+                c.algorithms.clone(),
+                c.leeway_seconds,
+                Kind::Kubernetes(c.clone()),
+            ),
         };
-        Self { name: config.name().to_owned(), keys: KeySet::new(config), algorithms, leeway_seconds, kind }
+        Self {
+            name: config.name().to_owned(),
+            keys: KeySet::new(config),
+            algorithms,
+            leeway_seconds,
+            kind,
+        }
     }
 
-    /// Whether a token that names this `iss` is this issuer's to judge.
-    ///
-    /// # Errors
-    /// [`TokenError::KeysUnavailable`] while the issuer's own name has yet to be learnt.
-    pub async fn issues(&self, iss: &str) -> Result<bool, TokenError> {
-        if let Some(own) = self.keys.issuer() {
-            return Ok(own == iss);
+    /// Whether a token that names this `iss` is this issuer's to judge; `None` while its own name has yet to be learnt.
+    pub async fn issues(&self, iss: &str) -> Option<bool> {
+        if self.keys.issuer().is_none() {
+            self.keys.refresh_if_due().await;
         }
-        self.keys.refresh_if_due().await;
-        // Another issuer may still be the right one, so that not knowing is no answer; a later match wins.
-        Ok(self.keys.issuer().is_some_and(|own| own == iss))
+        self.keys.issuer().map(|own| own == iss)
     }
 
     fn audience(&self, purpose: Purpose) -> Option<&str> {
@@ -60,14 +65,23 @@ impl Issuer {
     ///
     /// # Errors
     /// [`TokenError`].
-    pub async fn verify(&self, token: &str, unverified: &Unverified, purpose: Purpose) -> Result<Verified, TokenError> {
+    pub async fn verify(
+        &self,
+        token: &str,
+        unverified: &Unverified,
+        purpose: Purpose,
+    ) -> Result<Verified, TokenError> {
         let audience = self.audience(purpose).ok_or(TokenError::Audience)?;
         let algorithm = unverified.algorithm;
         if !self.algorithms.contains(&algorithm) {
             return Err(TokenError::Algorithm);
         }
         let Some(key) = self.keys.key(&unverified.key_id).await else {
-            return Err(if self.keys.loaded() { TokenError::UnknownKey } else { TokenError::KeysUnavailable });
+            return Err(if self.keys.loaded() {
+                TokenError::UnknownKey
+            } else {
+                TokenError::KeysUnavailable
+            });
         };
         if !key.algorithms.contains(&algorithm) {
             return Err(TokenError::Algorithm);
@@ -86,14 +100,22 @@ impl Issuer {
     }
 
     fn verified(&self, claims: Claims, audience: &str) -> Result<Verified, TokenError> {
-        let subject = Subject { issuer: self.name.clone(), sub: claims.sub.clone() };
+        let subject = Subject {
+            issuer: self.name.clone(),
+            sub: claims.sub.clone(),
+        };
         if subject.sub.is_empty() || subject.sub.len() > 512 {
             return Err(TokenError::Claims);
         }
         match &self.kind {
             Kind::Oidc(c) => {
                 let username = c.username_claim.as_ref().and_then(|name| claims.text(name));
-                Ok(Verified { subject, username, account: None, researcher: c.researchers })
+                Ok(Verified {
+                    subject,
+                    username,
+                    account: None,
+                    researcher: c.researchers,
+                })
             }
             Kind::Kubernetes(_) => {
                 // A token for several audiences is good elsewhere too, so that others may hold it.
@@ -105,7 +127,12 @@ impl Issuer {
                 if subject.sub != format!("system:serviceaccount:{namespace}:{name}") {
                     return Err(TokenError::Claims);
                 }
-                Ok(Verified { subject, username: None, account: Some(account), researcher: false })
+                Ok(Verified {
+                    subject,
+                    username: None,
+                    account: Some(account),
+                    researcher: false,
+                })
             }
         }
     }

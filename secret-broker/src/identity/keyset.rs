@@ -28,15 +28,17 @@ pub enum KeySetError {
     #[error("could not fetch {url}: {reason}; check that this broker reaches it")]
     Fetch {
         /// What was fetched.
-        url: Url,
+        url: Box<Url>,
         /// Why it failed.
         reason: String,
     },
     /// The discovery document is another issuer's.
-    #[error("the discovery document at {url} names the issuer `{found}` instead of `{expected}`; configure the issuer exactly as it names itself")]
+    #[error(
+        "the discovery document at {url} names the issuer `{found}` instead of `{expected}`; configure the issuer exactly as it names itself"
+    )]
     OtherIssuer {
         /// Where the document is.
-        url: Url,
+        url: Box<Url>,
         /// What it says.
         found: String,
         /// What is configured.
@@ -46,7 +48,7 @@ pub enum KeySetError {
     #[error("the issuer's key set {url} is not on the issuer's own host; set jwks_url if that is right")]
     ForeignKeySet {
         /// Where the document says it is.
-        url: Url,
+        url: Box<Url>,
     },
     /// A file is missing.
     #[error("could not read {path}: {source}")]
@@ -58,7 +60,7 @@ pub enum KeySetError {
     },
     /// Nothing to verify with.
     #[error("the key set at {0} has no key that can verify a signature")]
-    Empty(Url),
+    Empty(Box<Url>),
 }
 
 /// A key and the algorithms that it may verify.
@@ -78,8 +80,16 @@ struct Loaded {
 
 #[derive(Debug, Clone)]
 enum Source {
-    Oidc { issuer: String, discovery: Option<Url>, jwks: Option<Url> },
-    Kubernetes { issuer: Option<String>, discovery: Option<Url>, jwks: Option<Url> },
+    Oidc {
+        issuer: String,
+        discovery: Option<Url>,
+        jwks: Option<Url>,
+    },
+    Kubernetes {
+        issuer: Option<String>,
+        discovery: Option<Url>,
+        jwks: Option<Url>,
+    },
 }
 
 /// The keys of one issuer.
@@ -106,20 +116,43 @@ impl KeySet {
     /// A set that was not fetched yet.
     #[must_use]
     pub fn new(config: &IssuerConfig) -> Self {
-        let below = |base: &str, path: &str| Url::parse(&format!("{}{path}", base.trim_end_matches('/'))).ok();
+        let below =
+            |base: &str, path: &str| Url::parse(&format!("{}{path}", base.trim_end_matches('/'))).ok();
         let (source, ca_file, token_file) = match config {
             IssuerConfig::Oidc(c) => {
                 let discovery = below(&c.issuer, "/.well-known/openid-configuration");
-                (Source::Oidc { issuer: c.issuer.clone(), discovery, jwks: c.jwks_url.clone() }, c.ca_file.clone(), None)
+                (
+                    Source::Oidc {
+                        issuer: c.issuer.clone(),
+                        discovery,
+                        jwks: c.jwks_url.clone(),
+                    },
+                    c.ca_file.clone(),
+                    None,
+                )
             }
             IssuerConfig::Kubernetes(c) => {
                 let base = c.api_server.as_str();
                 let discovery = below(base, "/.well-known/openid-configuration");
                 let jwks = c.jwks_url.clone().or_else(|| below(base, "/openid/v1/jwks"));
-                (Source::Kubernetes { issuer: c.issuer.clone(), discovery, jwks }, c.ca_file.clone(), c.token_file.clone())
+                (
+                    Source::Kubernetes {
+                        issuer: c.issuer.clone(),
+                        discovery,
+                        jwks,
+                    },
+                    c.ca_file.clone(),
+                    c.token_file.clone(),
+                )
             }
         };
-        Self { source, ca_file, token_file, current: ArcSwapOption::empty(), last_attempt: Mutex::new(None) }
+        Self {
+            source,
+            ca_file,
+            token_file,
+            current: ArcSwapOption::empty(),
+            last_attempt: Mutex::new(None),
+        }
     }
 
     /// Whether a fetch has succeeded.
@@ -132,13 +165,19 @@ impl KeySet {
     #[must_use]
     pub fn issuer(&self) -> Option<String> {
         match &self.source {
-            Source::Oidc { issuer, .. } | Source::Kubernetes { issuer: Some(issuer), .. } => Some(issuer.clone()),
+            Source::Oidc { issuer, .. }
+            | Source::Kubernetes {
+                issuer: Some(issuer), ..
+            } => Some(issuer.clone()),
             Source::Kubernetes { issuer: None, .. } => self.current.load().as_ref().map(|l| l.issuer.clone()),
         }
     }
 
     fn find(&self, kid: &str) -> Option<Arc<VerifyingKey>> {
-        self.current.load().as_ref().and_then(|loaded| loaded.keys.get(kid).cloned())
+        self.current
+            .load()
+            .as_ref()
+            .and_then(|loaded| loaded.keys.get(kid).cloned())
     }
 
     /// The key with this id, after a fetch if it is not known and the last fetch is long enough ago.
@@ -174,7 +213,11 @@ impl KeySet {
 
     async fn fetch(&self) -> Result<(), KeySetError> {
         let (issuer, url) = match &self.source {
-            Source::Oidc { issuer, discovery, jwks } => {
+            Source::Oidc {
+                issuer,
+                discovery,
+                jwks,
+            } => {
                 let jwks = match (jwks, discovery) {
                     (Some(url), _) => url.clone(),
                     (None, Some(url)) => self.discover(url, Some(issuer)).await?.1,
@@ -182,7 +225,11 @@ impl KeySet {
                 };
                 (issuer.clone(), jwks)
             }
-            Source::Kubernetes { issuer, discovery, jwks } => {
+            Source::Kubernetes {
+                issuer,
+                discovery,
+                jwks,
+            } => {
                 let issuer = match (issuer, discovery) {
                     (Some(issuer), _) => issuer.clone(),
                     (None, Some(url)) => self.discover(url, None).await?.0,
@@ -195,7 +242,7 @@ impl KeySet {
         let document: Document = self.get(&url).await?;
         let keys: HashMap<_, _> = document.keys.into_iter().filter_map(usable).collect();
         if keys.is_empty() {
-            return Err(KeySetError::Empty(url));
+            return Err(KeySetError::Empty(Box::new(url)));
         }
         self.current.store(Some(Arc::new(Loaded { issuer, keys })));
         Ok(())
@@ -209,24 +256,32 @@ impl KeySet {
         };
         if document.issuer != expected {
             return Err(KeySetError::OtherIssuer {
-                url: url.clone(),
+                url: Box::new(url.clone()),
                 found: document.issuer,
                 expected: expected.to_owned(),
             });
         }
         if document.jwks_uri.origin() != url.origin() || !is_safe_target(&document.jwks_uri) {
-            return Err(KeySetError::ForeignKeySet { url: document.jwks_uri });
+            return Err(KeySetError::ForeignKeySet {
+                url: Box::new(document.jwks_uri),
+            });
         }
         Ok((document.issuer, document.jwks_uri))
     }
 
     async fn get<T: for<'de> Deserialize<'de>>(&self, url: &Url) -> Result<T, KeySetError> {
-        let failed = |reason: String| KeySetError::Fetch { url: url.clone(), reason };
+        let failed = |reason: String| KeySetError::Fetch {
+            url: Box::new(url.clone()),
+            reason,
+        };
         let mut request = self.client(url)?.get(url.clone());
         if let Some(path) = &self.token_file {
             let token = tokio::fs::read_to_string(path)
                 .await
-                .map_err(|source| KeySetError::File { path: path.clone(), source })?;
+                .map_err(|source| KeySetError::File {
+                    path: path.clone(),
+                    source,
+                })?;
             request = request.bearer_auth(token.trim());
         }
         let mut response = request.send().await.map_err(|e| failed(chain(&e)))?;
@@ -252,12 +307,20 @@ impl KeySet {
         if url.scheme() == "http" {
             builder = builder.tls_certs_only([]);
         } else if let Some(path) = &self.ca_file {
-            let pem = std::fs::read(path).map_err(|source| KeySetError::File { path: path.clone(), source })?;
-            let roots = reqwest::Certificate::from_pem_bundle(&pem)
-                .map_err(|e| KeySetError::Fetch { url: url.clone(), reason: format!("its CA file is no PEM bundle: {e}") })?;
+            let pem = std::fs::read(path).map_err(|source| KeySetError::File {
+                path: path.clone(),
+                source,
+            })?;
+            let roots = reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| KeySetError::Fetch {
+                url: Box::new(url.clone()),
+                reason: format!("its CA file is no PEM bundle: {e}"),
+            })?;
             builder = builder.tls_certs_only(roots);
         }
-        builder.build().map_err(|e| KeySetError::Fetch { url: url.clone(), reason: chain(&e) })
+        builder.build().map_err(|e| KeySetError::Fetch {
+            url: Box::new(url.clone()),
+            reason: chain(&e),
+        })
     }
 }
 
@@ -276,7 +339,12 @@ fn chain(error: &dyn std::error::Error) -> String {
 /// A public signature key with an id; anything else in the set is passed over.
 fn usable(value: serde_json::Value) -> Option<(String, Arc<VerifyingKey>)> {
     let jwk: Jwk = serde_json::from_value(value).ok()?;
-    if jwk.common.public_key_use.as_ref().is_some_and(|u| *u != PublicKeyUse::Signature) {
+    if jwk
+        .common
+        .public_key_use
+        .as_ref()
+        .is_some_and(|u| *u != PublicKeyUse::Signature)
+    {
         return None;
     }
     let mut algorithms = match &jwk.algorithm {
@@ -294,7 +362,7 @@ fn usable(value: serde_json::Value) -> Option<(String, Arc<VerifyingKey>)> {
         _ => return None,
     };
     if let Some(own) = &jwk.common.key_algorithm {
-        let own = own.to_algorithm().ok()?;
+        let own: Algorithm = own.to_string().parse().ok()?;
         algorithms.retain(|a| *a == own);
     }
     let key = DecodingKey::from_jwk(&jwk).ok()?;

@@ -63,7 +63,10 @@ impl RoleTable {
         let stewards = config
             .stewards
             .iter()
-            .map(|s| Subject { issuer: s.issuer.clone(), sub: s.subject.clone() })
+            .map(|s| Subject {
+                issuer: s.issuer.clone(),
+                sub: s.subject.clone(),
+            })
             .collect();
         let mut machines: HashMap<String, Vec<Machine>> = HashMap::new();
         for (list, machine) in [
@@ -75,7 +78,11 @@ impl RoleTable {
                 machines.entry(sub.clone()).or_default().push(machine);
             }
         }
-        Self { stewards, machines_issuer: config.machines.issuer.clone(), machines }
+        Self {
+            stewards,
+            machines_issuer: config.machines.issuer.clone(),
+            machines,
+        }
     }
 
     /// Whether the subject is a steward of this organisation.
@@ -87,9 +94,13 @@ impl RoleTable {
     /// What a verified machine token may be; empty for a stranger.
     #[must_use]
     pub fn machines_of(&self, verified: &Verified) -> &[Machine] {
-        if self.machines_issuer.as_deref() != Some(verified.subject.issuer.as_str()) || verified.account.is_none() {
+        if self.machines_issuer.as_deref() != Some(verified.subject.issuer.as_str())
+            || verified.account.is_none()
+        {
             return &[];
         }
-        self.machines.get(&verified.subject.sub).map_or(&[], Vec::as_slice)
+        self.machines
+            .get(&verified.subject.sub)
+            .map_or(&[], Vec::as_slice)
     }
 }

@@ -71,7 +71,9 @@ impl TokenError {
             ErrorKind::InvalidAudience => Self::Audience,
             ErrorKind::InvalidIssuer => Self::UnknownIssuer,
             ErrorKind::InvalidAlgorithm | ErrorKind::UnsupportedAlgorithm => Self::Algorithm,
-            ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) | ErrorKind::Json(_) => Self::Claims,
+            ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) | ErrorKind::Json(_) => {
+                Self::Claims
+            }
             ErrorKind::InvalidToken | ErrorKind::Base64(_) | ErrorKind::Utf8(_) => Self::Malformed,
             _ => Self::Signature,
         }
@@ -126,12 +128,18 @@ impl Unverified {
             return Err(TokenError::Signature);
         }
         let key_id = header.kid.ok_or(TokenError::UnknownKey)?;
-        Ok(Self { issuer: issued.iss, algorithm, key_id })
+        Ok(Self {
+            issuer: issued.iss,
+            algorithm,
+            key_id,
+        })
     }
 }
 
 fn part<T: for<'de> Deserialize<'de>>(encoded: &str) -> Result<T, TokenError> {
-    let bytes = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| TokenError::Malformed)?;
+    let bytes = URL_SAFE_NO_PAD
+        .decode(encoded)
+        .map_err(|_| TokenError::Malformed)?;
     strict_json::check(&bytes).map_err(|_| TokenError::Malformed)?;
     serde_json::from_slice(&bytes).map_err(|_| TokenError::Malformed)
 }
@@ -151,7 +159,11 @@ impl Claims {
     pub(super) fn check_issued_at(&self, leeway_seconds: u64) -> Result<(), TokenError> {
         #[allow(clippy::cast_precision_loss)] // seconds since 1970 fit
         let latest = jsonwebtoken::get_current_timestamp().saturating_add(leeway_seconds) as f64;
-        if self.iat.is_some_and(|iat| iat > latest) { Err(TokenError::NotYetValid) } else { Ok(()) }
+        if self.iat.is_some_and(|iat| iat > latest) {
+            Err(TokenError::NotYetValid)
+        } else {
+            Ok(())
+        }
     }
 
     pub(super) fn audiences(&self) -> Vec<&str> {
@@ -185,7 +197,11 @@ mod tests {
     use super::*;
 
     fn token(header: &str, payload: &str, signature: &str) -> String {
-        format!("{}.{}.{signature}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload))
+        format!(
+            "{}.{}.{signature}",
+            URL_SAFE_NO_PAD.encode(header),
+            URL_SAFE_NO_PAD.encode(payload)
+        )
     }
 
     #[test]
@@ -198,14 +214,38 @@ mod tests {
             (r#"{"alg":"None","kid":"k"}"#, iss, "AA", TokenError::Algorithm),
             (r#"{"alg":"ES256","kid":"k"}"#, iss, "", TokenError::Signature),
             (r#"{"alg":"ES256"}"#, iss, "AA", TokenError::UnknownKey),
-            (r#"{"alg":"ES256","kid":"k","crit":["b64"]}"#, iss, "AA", TokenError::Critical),
-            (r#"{"alg":"ES256","alg":"none","kid":"k"}"#, iss, "AA", TokenError::Malformed),
-            (r#"{"alg":"ES256","kid":"k"}"#, r#"{"iss":"a","iss":"b"}"#, "AA", TokenError::Malformed),
-            (r#"{"alg":"ES256","kid":"k"}"#, r#"{"iss":["https://x"]}"#, "AA", TokenError::Malformed),
+            (
+                r#"{"alg":"ES256","kid":"k","crit":["b64"]}"#,
+                iss,
+                "AA",
+                TokenError::Critical,
+            ),
+            (
+                r#"{"alg":"ES256","alg":"none","kid":"k"}"#,
+                iss,
+                "AA",
+                TokenError::Malformed,
+            ),
+            (
+                r#"{"alg":"ES256","kid":"k"}"#,
+                r#"{"iss":"a","iss":"b"}"#,
+                "AA",
+                TokenError::Malformed,
+            ),
+            (
+                r#"{"alg":"ES256","kid":"k"}"#,
+                r#"{"iss":["https://x"]}"#,
+                "AA",
+                TokenError::Malformed,
+            ),
             (r#"{"alg":"ES256","kid":"k"}"#, "{}", "AA", TokenError::Malformed),
             (r#"{"alg":"ES256","kid":{}}"#, iss, "AA", TokenError::Malformed),
         ] {
-            assert_eq!(Unverified::parse(&token(header, payload, signature)).unwrap_err(), expected, "{header}");
+            assert_eq!(
+                Unverified::parse(&token(header, payload, signature)).unwrap_err(),
+                expected,
+                "{header}"
+            );
         }
         for text in ["", ".", "..", "a.b", "a.b.c.d", "%.%.%", &"a".repeat(20_000)] {
             assert!(Unverified::parse(text).is_err());

@@ -36,9 +36,10 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn datasets_with_key(&self) -> Result<Vec<String>, StoreError> {
-        let rows: Vec<(String,)> = sqlx::query_as("SELECT DISTINCT dataset_id FROM data_keys ORDER BY dataset_id")
-            .fetch_all(&self.pool)
-            .await?;
+        let rows: Vec<(String,)> =
+            sqlx::query_as("SELECT DISTINCT dataset_id FROM data_keys ORDER BY dataset_id")
+                .fetch_all(&self.pool)
+                .await?;
         Ok(rows.into_iter().map(|(id,)| id).collect())
     }
 
@@ -65,8 +66,17 @@ pub(super) async fn insert(connection: &mut sqlx::SqliteConnection, key: &DataKe
     Ok(())
 }
 
-pub(super) async fn delete(connection: &mut sqlx::SqliteConnection, dataset_id: &str) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM data_keys WHERE dataset_id = ?").bind(dataset_id).execute(&mut *connection).await?;
-    sqlx::query("DELETE FROM skeletons WHERE dataset_id = ?").bind(dataset_id).execute(connection).await?;
+pub(super) async fn delete(
+    connection: &mut sqlx::SqliteConnection,
+    dataset_id: &str,
+) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM data_keys WHERE dataset_id = ?")
+        .bind(dataset_id)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("DELETE FROM skeletons WHERE dataset_id = ?")
+        .bind(dataset_id)
+        .execute(connection)
+        .await?;
     Ok(())
 }

@@ -66,8 +66,8 @@ pub struct Claimed {
     pub id: String,
     /// Whose.
     pub submitter: String,
-    /// What to ask the ledger.
-    pub command: Command,
+    /// What to ask the ledger, or why that cannot be read.
+    pub command: Result<Command, String>,
 }
 
 /// How an operation ended.
@@ -109,13 +109,15 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn accept(&self, operation: &NewOperation) -> Result<Accepted, StoreError> {
-        let command = serde_json::to_string(&operation.command)
-            .map_err(|error| StoreError::Damaged { table: "operations", reason: error.to_string() })?;
+        let command = serde_json::to_string(&operation.command).map_err(|error| StoreError::Damaged {
+            table: "operations",
+            reason: error.to_string(),
+        })?;
         let mut transaction = self.write().await?;
-        if let Some((key, fingerprint)) = &operation.idempotency {
-            if let Some(before) = replay(&mut transaction, &operation.submitter, key, fingerprint).await? {
-                return Ok(before);
-            }
+        if let Some((key, fingerprint)) = &operation.idempotency
+            && let Some(before) = replay(&mut transaction, &operation.submitter, key, fingerprint).await?
+        {
+            return Ok(before);
         }
         sqlx::query("INSERT INTO operations (id, kind, submitter, status, command, created_at) VALUES (?, ?, ?, 'pending', ?, ?)")
             .bind(&operation.id)
@@ -140,8 +142,10 @@ impl Store {
         }
         let row = fetch(&mut transaction, &operation.id).await?;
         transaction.commit().await?;
-        row.map(Accepted::Operation)
-            .ok_or_else(|| StoreError::Damaged { table: "operations", reason: "a row just written is missing".to_owned() })
+        row.map(Accepted::Operation).ok_or_else(|| StoreError::Damaged {
+            table: "operations",
+            reason: "a row just written is missing".to_owned(),
+        })
     }
 
     /// An operation, for its submitter only.
@@ -150,7 +154,9 @@ impl Store {
     /// [`StoreError`].
     pub async fn operation(&self, id: &str, submitter: &str) -> Result<Option<OperationRow>, StoreError> {
         let mut connection = self.pool.acquire().await?;
-        Ok(fetch(&mut connection, id).await?.filter(|row| row.submitter == submitter))
+        Ok(fetch(&mut connection, id)
+            .await?
+            .filter(|row| row.submitter == submitter))
     }
 
     /// The oldest operation that is not decided: also one that was running when the broker was killed.
@@ -165,10 +171,15 @@ impl Store {
         )
         .fetch_optional(&self.pool)
         .await?;
-        let Some((id, submitter, command)) = row else { return Ok(None) };
-        let command = serde_json::from_str(&command.unwrap_or_default())
-            .map_err(|error| StoreError::Damaged { table: "operations", reason: error.to_string() })?;
-        Ok(Some(Claimed { id, submitter, command }))
+        let Some((id, submitter, command)) = row else {
+            return Ok(None);
+        };
+        let command = serde_json::from_str(&command.unwrap_or_default()).map_err(|error| error.to_string());
+        Ok(Some(Claimed {
+            id,
+            submitter,
+            command,
+        }))
     }
 
     /// Records how an operation ended, and takes away the key that nobody needs any longer.
@@ -178,7 +189,9 @@ impl Store {
     pub async fn finish(&self, id: &str, ending: &Ending) -> Result<(), StoreError> {
         let (status, result, problem, key) = match ending {
             Ending::Succeeded { result, shred } => ("succeeded", Some(result.to_string()), None, shred),
-            Ending::Failed { problem, discard_key } => ("failed", None, Some(problem.to_string()), discard_key),
+            Ending::Failed { problem, discard_key } => {
+                ("failed", None, Some(problem.to_string()), discard_key)
+            }
         };
         let mut transaction = self.write().await?;
         sqlx::query(
@@ -221,12 +234,13 @@ async fn replay(
     key: &str,
     fingerprint: &[u8; 32],
 ) -> Result<Option<Accepted>, StoreError> {
-    let row: Option<(Vec<u8>, String)> =
-        sqlx::query_as("SELECT fingerprint, operation_id FROM idempotency_keys WHERE submitter = ? AND key = ?")
-            .bind(submitter)
-            .bind(key)
-            .fetch_optional(&mut *connection)
-            .await?;
+    let row: Option<(Vec<u8>, String)> = sqlx::query_as(
+        "SELECT fingerprint, operation_id FROM idempotency_keys WHERE submitter = ? AND key = ?",
+    )
+    .bind(submitter)
+    .bind(key)
+    .fetch_optional(&mut *connection)
+    .await?;
     let Some((before, id)) = row else { return Ok(None) };
     if before != fingerprint {
         return Ok(Some(Accepted::KeyReused));
@@ -234,7 +248,10 @@ async fn replay(
     Ok(fetch(connection, &id).await?.map(Accepted::Operation))
 }
 
-async fn fetch(connection: &mut sqlx::SqliteConnection, id: &str) -> Result<Option<OperationRow>, StoreError> {
+async fn fetch(
+    connection: &mut sqlx::SqliteConnection,
+    id: &str,
+) -> Result<Option<OperationRow>, StoreError> {
     let row = sqlx::query(
         "SELECT id, kind, submitter, status, result, problem, created_at, finished_at FROM operations WHERE id = ?",
     )
@@ -248,7 +265,10 @@ fn operation(row: &SqliteRow) -> Result<OperationRow, StoreError> {
     let json = |text: Option<String>| {
         text.map(|t| serde_json::from_str(&t))
             .transpose()
-            .map_err(|error| StoreError::Damaged { table: "operations", reason: error.to_string() })
+            .map_err(|error| StoreError::Damaged {
+                table: "operations",
+                reason: error.to_string(),
+            })
     };
     Ok(OperationRow {
         id: row.try_get("id")?,

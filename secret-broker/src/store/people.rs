@@ -1,7 +1,7 @@
 //! People and which ServiceAccounts act for them. The only place where a pseudonym meets a name.
 
-use sqlx::sqlite::SqliteRow;
 use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
 
 use super::{Store, StoreError, now};
 use crate::identity::Subject;
@@ -106,7 +106,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn bindings(&self) -> Result<Vec<Binding>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM bindings ORDER BY notebook_uid").fetch_all(&self.pool).await?;
+        let rows = sqlx::query("SELECT * FROM bindings ORDER BY notebook_uid")
+            .fetch_all(&self.pool)
+            .await?;
         rows.iter().map(binding).collect()
     }
 
@@ -131,12 +133,13 @@ impl Store {
             return Ok(Bound::TakenByAnother);
         }
         upsert(&mut transaction, person).await?;
-        let before: Vec<(String,)> =
-            sqlx::query_as("DELETE FROM bindings WHERE pseudonym = ? AND namespace = ? RETURNING notebook_uid")
-                .bind(&person.pseudonym)
-                .bind(&binding.namespace)
-                .fetch_all(&mut *transaction)
-                .await?;
+        let before: Vec<(String,)> = sqlx::query_as(
+            "DELETE FROM bindings WHERE pseudonym = ? AND namespace = ? RETURNING notebook_uid",
+        )
+        .bind(&person.pseudonym)
+        .bind(&binding.namespace)
+        .fetch_all(&mut *transaction)
+        .await?;
         sqlx::query(
             "INSERT INTO bindings (notebook_uid, notebook_name, executor_uid, executor_name, namespace, pseudonym,
                                    home_claim, home_sub_path, home_mount, bound_at)
@@ -155,7 +158,11 @@ impl Store {
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        let replaced = before.into_iter().map(|(uid,)| uid).filter(|uid| uid != notebook).collect();
+        let replaced = before
+            .into_iter()
+            .map(|(uid,)| uid)
+            .filter(|uid| uid != notebook)
+            .collect();
         Ok(Bound::Done { replaced })
     }
 }
@@ -178,7 +185,10 @@ async fn upsert(connection: &mut sqlx::SqliteConnection, person: &Person) -> Res
 fn person(row: &SqliteRow) -> Result<Person, StoreError> {
     Ok(Person {
         pseudonym: row.try_get("pseudonym")?,
-        subject: Subject { issuer: row.try_get("issuer")?, sub: row.try_get("sub")? },
+        subject: Subject {
+            issuer: row.try_get("issuer")?,
+            sub: row.try_get("sub")?,
+        },
         username: row.try_get("username")?,
     })
 }
@@ -187,8 +197,14 @@ fn binding(row: &SqliteRow) -> Result<Binding, StoreError> {
     Ok(Binding {
         pseudonym: row.try_get("pseudonym")?,
         namespace: row.try_get("namespace")?,
-        notebook: Account { name: row.try_get("notebook_name")?, uid: row.try_get("notebook_uid")? },
-        executor: Account { name: row.try_get("executor_name")?, uid: row.try_get("executor_uid")? },
+        notebook: Account {
+            name: row.try_get("notebook_name")?,
+            uid: row.try_get("notebook_uid")?,
+        },
+        executor: Account {
+            name: row.try_get("executor_name")?,
+            uid: row.try_get("executor_uid")?,
+        },
         home: Home {
             claim: row.try_get("home_claim")?,
             sub_path: row.try_get("home_sub_path")?,

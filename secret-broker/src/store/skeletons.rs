@@ -32,7 +32,9 @@ impl Store {
             .fetch_optional(&self.pool)
             .await?;
         let Some((text,)) = row else { return Ok(Vec::new()) };
-        serde_json::from_str(&text)
-            .map_err(|error| StoreError::Damaged { table: "skeletons", reason: error.to_string() })
+        serde_json::from_str(&text).map_err(|error| StoreError::Damaged {
+            table: "skeletons",
+            reason: error.to_string(),
+        })
     }
 }

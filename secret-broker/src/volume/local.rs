@@ -22,12 +22,17 @@ fn path(path: &str, roots: &[PathBuf]) -> Result<(), InvalidVolume> {
         return invalid("expected an absolute path");
     }
     // The text itself must be in its normal form: `components` would silently drop `.` and doubled slashes.
-    if path.split('/').skip(1).any(|part| part.is_empty() || part == "." || part == "..") {
+    if path
+        .split('/')
+        .skip(1)
+        .any(|part| part.is_empty() || part == "." || part == "..")
+    {
         return invalid("expected a path without `..`, `.`, doubled or final slashes");
     }
     let path = Path::new(path);
     let below = |root: &PathBuf| {
-        path.strip_prefix(root).is_ok_and(|rest| rest.components().any(|c| matches!(c, Component::Normal(_))))
+        path.strip_prefix(root)
+            .is_ok_and(|rest| rest.components().any(|c| matches!(c, Component::Normal(_))))
     };
     if !roots.iter().any(below) {
         return invalid(
@@ -41,14 +46,19 @@ fn path(path: &str, roots: &[PathBuf]) -> Result<(), InvalidVolume> {
 fn node(name: &str) -> Result<(), InvalidVolume> {
     let label = |part: &str| {
         !part.is_empty()
-            && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             && !part.starts_with('-')
             && !part.ends_with('-')
     };
     if name.len() <= 253 && name.split('.').all(label) {
         Ok(())
     } else {
-        Err(InvalidVolume::new("node", "expected the name of a node: lower-case letters, digits, hyphens and dots"))
+        Err(InvalidVolume::new(
+            "node",
+            "expected the name of a node: lower-case letters, digits, hyphens and dots",
+        ))
     }
 }
 
@@ -68,9 +78,14 @@ mod tests {
 
     #[test]
     fn a_directory_below_the_owners_root_is_accepted() {
-        assert_eq!(field_of(&json!({"kind":"local","path":"/srv/leasehold/uis/texts","node":"n1"})), None);
         assert_eq!(
-            field_of(&json!({"kind":"local","path":"/srv/leasehold/uis/a/b","node":"n1.x","credential":{"user":"x"}})),
+            field_of(&json!({"kind":"local","path":"/srv/leasehold/uis/texts","node":"n1"})),
+            None
+        );
+        assert_eq!(
+            field_of(
+                &json!({"kind":"local","path":"/srv/leasehold/uis/a/b","node":"n1.x","credential":{"user":"x"}})
+            ),
             None
         );
     }
@@ -105,12 +120,30 @@ mod tests {
             (json!("hunter2"), "volume"),
             (json!({"path":"/srv/leasehold/uis/x","node":"n1"}), "volume.kind"),
             (json!({"kind":"hunter2"}), "volume.kind"),
-            (json!({"kind":"local","path":"/srv/leasehold/uis/x","node":"n1","hunter2":1}), "volume"),
-            (json!({"kind":"local","path":"/srv/leasehold/uis/x"}), "volume.node"),
-            (json!({"kind":"local","path":"/srv/leasehold/uis/x","node":"HUNTER2!"}), "volume.node"),
-            (json!({"kind":"local","path":"/srv/leasehold/uis/x","node":"n1","credential":"hunter2"}), "volume.credential"),
-            (json!({"kind":"local","path":"/srv/leasehold/uis/x","node":"n1","credential":{"hunter2!":"x"}}), "volume.credential"),
-            (json!({"kind":"local","path":"/srv/leasehold/uis/x","node":"n1","credential":{"a":{"hunter2":1}}}), "volume.credential"),
+            (
+                json!({"kind":"local","path":"/srv/leasehold/uis/x","node":"n1","hunter2":1}),
+                "volume",
+            ),
+            (
+                json!({"kind":"local","path":"/srv/leasehold/uis/x"}),
+                "volume.node",
+            ),
+            (
+                json!({"kind":"local","path":"/srv/leasehold/uis/x","node":"HUNTER2!"}),
+                "volume.node",
+            ),
+            (
+                json!({"kind":"local","path":"/srv/leasehold/uis/x","node":"n1","credential":"hunter2"}),
+                "volume.credential",
+            ),
+            (
+                json!({"kind":"local","path":"/srv/leasehold/uis/x","node":"n1","credential":{"hunter2!":"x"}}),
+                "volume.credential",
+            ),
+            (
+                json!({"kind":"local","path":"/srv/leasehold/uis/x","node":"n1","credential":{"a":{"hunter2":1}}}),
+                "volume.credential",
+            ),
         ] {
             let error = check(&volume, "UiSMSP", &roots()).unwrap_err();
             assert_eq!(error.field, field);

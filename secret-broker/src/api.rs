@@ -1,0 +1,81 @@
+//! The REST API for people, version 1: JSON, refusals as RFC 9457 problems, writes accepted as durable operations.
+//!
+//! Handlers are thin: they learn who asks, check the request, and read the ledger or accept an operation. Everything else about a
+//! request (its id, limits, deadline, the form of every refusal) is done once, around all of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{HeaderValue, StatusCode, header};
+
+use crate::broker::Broker;
+use crate::server::Peer;
+
+pub mod accept;
+pub mod body;
+pub mod caller;
+pub mod datasets;
+pub mod leases;
+pub mod problem;
+
+use problem::ApiProblem;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// All routes.
+pub fn router(broker: &Arc<Broker>) -> Router {
+    let v1 = Router::new()
+        .route("/me", get(caller::me))
+        .route("/datasets", get(datasets::list).post(datasets::register))
+        .route(
+            "/datasets/{dataset}",
+            get(datasets::show).delete(datasets::remove),
+        )
+        .route("/datasets/{dataset}/history", get(datasets::history))
+        .route("/leases", get(leases::list).post(leases::request))
+        .route("/leases/{lease}", get(leases::show).delete(leases::release))
+        .route("/leases/{lease}/skeleton", get(leases::skeleton))
+        .route("/skeletons", get(leases::skeletons))
+        .route("/operations/{operation}", get(accept::show))
+        .fallback(|| async { ApiProblem::not_found() })
+        .method_not_allowed_fallback(|| async { ApiProblem::method_not_allowed() });
+    Router::new()
+        .nest("/v1", v1)
+        .fallback(|| async { ApiProblem::not_found() })
+        .layer(middleware::from_fn_with_state(Arc::clone(broker), around))
+        .with_state(Arc::clone(broker))
+}
+
+/// Gives each request an id and a deadline, and each answer its final form.
+async fn around(State(broker): State<Arc<Broker>>, request: Request, next: Next) -> Response {
+    let id = uuid::Uuid::new_v4().to_string();
+    let method = request.method().clone();
+    // The path names ids, no secret; a query could hold anything and is left out.
+    let path = request.uri().path().to_owned();
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.0.to_string());
+    let mut response = match tokio::time::timeout(DEADLINE, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiProblem::timeout().into_response(),
+    };
+    if let Some(problem) = response.extensions_mut().remove::<ApiProblem>() {
+        response = problem.render(&id);
+    }
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        headers.insert("x-request-id", value);
+    }
+    let status: StatusCode = response.status();
+    broker.metrics.answered(status.as_u16());
+    tracing::info!(request = %id, %method, %path, status = status.as_u16(), peer, "answered");
+    response
+}

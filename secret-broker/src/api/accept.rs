@@ -1,0 +1,178 @@
+//! Accepting a write: the operation is durable before the caller hears 202, and the same request under the same Idempotency-Key is the
+//! same operation.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{FromRequestParts, Path, State};
+use axum::response::{IntoResponse, Response};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use leasehold_broker_wire::rest::Operation;
+use leasehold_chaincode::Command;
+
+use super::caller::Caller;
+use super::problem::ApiProblem;
+use crate::audit::{self, Decision};
+use crate::broker::Broker;
+use crate::store::data_keys::DataKey;
+use crate::store::operations::{Accepted, NewOperation, OperationRow};
+
+const LONGEST_KEY: usize = 128;
+
+/// What makes two requests the same: method, path, and the caller's key where there is one.
+#[derive(Debug, Clone)]
+pub struct Write {
+    method: String,
+    path: String,
+    key: Option<String>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Write {
+    type Rejection = ApiProblem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiProblem> {
+        Ok(Self {
+            method: parts.method.to_string(),
+            path: parts.uri.path().to_owned(),
+            key: idempotency_key(&parts.headers)?,
+        })
+    }
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiProblem> {
+    let invalid = || {
+        ApiProblem::field(
+            "Idempotency-Key",
+            format!("expected one header of 1 to {LONGEST_KEY} visible characters"),
+        )
+    };
+    let mut values = headers.get_all("idempotency-key").iter();
+    let (first, second) = (values.next(), values.next());
+    let Some(value) = first else { return Ok(None) };
+    let text = value.to_str().map_err(|_| invalid())?;
+    let good = second.is_none()
+        && (1..=LONGEST_KEY).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_graphic());
+    if good {
+        Ok(Some(text.to_owned()))
+    } else {
+        Err(invalid())
+    }
+}
+
+/// A write of a caller, ready to be accepted once.
+pub struct Acceptance<'a> {
+    broker: &'a Broker,
+    caller: &'a Caller,
+    idempotency: Option<(String, [u8; 32])>,
+}
+
+impl<'a> Acceptance<'a> {
+    /// Looks whether this very request was accepted before; then its answer is given again.
+    ///
+    /// # Errors
+    /// A problem when the key stands for another request.
+    pub async fn begin(
+        broker: &'a Broker,
+        caller: &'a Caller,
+        write: Write,
+        body: &[u8],
+    ) -> Result<Result<Self, Response>, ApiProblem> {
+        let fingerprint = broker
+            .ring
+            .fingerprint(&[write.method.as_bytes(), write.path.as_bytes(), body]);
+        let idempotency = write.key.map(|key| (key, fingerprint));
+        if let Some((key, fingerprint)) = &idempotency
+            && let Some(before) = broker
+                .store
+                .replay(&caller.person.pseudonym, key, fingerprint)
+                .await?
+        {
+            return answer(before).map(Err);
+        }
+        Ok(Ok(Self {
+            broker,
+            caller,
+            idempotency,
+        }))
+    }
+
+    /// Accepts the operation with all that belongs to it, and wakes the worker.
+    ///
+    /// # Errors
+    /// A problem when the storage fails.
+    pub async fn accept(
+        self,
+        id: String,
+        command: Command,
+        data_key: Option<DataKey>,
+    ) -> Result<Response, ApiProblem> {
+        let (verb, submitter) = (command.name(), self.caller.person.pseudonym.clone());
+        self.broker.store.remember(&self.caller.person).await?;
+        let operation = NewOperation {
+            id,
+            submitter,
+            command,
+            data_key,
+            idempotency: self.idempotency,
+        };
+        let accepted = self.broker.store.accept(&operation).await?;
+        self.broker.accepted.notify_one();
+        audit::record(
+            &operation.submitter,
+            verb,
+            &operation.id,
+            Decision::Allowed,
+            "accepted",
+        );
+        answer(accepted)
+    }
+}
+
+fn answer(accepted: Accepted) -> Result<Response, ApiProblem> {
+    let Accepted::Operation(row) = accepted else {
+        return Err(ApiProblem::key_reused());
+    };
+    let location =
+        HeaderValue::from_str(&format!("/v1/operations/{}", row.id)).map_err(|_| ApiProblem::internal())?;
+    let headers = [
+        (header::LOCATION, location),
+        (header::RETRY_AFTER, HeaderValue::from_static("1")),
+    ];
+    Ok((StatusCode::ACCEPTED, headers, Json(shown(row)?)).into_response())
+}
+
+fn shown(row: OperationRow) -> Result<Operation, ApiProblem> {
+    let problem = row
+        .problem
+        .map(serde_json::from_value)
+        .transpose()
+        .map_err(|error| {
+            tracing::error!(%error, operation = %row.id, "an operation's problem cannot be read");
+            ApiProblem::internal()
+        })?;
+    Ok(Operation {
+        id: row.id,
+        kind: row.kind,
+        status: row.status,
+        result: row.result,
+        problem,
+        created_at: row.created_at,
+        finished_at: row.finished_at,
+    })
+}
+
+/// `GET /v1/operations/{id}`: for its submitter only.
+pub async fn show(
+    State(broker): State<Arc<Broker>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Operation>, ApiProblem> {
+    let row = broker
+        .store
+        .operation(&id, &caller.person.pseudonym)
+        .await?
+        .ok_or_else(ApiProblem::not_found)?;
+    shown(row).map(Json)
+}

@@ -1,0 +1,297 @@
+//! The catalogue, for everybody with a role; registering and removing, for the organisation's data stewards.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use leasehold_broker_wire::rest::{Dataset, Finding, List};
+use leasehold_chaincode::{
+    Ciphertext, Command, DatasetEntry, DatasetId, DatasetRef, PageRequest, Refusal, TxId, limit,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::accept::{Acceptance, Write};
+use super::body::{JsonBody, LARGEST_BODY};
+use super::caller::Caller;
+use super::problem::ApiProblem;
+use crate::audit::{self, Decision};
+use crate::broker::Broker;
+use crate::crypto::{self, Context, Key};
+use crate::identity::Role;
+use crate::store::data_keys::DataKey;
+use crate::volume;
+
+const KEY_VERSION: u32 = 1;
+
+/// The request's own form of [`leasehold_broker_wire::rest::RegisterDataset`].
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Registration {
+    name: String,
+    title: String,
+    #[serde(default)]
+    description: String,
+    #[serde(default)]
+    max_ttl_seconds: Option<u64>,
+    volume: Value,
+}
+
+/// Volume details may hold credentials: their texts are wiped when the request is done.
+impl Drop for Registration {
+    fn drop(&mut self) {
+        wipe(&mut self.volume);
+    }
+}
+
+fn wipe(value: &mut Value) {
+    match value {
+        Value::String(text) => zeroize::Zeroize::zeroize(text),
+        Value::Array(items) => items.iter_mut().for_each(wipe),
+        Value::Object(fields) => fields.values_mut().for_each(wipe),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn shown(entry: DatasetEntry) -> Dataset {
+    let DatasetEntry { dataset, status } = entry;
+    Dataset {
+        id: dataset.id.into(),
+        name: dataset.name.into(),
+        owner: dataset.owner.into(),
+        title: dataset.title,
+        description: dataset.description,
+        max_ttl_seconds: dataset.max_ttl_seconds,
+        created_at: dataset.registered_at_ms / 1000,
+        lease_state: if status.lease.is_some() { "leased" } else { "free" }.to_owned(),
+        finding: status.finding.map(|f| Finding {
+            code: f.code,
+            message: f.message,
+        }),
+    }
+}
+
+/// A dataset that is not retired, by id or name.
+pub(super) async fn find(broker: &Broker, reference: &str) -> Result<DatasetEntry, ApiProblem> {
+    let missing = || ApiProblem::refused(&Refusal::DatasetNotFound {});
+    let reference = DatasetRef::parse(reference).map_err(|_| missing())?;
+    let entry = broker.ledger.dataset(&reference).await?;
+    entry
+        .filter(|entry| entry.dataset.retired_at_ms.is_none())
+        .ok_or_else(missing)
+}
+
+fn may_read(caller: &Caller) -> Result<(), ApiProblem> {
+    if caller.is_steward() {
+        Ok(())
+    } else {
+        caller.require(Role::Researcher, "read_catalogue")
+    }
+}
+
+/// `GET /v1/datasets`.
+pub async fn list(
+    State(broker): State<Arc<Broker>>,
+    caller: Caller,
+) -> Result<Json<List<Dataset>>, ApiProblem> {
+    may_read(&caller)?;
+    let mut snapshot = broker.ledger.snapshot().await?;
+    let mut page = PageRequest::default();
+    let mut items = Vec::new();
+    loop {
+        let found = snapshot.datasets(&page).await?;
+        items.extend(found.items.into_iter().map(shown));
+        match found.next {
+            Some(next) => page.after = Some(next),
+            None => return Ok(Json(List { items })),
+        }
+    }
+}
+
+/// `GET /v1/datasets/{id|name}`.
+pub async fn show(
+    State(broker): State<Arc<Broker>>,
+    caller: Caller,
+    Path(reference): Path<String>,
+) -> Result<Json<Dataset>, ApiProblem> {
+    may_read(&caller)?;
+    Ok(Json(shown(find(&broker, &reference).await?)))
+}
+
+/// `GET /v1/datasets/{id|name}/history`: pseudonyms for the owner's stewards and for the person behind them, for nobody else.
+pub async fn history(
+    State(broker): State<Arc<Broker>>,
+    caller: Caller,
+    Path(reference): Path<String>,
+) -> Result<Json<List<Value>>, ApiProblem> {
+    may_read(&caller)?;
+    let dataset = find(&broker, &reference).await?.dataset;
+    let own = caller.is_steward() && dataset.owner == broker.config.organisation;
+    let mut page = PageRequest::default();
+    let mut items = Vec::new();
+    loop {
+        let found = broker.ledger.history(&dataset.id, &page).await?;
+        for entry in found.items {
+            let visible = own || entry.subject.as_ref() == Some(&caller.pseudonym);
+            let mut item = json!({
+                "revision": entry.revision,
+                "at": entry.at_ms / 1000,
+                "by": entry.by,
+                "what": entry.kind,
+            });
+            if let (true, Some(fields)) = (visible, item.as_object_mut()) {
+                fields.insert("lease".to_owned(), json!(entry.lease));
+                fields.insert("subject".to_owned(), json!(entry.subject));
+            }
+            items.push(item);
+        }
+        match found.next {
+            Some(next) => page.after = Some(next),
+            None => return Ok(Json(List { items })),
+        }
+    }
+}
+
+/// `POST /v1/datasets`: checks, encrypts, accepts. From here on the volume exists as ciphertext only.
+pub async fn register(
+    State(broker): State<Arc<Broker>>,
+    caller: Caller,
+    write: Write,
+    body: JsonBody,
+) -> Result<Response, ApiProblem> {
+    caller.require(Role::Steward, "register_dataset")?;
+    let registration: Registration = body.parse()?;
+    let acceptance = match Acceptance::begin(&broker, &caller, write, &body.0).await? {
+        Ok(acceptance) => acceptance,
+        Err(before) => return Ok(before),
+    };
+    check(&registration, &broker).inspect_err(|problem| {
+        audit::record(
+            &caller.person.pseudonym,
+            "register_dataset",
+            "",
+            Decision::Denied,
+            problem.code(),
+        );
+    })?;
+    // Its full size from the start, so that growing leaves no copy behind.
+    let mut plaintext = Zeroizing::new(Vec::with_capacity(LARGEST_BODY));
+    serde_json::to_writer(&mut *plaintext, &registration.volume).map_err(|_| ApiProblem::internal())?;
+    if plaintext.len() > volume::LONGEST_VOLUME {
+        let detail = format!("expected at most {} bytes of JSON", volume::LONGEST_VOLUME);
+        return Err(ApiProblem::field("volume", detail));
+    }
+    let id = uuid::Uuid::new_v4().to_string();
+    let dataset = DatasetId::derive(&TxId::new(id.clone()).map_err(|_| ApiProblem::internal())?);
+    let (data_key, ciphertext) = seal(&broker, &dataset, &plaintext)?;
+    let command = Command::RegisterDataset {
+        name: registration.name.clone(),
+        title: registration.title.clone(),
+        description: registration.description.clone(),
+        max_ttl_seconds: registration.max_ttl_seconds.unwrap_or(limit::MAX_TTL_SECONDS),
+        volume_ciphertext: Ciphertext(ciphertext),
+        key_version: KEY_VERSION,
+    };
+    acceptance.accept(id, command, Some(data_key)).await
+}
+
+/// What can be said before the ledger is asked; the ledger checks the rest, and this again.
+fn check(registration: &Registration, broker: &Broker) -> Result<(), ApiProblem> {
+    if let Err(error) = leasehold_chaincode::DatasetName::new(registration.name.as_str()) {
+        return Err(ApiProblem::field("name", format!("expected {}", error.expected)));
+    }
+    let title = &registration.title;
+    if title.trim().is_empty()
+        || title.chars().count() > limit::TITLE_CHARS
+        || title.chars().any(char::is_control)
+    {
+        return Err(ApiProblem::field(
+            "title",
+            format!("expected one line of 1 to {} characters", limit::TITLE_CHARS),
+        ));
+    }
+    if registration.description.chars().count() > limit::DESCRIPTION_CHARS {
+        let detail = format!("expected at most {} characters", limit::DESCRIPTION_CHARS);
+        return Err(ApiProblem::field("description", detail));
+    }
+    let bounds = limit::MIN_TTL_SECONDS..=limit::MAX_TTL_SECONDS;
+    if registration
+        .max_ttl_seconds
+        .is_some_and(|ttl| !bounds.contains(&ttl))
+    {
+        let detail = format!("expected {} to {} seconds", bounds.start(), bounds.end());
+        return Err(ApiProblem::field("max_ttl_seconds", detail));
+    }
+    volume::check(
+        &registration.volume,
+        broker.config.organisation.as_str(),
+        &broker.config.local_roots,
+    )
+    .map_err(|error| ApiProblem::field(error.field.clone(), error.to_string()))
+}
+
+/// A fresh data key, wrapped, and the volume encrypted under it.
+fn seal(broker: &Broker, dataset: &DatasetId, plaintext: &[u8]) -> Result<(DataKey, String), ApiProblem> {
+    let failed = |error: &dyn std::error::Error| {
+        tracing::error!(%error, "could not encrypt a volume");
+        ApiProblem::internal()
+    };
+    let organisation = broker.config.organisation.as_str();
+    let key = Key::generate().map_err(|e| failed(&e))?;
+    let (kek_version, wrapped) = broker
+        .ring
+        .wrap(organisation, dataset.as_str(), &key)
+        .map_err(|e| failed(&e))?;
+    let context = Context {
+        purpose: "volume",
+        organisation,
+        dataset: dataset.as_str(),
+        key_version: KEY_VERSION,
+    };
+    let envelope = crypto::encrypt(&key, &context, plaintext).map_err(|e| failed(&e))?;
+    let data_key = DataKey {
+        dataset_id: dataset.to_string(),
+        version: KEY_VERSION,
+        kek_version,
+        wrapped,
+    };
+    Ok((data_key, STANDARD.encode(envelope)))
+}
+
+/// `DELETE /v1/datasets/{id|name}`.
+pub async fn remove(
+    State(broker): State<Arc<Broker>>,
+    caller: Caller,
+    write: Write,
+    Path(reference): Path<String>,
+) -> Result<Response, ApiProblem> {
+    caller.require(Role::Steward, "remove_dataset")?;
+    let acceptance = match Acceptance::begin(&broker, &caller, write, b"").await? {
+        Ok(acceptance) => acceptance,
+        Err(before) => return Ok(before),
+    };
+    let entry = find(&broker, &reference).await?;
+    if entry.dataset.owner != broker.config.organisation {
+        audit::record(
+            &caller.person.pseudonym,
+            "remove_dataset",
+            entry.dataset.id.as_str(),
+            Decision::Denied,
+            "not_owner",
+        );
+        return Err(ApiProblem::refused(&Refusal::NotOwner {
+            owner: entry.dataset.owner.into(),
+        }));
+    }
+    // By id: the name may belong to another dataset by the time the ledger decides.
+    let command = Command::RemoveDataset {
+        dataset: entry.dataset.id.into(),
+    };
+    acceptance
+        .accept(uuid::Uuid::new_v4().to_string(), command, None)
+        .await
+}

@@ -1,0 +1,242 @@
+//! Every refusal of the REST API, as an RFC 9457 problem with a stable code: what was tried, why it failed, what to do.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use leasehold_broker_wire::rest::Problem;
+use leasehold_chaincode::Refusal;
+
+use crate::ledger::ReadError;
+use crate::store::StoreError;
+
+/// A refusal on its way to the caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiProblem {
+    code: String,
+    status: StatusCode,
+    title: &'static str,
+    detail: String,
+    field: Option<String>,
+}
+
+impl ApiProblem {
+    fn new(status: StatusCode, code: &str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            code: code.to_owned(),
+            status,
+            title,
+            detail: detail.into(),
+            field: None,
+        }
+    }
+
+    /// One answer for every token that is missing or does not verify.
+    pub fn unauthenticated() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthenticated",
+            "Not authenticated",
+            "the bearer token is missing or was not accepted; get a new one from your issuer",
+        )
+    }
+
+    /// The issuer's keys are not there yet.
+    pub fn issuer_unavailable() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "issuer_unavailable",
+            "Issuer unavailable",
+            "the token's issuer cannot be reached, so that the token cannot be checked; try again in a moment",
+        )
+    }
+
+    /// The caller lacks a role.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail)
+    }
+
+    /// One answer for what is not there and for what is somebody else's.
+    pub fn not_found() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "Not found",
+            "there is no such thing, or it is not yours; list what you have for its id",
+        )
+    }
+
+    /// The path exists, not with this method.
+    pub fn method_not_allowed() -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "Method not allowed",
+            "this path does not take this method",
+        )
+    }
+
+    /// A field of the request is wrong.
+    pub fn field(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        let mut problem = Self::new(StatusCode::BAD_REQUEST, "invalid_field", "Invalid field", detail);
+        problem.field = Some(field.into());
+        problem
+    }
+
+    /// The body as a whole is wrong.
+    pub fn body(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_body", "Invalid body", detail)
+    }
+
+    /// The body is no JSON.
+    pub fn media_type() -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "Unsupported media type",
+            "the body's content type is not application/json; send JSON",
+        )
+    }
+
+    /// The body is too large.
+    pub fn too_large(limit_bytes: usize) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body_too_large",
+            "Body too large",
+            format!("the body is larger than {limit_bytes} bytes; send less"),
+        )
+    }
+
+    /// The request took too long.
+    pub fn timeout() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "timeout",
+            "Took too long",
+            "the request took too long; send it again with the same Idempotency-Key",
+        )
+    }
+
+    /// An idempotency key stands for another request.
+    pub fn key_reused() -> Self {
+        Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "idempotency_key_reused",
+            "Idempotency key reused",
+            "this Idempotency-Key was used for another request; choose a new one",
+        )
+    }
+
+    /// The storage failed. What exactly is for the log.
+    pub fn unavailable() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "Unavailable",
+            "the broker cannot reach its storage; try again in a moment",
+        )
+    }
+
+    /// A defect of ours. What exactly is for the log.
+    pub fn internal() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "Internal error",
+            "the broker failed; its log has the reason under this request's id",
+        )
+    }
+
+    /// An accepted operation was written by another version.
+    pub fn unreadable_operation() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "operation_unreadable",
+            "Operation unreadable",
+            "the accepted operation cannot be read by this version of the broker; send the request again",
+        )
+    }
+
+    /// What the contract refused.
+    pub fn refused(refusal: &Refusal) -> Self {
+        let (status, title) = match refusal {
+            Refusal::InvalidField { field, .. } => return Self::field(field.clone(), refusal.to_string()),
+            Refusal::DatasetNameTaken { .. } => (StatusCode::CONFLICT, "Name taken"),
+            Refusal::DatasetLeased { .. } => (StatusCode::CONFLICT, "Dataset leased"),
+            Refusal::LeaseConflict { .. } => (StatusCode::CONFLICT, "Leased by somebody else"),
+            Refusal::LeaseNotActive { .. } => (StatusCode::CONFLICT, "Lease not active"),
+            Refusal::TransactionReused { .. }
+            | Refusal::LeaseNotEnding { .. }
+            | Refusal::NotExpired { .. }
+            | Refusal::MountUnchanged {} => (StatusCode::CONFLICT, "Conflict"),
+            Refusal::DatasetNotFound {} | Refusal::LeaseNotFound {} => (StatusCode::NOT_FOUND, "Not found"),
+            Refusal::NotOwner { .. } | Refusal::NotCluster { .. } => (StatusCode::FORBIDDEN, "Not allowed"),
+            Refusal::Exhausted { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "Exhausted"),
+        };
+        Self::new(status, refusal.code(), title, refusal.to_string())
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        &self.code
+    }
+
+    /// The problem without a request's id, as an operation keeps it.
+    #[must_use]
+    pub fn body_without_id(&self) -> Problem {
+        Problem {
+            kind: format!("urn:leasehold:problem:{}", self.code),
+            title: self.title.to_owned(),
+            status: self.status.as_u16(),
+            detail: self.detail.clone(),
+            instance: None,
+            field: self.field.clone(),
+        }
+    }
+
+    /// The answer.
+    #[must_use]
+    pub fn render(&self, request_id: &str) -> Response {
+        let mut problem = self.body_without_id();
+        problem.instance = Some(format!("urn:uuid:{request_id}"));
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+/// The outer layer gives the answer its body, since it knows the request's id.
+impl IntoResponse for ApiProblem {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<ReadError> for ApiProblem {
+    fn from(error: ReadError) -> Self {
+        tracing::error!(%error, "could not read the ledger");
+        Self::unavailable()
+    }
+}
+
+impl From<StoreError> for ApiProblem {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "the key store failed");
+        Self::unavailable()
+    }
+}

@@ -1,0 +1,295 @@
+//! The running broker: what its interfaces share, and the tasks that it owns.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use leasehold_chaincode::{DatasetId, DatasetRef};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::identity::{Issuers, roles::RoleTable};
+use crate::keys::{KeyRing, KeyRingError};
+use crate::ledger::{Ledger, LedgerOptions, OpenError};
+use crate::metrics::Metrics;
+use crate::store::{Store, StoreError};
+use crate::tls::{Certificate, TlsError};
+use crate::view::{View, ViewError};
+use crate::{api, expiry, machines, operations, probes, publish, server};
+
+/// What REST, gRPC and the background work share.
+pub struct Broker {
+    /// The checked configuration.
+    pub config: Config,
+    /// The organisation's keys.
+    pub ring: KeyRing,
+    /// The key store.
+    pub store: Store,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// The lease view.
+    pub view: Arc<View>,
+    /// Token verification.
+    pub issuers: Arc<Issuers>,
+    /// Who may what.
+    pub roles: RoleTable,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Wakes the worker of operations.
+    pub accepted: Notify,
+    /// One binding after the other, so that key store and view agree on which came last.
+    pub binding: tokio::sync::Mutex<()>,
+    /// The broker's end.
+    pub shutdown: CancellationToken,
+}
+
+/// Why the broker could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be made.
+    #[error("could not make the data directory {path}: {source}")]
+    DataDir {
+        /// Which directory.
+        path: std::path::PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The key ring is unusable.
+    #[error(transparent)]
+    Keys(#[from] KeyRingError),
+    /// The key store is unusable.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The ledger is unusable.
+    #[error(transparent)]
+    Ledger(#[from] OpenError),
+    /// Ledger or key store could not be read.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// There is no certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// An address is taken.
+    #[error("could not listen on {address}: {source}")]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+}
+
+/// Why the broker ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// It never started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A part that must run ended.
+    #[error("the broker's {0} ended unexpectedly; the broker stops so that it is started anew")]
+    TaskEnded(&'static str),
+    /// A part that must run failed.
+    #[error("a part of the broker failed: {0}; the broker stops so that it is started anew")]
+    TaskFailed(String),
+}
+
+/// A started broker.
+pub struct Running {
+    /// Where REST listens.
+    pub rest: SocketAddr,
+    /// Where gRPC listens.
+    pub grpc: SocketAddr,
+    /// Where probes listen.
+    pub probe: SocketAddr,
+    /// The own CA's certificate, PEM.
+    pub authority: Option<String>,
+    /// What it is made of.
+    pub broker: Arc<Broker>,
+    tasks: JoinSet<&'static str>,
+}
+
+/// Opens everything, listens, and starts the tasks.
+///
+/// # Errors
+/// [`StartError`]; nothing runs then.
+pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Running, StartError> {
+    std::fs::create_dir_all(&config.data_dir).map_err(|source| StartError::DataDir {
+        path: config.data_dir.clone(),
+        source,
+    })?;
+    if config.kek_create && !config.kek_file.exists() {
+        KeyRing::create(&config.kek_file)?;
+        tracing::info!(path = %config.kek_file.display(), "made a new key ring; keep a copy of it");
+    }
+    let ring = KeyRing::load(&config.kek_file)?;
+    let certificate = Certificate::new(&config.tls, &config.data_dir)?;
+    let store = Store::open(&config.data_dir.join("broker.db")).await?;
+    let ledger = Ledger::open(LedgerOptions::new(
+        config.data_dir.join("ledger.db"),
+        config.organisation.clone(),
+    ))
+    .await?;
+    let metrics = Arc::new(Metrics::default());
+    let (view, height) =
+        View::load(config.organisation.clone(), &ledger, &store, Arc::clone(&metrics)).await?;
+    let issuers = Arc::new(Issuers::new(&config.identity.issuers));
+    let roles = RoleTable::new(&config.identity);
+    let (rest_listener, rest) = listen(config.rest_listen).await?;
+    let (grpc_listener, grpc) = listen(config.grpc_listen).await?;
+    let (probe_listener, probe) = listen(config.probe_listen).await?;
+    let tls = certificate.server()?;
+    let authority = certificate.authority().map(str::to_owned);
+    let publish_ca = config.publish_ca.clone().zip(authority.clone());
+    let accepted = Notify::new();
+    let broker = Arc::new(Broker {
+        config,
+        ring,
+        store,
+        ledger,
+        view,
+        issuers,
+        roles,
+        metrics,
+        accepted,
+        binding: tokio::sync::Mutex::new(()),
+        shutdown: shutdown.clone(),
+    });
+    shred_retired(&broker).await?;
+
+    let mut tasks = JoinSet::new();
+    let b = &broker;
+    own(
+        &mut tasks,
+        "REST server",
+        server::serve(
+            rest_listener,
+            Some(Arc::clone(&tls)),
+            api::router(b),
+            shutdown.clone(),
+        ),
+    );
+    own(
+        &mut tasks,
+        "gRPC server",
+        server::serve(grpc_listener, Some(tls), machines::router(b), shutdown.clone()),
+    );
+    own(
+        &mut tasks,
+        "probe server",
+        server::serve(probe_listener, None, probes::router(b), shutdown.clone()),
+    );
+    own(
+        &mut tasks,
+        "worker of operations",
+        operations::work(Arc::clone(b)),
+    );
+    own(
+        &mut tasks,
+        "expiry of leases",
+        expiry::run(b.ledger.clone(), shutdown.clone()),
+    );
+    own(
+        &mut tasks,
+        "refresh of key sets",
+        Arc::clone(&b.issuers).keep_fresh(shutdown.clone()),
+    );
+    own(
+        &mut tasks,
+        "renewal of the certificate",
+        certificate.keep_fresh(shutdown.clone()),
+    );
+    let (view, ledger, stop) = (Arc::clone(&b.view), b.ledger.clone(), shutdown.clone());
+    own(&mut tasks, "lease view", async move {
+        if let Err(error) = view.follow(ledger, height, stop).await {
+            tracing::error!(%error, "the lease view lost the ledger");
+        }
+    });
+    if let Some(((namespace, name), certificate)) = publish_ca {
+        own(
+            &mut tasks,
+            "publishing of the CA",
+            publish::publish(namespace, name, certificate, shutdown),
+        );
+    }
+    tracing::info!(%rest, %grpc, %probe, organisation = %broker.config.organisation, "the secret broker listens");
+    Ok(Running {
+        rest,
+        grpc,
+        probe,
+        authority,
+        broker,
+        tasks,
+    })
+}
+
+fn own(
+    tasks: &mut JoinSet<&'static str>,
+    name: &'static str,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
+    tasks.spawn(async move {
+        task.await;
+        name
+    });
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// Destroys keys of datasets that the ledger says are retired. Keys of datasets that the ledger does not know stay: either their
+/// registration is still to be submitted, or the ledger is not the one that they belong to, and then they must not be lost.
+async fn shred_retired(broker: &Broker) -> Result<(), StartError> {
+    for id in broker.store.datasets_with_key().await? {
+        let Ok(dataset) = DatasetId::new(id.as_str()) else {
+            continue;
+        };
+        let entry = broker
+            .ledger
+            .dataset(&DatasetRef::Id(dataset))
+            .await
+            .map_err(ViewError::from)?;
+        if entry.is_some_and(|entry| entry.dataset.retired_at_ms.is_some()) {
+            broker.store.shred(&id).await?;
+            tracing::info!(dataset = %id, "destroyed the data key of a retired dataset");
+        }
+    }
+    Ok(())
+}
+
+impl Running {
+    /// Waits for shutdown, drains, and closes the databases.
+    ///
+    /// # Errors
+    /// [`RunError`] when a task ended before it should.
+    pub async fn finish(mut self) -> Result<(), RunError> {
+        let shutdown = self.broker.shutdown.clone();
+        let mut outcome = Ok(());
+        while let Some(ended) = self.tasks.join_next().await {
+            if !shutdown.is_cancelled() {
+                outcome = Err(match ended {
+                    Ok(name) => RunError::TaskEnded(name),
+                    Err(error) => RunError::TaskFailed(error.to_string()),
+                });
+                shutdown.cancel();
+            }
+        }
+        self.broker.ledger.close().await;
+        self.broker.store.close().await;
+        tracing::info!("the secret broker has stopped");
+        outcome
+    }
+}
+
+/// Starts the broker and runs it until shutdown.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
+    start(config, shutdown).await?.finish().await
+}

@@ -1,0 +1,134 @@
+//! Accepted work, done one after the other: each is submitted to the ledger under its own id, as often as it takes to hear an answer.
+//!
+//! A broker that is killed between the ledger's answer and its own note finds the operation still running, submits it again under the
+//! same id, and hears the same answer.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use leasehold_chaincode::{Command, CommandResult, DatasetId, Refusal, TxId};
+use serde_json::json;
+
+use crate::api::problem::ApiProblem;
+use crate::audit::{self, Decision};
+use crate::broker::Broker;
+use crate::ledger::{Submission, SubmitError};
+use crate::store::StoreError;
+use crate::store::operations::{Claimed, Ending};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Nobody should have to wake the worker, but a wake-up that was lost must not matter.
+const LOOK_ANYWAY: Duration = Duration::from_secs(10);
+
+/// Works until shutdown.
+pub async fn work(broker: Arc<Broker>) {
+    let mut pause = FIRST_PAUSE;
+    let mut last_cleaning = None;
+    while !broker.shutdown.is_cancelled() {
+        if last_cleaning.is_none_or(|at: std::time::Instant| at.elapsed() > Duration::from_secs(3600)) {
+            last_cleaning = Some(std::time::Instant::now());
+            if let Err(error) = broker.store.forget_old_operations().await {
+                tracing::warn!(%error, "could not forget old operations");
+            }
+        }
+        let wait = match step(&broker).await {
+            Ok(true) => {
+                pause = FIRST_PAUSE;
+                continue;
+            }
+            Ok(false) => LOOK_ANYWAY,
+            Err(error) => {
+                tracing::warn!(%error, "could not work on operations; trying again");
+                let wait = pause;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                wait
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = broker.accepted.notified() => {}
+            () = broker.shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// What kept an operation from being decided; it is tried again.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Ledger(#[from] SubmitError),
+}
+
+/// Decides the oldest operation; `false` when there is none.
+async fn step(broker: &Broker) -> Result<bool, StepError> {
+    let Some(claimed) = broker.store.claim().await? else {
+        return Ok(false);
+    };
+    let ending = match &claimed.command {
+        Ok(command) => submit(broker, &claimed, command.clone()).await?,
+        Err(reason) => {
+            tracing::error!(operation = %claimed.id, %reason, "an accepted operation cannot be read");
+            failed(&ApiProblem::unreadable_operation(), None)
+        }
+    };
+    let counter = match &ending {
+        Ending::Succeeded { .. } => &broker.metrics.operations_succeeded,
+        Ending::Failed { .. } => &broker.metrics.operations_failed,
+    };
+    broker.store.finish(&claimed.id, &ending).await?;
+    counter.fetch_add(1, Ordering::Relaxed);
+    Ok(true)
+}
+
+fn failed(problem: &ApiProblem, discard_key: Option<String>) -> Ending {
+    let problem = serde_json::to_value(problem.body_without_id()).unwrap_or_default();
+    Ending::Failed { problem, discard_key }
+}
+
+async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<Ending, StepError> {
+    let verb = command.name();
+    let registers = matches!(command, Command::RegisterDataset { .. });
+    let retires = matches!(command, Command::RemoveDataset { .. });
+    let Ok(tx_id) = TxId::new(claimed.id.clone()) else {
+        return Ok(failed(&ApiProblem::unreadable_operation(), None));
+    };
+    match broker
+        .ledger
+        .submit(Submission {
+            tx_id: tx_id.clone(),
+            command,
+        })
+        .await
+    {
+        Ok(committed) => {
+            let (result, object) = match &committed.result {
+                CommandResult::Dataset { id, name } => (json!({"dataset": id, "name": name}), id.to_string()),
+                CommandResult::Lease { lease } => (
+                    json!({"lease": lease.id, "dataset": lease.dataset}),
+                    lease.id.to_string(),
+                ),
+            };
+            audit::record(&claimed.submitter, verb, &object, Decision::Allowed, "committed");
+            let shred = retires.then_some(object);
+            Ok(Ending::Succeeded { result, shred })
+        }
+        Err(SubmitError::Refused(refusal)) => {
+            audit::record(
+                &claimed.submitter,
+                verb,
+                &claimed.id,
+                Decision::Denied,
+                refusal.code(),
+            );
+            // A dataset of this very id may exist if the id was used before: its key is needed then.
+            let lost = registers && !matches!(refusal, Refusal::TransactionReused { .. });
+            let discard_key = lost.then(|| DatasetId::derive(&tx_id).to_string());
+            Ok(failed(&ApiProblem::refused(&refusal), discard_key))
+        }
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,57 @@
+//! Liveness, readiness and metrics, over plain HTTP for the kubelet and a scraper.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use http::StatusCode;
+
+use crate::broker::Broker;
+
+/// `/livez`, `/readyz`, `/metrics`.
+pub fn router(broker: &Arc<Broker>) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route(
+            "/metrics",
+            get(|State(broker): State<Arc<Broker>>| async move { broker.metrics.render() }),
+        )
+        .with_state(Arc::clone(broker))
+}
+
+/// Ready when the databases answer. An issuer that is down is told but takes nobody else's service away.
+async fn readyz(State(broker): State<Arc<Broker>>) -> impl IntoResponse {
+    let store = broker.store.ping().await.map_err(|e| e.to_string());
+    let ledger = broker
+        .ledger
+        .snapshot()
+        .await
+        .map(drop)
+        .map_err(|e| e.to_string());
+    let mut text = String::new();
+    let mut ready = !broker.shutdown.is_cancelled();
+    for (name, outcome) in [("key store", store), ("ledger", ledger)] {
+        match outcome {
+            Ok(()) => text.push_str(&format!("[+] {name}\n")),
+            Err(error) => {
+                tracing::warn!(part = name, %error, "not ready");
+                ready = false;
+                text.push_str(&format!("[-] {name}\n"));
+            }
+        }
+    }
+    for issuer in broker.issuers.without_keys() {
+        text.push_str(&format!("[!] issuer {issuer} has no key set yet\n"));
+    }
+    (
+        if ready {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        },
+        text,
+    )
+}

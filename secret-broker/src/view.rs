@@ -1,0 +1,245 @@
+//! The lease view: what the machines of this organisation's cluster need to know of the ledger and of the bindings, in memory, with
+//! everybody who watches it.
+//!
+//! A watcher gets the whole view and every change after it, in order, none left out. Its queue is bounded: one that does not read
+//! is cut, and comes back for a new view. The lock is held for memory only, never across an await.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use leasehold_chaincode::{CommandResult, Lease, LeaseState, Msp, PageRequest};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::ledger::{Ledger, ReadError};
+use crate::metrics::Metrics;
+use crate::store::people::Binding;
+use crate::store::{Store, StoreError};
+
+/// Changes that may wait for one watcher.
+pub const WATCHER_QUEUE: usize = 4096;
+
+/// What changed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// A lease is new or another; an ended one leaves the view.
+    Lease(Arc<Lease>),
+    /// A binding is new or another.
+    Binding(Arc<Binding>),
+    /// A notebook account acts for nobody any longer.
+    BindingRemoved(Arc<str>),
+}
+
+/// A change with the view's revision after it.
+pub type Revised = (u64, Change);
+
+/// The view as a watcher finds it, and its queue of what comes after.
+#[derive(Debug)]
+pub struct Watch {
+    /// Revision of the snapshot.
+    pub revision: u64,
+    /// All there is.
+    pub snapshot: Vec<Change>,
+    /// What comes; closed when the watcher was too slow or the broker stops.
+    pub changes: mpsc::Receiver<Revised>,
+}
+
+/// Why the view could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewError {
+    /// The ledger failed.
+    #[error(transparent)]
+    Ledger(#[from] ReadError),
+    /// The key store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    revision: u64,
+    leases: BTreeMap<String, Arc<Lease>>,
+    bindings: BTreeMap<String, Arc<Binding>>,
+    watchers: Vec<mpsc::Sender<Revised>>,
+}
+
+/// The view.
+#[derive(Debug)]
+pub struct View {
+    organisation: Msp,
+    inner: Mutex<Inner>,
+    metrics: Arc<Metrics>,
+}
+
+impl View {
+    /// Builds the view from ledger and key store. Yields the ledger's height from which [`View::follow`] goes on.
+    ///
+    /// # Errors
+    /// [`ViewError`].
+    pub async fn load(
+        organisation: Msp,
+        ledger: &Ledger,
+        store: &Store,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Arc<Self>, u64), ViewError> {
+        let mut inner = Inner::default();
+        let mut snapshot = ledger.snapshot().await?;
+        for state in [LeaseState::Active, LeaseState::Ending] {
+            let mut page = PageRequest::default();
+            loop {
+                let found = snapshot.leases_in(state, &page).await?;
+                let own = found
+                    .items
+                    .into_iter()
+                    .filter(|lease| lease.cluster_msp == organisation);
+                inner
+                    .leases
+                    .extend(own.map(|lease| (lease.id.to_string(), Arc::new(lease))));
+                match found.next {
+                    Some(next) => page.after = Some(next),
+                    None => break,
+                }
+            }
+        }
+        let height = snapshot.height();
+        drop(snapshot);
+        for binding in store.bindings().await? {
+            inner
+                .bindings
+                .insert(binding.notebook.uid.clone(), Arc::new(binding));
+        }
+        Ok((
+            Arc::new(Self {
+                organisation,
+                inner: Mutex::new(inner),
+                metrics,
+            }),
+            height,
+        ))
+    }
+
+    /// Takes over what the ledger commits after `height`, until shutdown.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the ledger cannot be read: the view would miss changes, so that the broker must end.
+    pub async fn follow(
+        self: Arc<Self>,
+        ledger: Ledger,
+        height: u64,
+        shutdown: CancellationToken,
+    ) -> Result<(), ReadError> {
+        let mut blocks = ledger.follow(height);
+        loop {
+            let block = tokio::select! {
+                block = blocks.next() => block?,
+                () = shutdown.cancelled() => None,
+            };
+            let Some(block) = block else { break };
+            for transaction in block.transactions {
+                if let CommandResult::Lease { lease } = transaction.result {
+                    self.lease_changed(*lease);
+                }
+            }
+        }
+        // Streams end with their queues.
+        self.lock().watchers.clear();
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing below can panic half-way through a change.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, inner: &mut Inner, change: &Change) {
+        inner.revision += 1;
+        let revision = inner.revision;
+        inner
+            .watchers
+            .retain(|watcher| match watcher.try_send((revision, change.clone())) {
+                Ok(()) => true,
+                Err(mpsc::error::TrySendError::Closed(_)) => false,
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    self.metrics
+                        .watchers_cut
+                        .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    tracing::warn!(
+                        "a lease stream does not keep up and is cut; its client will connect again"
+                    );
+                    false
+                }
+            });
+    }
+
+    fn lease_changed(&self, lease: Lease) {
+        if lease.cluster_msp != self.organisation {
+            return;
+        }
+        let lease = Arc::new(lease);
+        let mut inner = self.lock();
+        if lease.state == LeaseState::Ended {
+            inner.leases.remove(lease.id.as_str());
+        } else {
+            inner.leases.insert(lease.id.to_string(), Arc::clone(&lease));
+        }
+        self.tell(&mut inner, &Change::Lease(lease));
+    }
+
+    /// Takes over a binding that was written to the key store, and the notebook uids that it replaced.
+    pub fn bound(&self, binding: Binding, replaced: &[String]) {
+        let mut inner = self.lock();
+        for uid in replaced {
+            if inner.bindings.remove(uid).is_some() {
+                self.tell(&mut inner, &Change::BindingRemoved(uid.as_str().into()));
+            }
+        }
+        let binding = Arc::new(binding);
+        let before = inner
+            .bindings
+            .insert(binding.notebook.uid.clone(), Arc::clone(&binding));
+        if before.as_ref() != Some(&binding) {
+            self.tell(&mut inner, &Change::Binding(binding));
+        }
+    }
+
+    /// The binding of a notebook account and its person's leases that are active at a time.
+    #[must_use]
+    pub fn mounts_of(&self, notebook_uid: &str, now_ms: i64) -> Option<(Arc<Binding>, Vec<Arc<Lease>>)> {
+        let inner = self.lock();
+        let binding = inner.bindings.get(notebook_uid)?;
+        let leases = inner
+            .leases
+            .values()
+            .filter(|lease| {
+                lease.subject.as_str() == binding.pseudonym
+                    && lease.state == LeaseState::Active
+                    && lease.expires_at_ms > now_ms
+            })
+            .cloned()
+            .collect();
+        Some((Arc::clone(binding), leases))
+    }
+
+    /// Starts to watch.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        let (sender, changes) = mpsc::channel(WATCHER_QUEUE);
+        let mut inner = self.lock();
+        inner.watchers.retain(|watcher| !watcher.is_closed());
+        inner.watchers.push(sender);
+        let leases = inner
+            .leases
+            .values()
+            .map(|lease| Change::Lease(Arc::clone(lease)));
+        let bindings = inner
+            .bindings
+            .values()
+            .map(|binding| Change::Binding(Arc::clone(binding)));
+        let snapshot = bindings.chain(leases).collect();
+        Watch {
+            revision: inner.revision,
+            snapshot,
+            changes,
+        }
+    }
+}
