@@ -12,6 +12,8 @@ CARGO_DENY := $(CACHE)/bin/cargo-deny-v$(CARGO_DENY_VERSION)/cargo-deny
 # A new set of Python tools is a new environment; the old one stays for older checkouts.
 VENV := $(CACHE)/venv-$(shell sha256sum .ci/requirements.txt | cut -c1-12)
 PYTHON := $(VENV)/bin/python
+HUB_REQUIREMENTS := $(firstword $(wildcard jupyterhub-config/requirements-dev.txt jupyterhub-config/requirements-dev.in))
+HUB_VENV := $(CACHE)/venv-hub-$(shell cat jupyterhub-config/requirements* 2>/dev/null | sha256sum | cut -c1-12)
 export PATH := $(PATH):$(subst $() ,:,$(wildcard $(CACHE)/bin/helm-*))
 
 include tests/cluster/cluster.mk
@@ -23,13 +25,19 @@ help: ## List the targets
 ## What everything needs
 
 .PHONY: setup
-setup: binaries $(PYTHON) $(CARGO_DENY) ## Install and build what the other targets need (Debian packages, programs, Python tools)
+setup: binaries $(PYTHON) $(HUB_VENV)/ready $(CARGO_DENY) ## Install and build what the other targets need (Debian packages, programs, Python tools)
 
-$(PYTHON): .ci/requirements.txt
+$(PYTHON):
 	@if ! python3 -c 'import ensurepip' 2>/dev/null; then apt-get update --quiet=2 && apt-get install --yes --quiet=2 python3-venv; fi
 	rm -rf $(VENV)
 	python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement .ci/requirements.txt || { rm -rf $(VENV); exit 1; }
+
+# The hub's own packages, at the versions that its configuration is written for.
+$(HUB_VENV)/ready: $(PYTHON)
+	rm -rf $(HUB_VENV)
+	python3 -m venv $(HUB_VENV)
+	$(HUB_VENV)/bin/pip install --quiet --disable-pip-version-check --requirement $(HUB_REQUIREMENTS)
 	touch $@
 
 # Its dependencies are not ours: a target directory of its own, removed afterwards.
@@ -64,14 +72,15 @@ deny: $(CARGO_DENY) ## Licences, sources and directions of dependencies; advisor
 	else cat "$$log"; exit 1; fi
 
 .PHONY: lint-python
-lint-python: $(PYTHON) ## ruff and mypy
+lint-python: $(PYTHON) $(HUB_VENV)/ready ## ruff and mypy
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy .ci helm
-	if [[ -n $$(find jupyterhub-config -name '*.py' -print -quit) ]]; then $(VENV)/bin/mypy jupyterhub-config; fi
+	cd jupyterhub-config && $(HUB_VENV)/bin/mypy .
 
 .PHONY: lint-generated
-lint-generated: $(PYTHON) ## Generated files say what their sources say
+lint-generated: $(PYTHON) ## Generated files say what their sources say, and documents what is there
+	$(PYTHON) .ci/promises.py
 	$(PYTHON) helm/values_table.py | diff --unified docs/values.md - || { echo "docs/values.md is out of date: make values-table"; exit 1; }
 
 ## Tests
@@ -91,16 +100,8 @@ chart: binaries $(PYTHON) ## The chart: what it renders, and on a real API serve
 	$(PYTHON) -m pytest --quiet helm/tests
 
 .PHONY: hub-tests
-hub-tests: $(PYTHON) ## Tests of jupyterhub-config
-	@if [[ -z $$(find jupyterhub-config -name 'test_*.py' -print -quit) ]]; then echo "SKIPPED: jupyterhub-config has no tests yet"; exit 0; fi; \
-	requirements=$$(find jupyterhub-config -name 'requirements*.txt' | sort | tr '\n' ' '); \
-	venv=$(CACHE)/venv-hub-$$(cat .ci/requirements.txt $$requirements | sha256sum | cut -c1-12); \
-	if [[ ! -e $$venv/ready ]]; then \
-		rm -rf "$$venv"; python3 -m venv "$$venv"; \
-		"$$venv"/bin/pip install --quiet --disable-pip-version-check $$(printf -- '--requirement %s ' .ci/requirements.txt $$requirements); \
-		touch "$$venv"/ready; \
-	fi; \
-	"$$venv"/bin/python -m pytest --quiet jupyterhub-config
+hub-tests: $(HUB_VENV)/ready ## Tests of jupyterhub-config
+	cd jupyterhub-config && $(HUB_VENV)/bin/python -m pytest --quiet
 
 .PHONY: cluster-tests
 cluster-tests: ## The whole way of a dataset on a real cluster (root); with LEASEHOLD_TEST_KUBECONFIG on an existing one
