@@ -105,7 +105,7 @@ hub-tests: $(HUB_VENV)/ready ## Tests of jupyterhub-config
 
 .PHONY: cluster-tests
 cluster-tests: ## The whole way of a dataset on a real cluster (root); with LEASEHOLD_TEST_KUBECONFIG on an existing one
-	@if [[ $$EUID != 0 && -z $${LEASEHOLD_TEST_KUBECONFIG:-} ]]; then echo "SKIPPED: cluster tests: a cluster of our own needs root"; exit 0; fi; \
+	@if [[ $$EUID != 0 && -z $${LEASEHOLD_TEST_KUBECONFIG:-} ]]; then echo "SKIPPED: cluster-tests: a cluster of our own needs root"; exit 0; fi; \
 	if [[ -z $${LEASEHOLD_ARGO_BIN:-} ]]; then echo "SKIPPED: real Argo Workflows: LEASEHOLD_ARGO_BIN is not set; the stand-in runs instead"; fi; \
 	$(MAKE) --no-print-directory binaries; \
 	cargo build --workspace --bins --locked; \

@@ -286,6 +286,26 @@ def test_owners_roots_reach_broker_and_provisioner_alike(render: Render) -> None
         assert roots in arguments(render(values=EVERYTHING), workload)
 
 
+SOURCES = {
+    "leasehold-secret-broker": "secret-broker/src/config.rs",
+    "leasehold-webhook": "webhook/src/admission/arguments.rs",
+    "leasehold-provisioner": "webhook/src/provisioner/arguments.rs",
+    "leasehold-spawner-hook": "spawner-hook/src/arguments.rs",
+}
+
+
+@BOTH
+def test_every_component_knows_the_flags_that_it_is_given(render: Render, values: str | None) -> None:
+    for name, pod in pods(render(values=values)):
+        source = (CHART.parents[1] / SOURCES[name]).read_text()
+        (container,) = pod["containers"]
+        for argument in container["args"]:
+            field = argument.partition("=")[0].removeprefix("--").replace("-", "_")
+            assert re.search(rf"^    pub {field}: ", source, re.MULTILINE), f"{name} has no flag like {argument}"
+        for variable in container["env"]:
+            assert f'"{variable["name"]}"' in source, f"{name} does not read {variable['name']}"
+
+
 def images(manifests: list[Manifest]) -> set[str]:
     return {container["image"] for _, pod in pods(manifests) for container in pod["containers"]}
 
