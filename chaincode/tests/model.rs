@@ -1,6 +1,10 @@
 //! Random commands of several organisations and people, at random times, against a model that is too simple to be wrong.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "support/bench.rs"]
 mod bench;

@@ -1,9 +1,11 @@
 //! What the embedded ledger promises, over a real file.
 
 mod crash;
+mod opening;
 mod tamper;
 
 use super::*;
+use futures::future::join_all;
 use leasehold_chaincode::{Ciphertext, LeaseState, PageRequest};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -237,7 +239,7 @@ async fn what_waits_together_is_committed_together() {
                 .height
         }
     });
-    let heights: BTreeSet<u64> = futures_joined(waiting).await.into_iter().collect();
+    let heights: BTreeSet<u64> = join_all(waiting).await.into_iter().collect();
     assert_eq!(heights, BTreeSet::from([1]), "fifty transactions, one flush");
     assert_eq!(bench.ledger.verify().await.unwrap().transactions, 50);
 }
@@ -249,7 +251,7 @@ async fn a_full_queue_says_so_at_once() {
         let (ledger, name) = (bench.ledger.clone(), format!("d{number}"));
         async move { ledger.submit(submission(&name, register(&name))).await }
     });
-    let outcomes = futures_joined(waiting).await;
+    let outcomes = join_all(waiting).await;
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 2);
     assert_eq!(
         outcomes
@@ -259,22 +261,6 @@ async fn a_full_queue_says_so_at_once() {
         3
     );
     bench.accepted("later", register("later")).await;
-}
-
-#[tokio::test]
-async fn closing_commits_what_waits_and_refuses_what_comes() {
-    let mut bench = Bench::new().await;
-    let waiting = (0..300).map(|number| {
-        let (ledger, name) = (bench.ledger.clone(), format!("d{number}"));
-        async move { ledger.submit(submission(&name, register(&name))).await }
-    });
-    let (outcomes, ()) = tokio::join!(futures_joined(waiting), bench.ledger.close());
-    assert!(outcomes.iter().all(Result::is_ok));
-    soon("end of the writer", bench.ledger.stopped()).await;
-    let late = bench.ledger.submit(submission("late", register("late"))).await;
-    assert_eq!(late, Err(SubmitError::Closed));
-    bench.reopen().await;
-    assert_eq!(bench.ledger.verify().await.unwrap().transactions, 300);
 }
 
 #[tokio::test]
@@ -371,72 +357,4 @@ async fn a_follower_gets_every_block_once_and_in_order() {
     }
     writing.await.unwrap();
     assert!((40..=80).contains(&transactions), "{transactions}");
-}
-
-#[tokio::test]
-async fn a_ledger_is_open_once_and_for_its_own_organisation() {
-    let bench = Bench::new().await;
-    let second = Ledger::open(bench.options()).await.map(drop);
-    assert!(matches!(second, Err(OpenError::InUse(_))), "{second:?}");
-    bench.ledger.close().await;
-    let mut options = bench.options();
-    options.organisation = "UiOMSP".parse().unwrap();
-    let other = Ledger::open(options).await.map(drop);
-    assert!(
-        matches!(other, Err(OpenError::OtherOrganisation { .. })),
-        "{other:?}"
-    );
-    let mut options = bench.options();
-    options.contract = Contract::FABRIC;
-    let other = Ledger::open(options).await.map(drop);
-    assert!(
-        matches!(other, Err(OpenError::OtherParameters { .. })),
-        "{other:?}"
-    );
-    Ledger::open(bench.options()).await.unwrap().close().await;
-}
-
-#[tokio::test]
-async fn a_ledger_in_no_directory_cannot_be_opened_and_says_where() {
-    let directory = TempDir::new().unwrap();
-    let path = directory.path().join("missing").join("ledger.db");
-    let failed = Ledger::open(LedgerOptions::new(&path, "UiSMSP".parse().unwrap()))
-        .await
-        .map(drop);
-    let message = failed.unwrap_err().to_string();
-    assert!(message.contains("missing/ledger.db"), "{message}");
-}
-
-#[tokio::test]
-async fn nobody_else_on_the_machine_may_read_the_file() {
-    use std::os::unix::fs::PermissionsExt;
-    let bench = Bench::new().await;
-    bench.accepted("one", register("texts")).await;
-    for entry in std::fs::read_dir(bench.directory.path()).unwrap() {
-        let entry = entry.unwrap();
-        let mode = entry.metadata().unwrap().permissions().mode();
-        assert_eq!(mode & 0o077, 0, "{:?} has mode {mode:o}", entry.file_name());
-    }
-}
-
-/// Runs futures side by side on this task, in the order given.
-async fn futures_joined<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
-    let mut waiting: Vec<_> = futures.map(Box::pin).collect();
-    let mut outputs: Vec<Option<F::Output>> = waiting.iter().map(|_| None).collect();
-    std::future::poll_fn(|context| {
-        for (future, output) in waiting.iter_mut().zip(&mut outputs) {
-            if output.is_none()
-                && let std::task::Poll::Ready(value) = future.as_mut().poll(context)
-            {
-                *output = Some(value);
-            }
-        }
-        if outputs.iter().all(Option::is_some) {
-            std::task::Poll::Ready(())
-        } else {
-            std::task::Poll::Pending
-        }
-    })
-    .await;
-    outputs.into_iter().flatten().collect()
 }
