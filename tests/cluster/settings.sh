@@ -45,6 +45,7 @@ process_start() {
     local stat
     stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
     # The command in the second field may hold spaces: count from the closing parenthesis.
+    # shellcheck disable=SC2086 # splitting is the point
     set -- ${stat##*) }
     printf %s "${20}"
 }
