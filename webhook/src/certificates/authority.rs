@@ -76,7 +76,7 @@ impl Authority {
         let expires = begins + lifetime;
         let mut params = CertificateParams::default();
         params.not_before = (begins - CLOCK_SKEW).into();
-        params.not_after = expires.into();
+        params.not_after = whole_second_after(expires).into();
         params.serial_number = Some(serial_number(&serial));
         params.distinguished_name = rcgen::DistinguishedName::new();
         // Unique, so that a bundle of several such CAs is searched by name.
@@ -134,7 +134,7 @@ impl Authority {
         let expires = (begins + lifetime).min(self.expires);
         let mut params = CertificateParams::new(vec![self.server_name.clone()]).map_err(failed)?;
         params.not_before = (begins - CLOCK_SKEW).into();
-        params.not_after = expires.into();
+        params.not_after = whole_second_after(expires).into();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params
             .distinguished_name
@@ -152,6 +152,11 @@ impl Authority {
         let certified = Arc::new(CertifiedKey::new(vec![certificate.into()], signer));
         Ok((Leaf { certified, expires }, two_thirds(begins, expires)))
     }
+}
+
+/// X.509 counts in whole seconds, cut off: a certificate must not end before we say.
+fn whole_second_after(time: SystemTime) -> SystemTime {
+    time + Duration::from_secs(1)
 }
 
 fn two_thirds(begins: SystemTime, expires: SystemTime) -> SystemTime {
