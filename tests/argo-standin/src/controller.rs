@@ -71,14 +71,20 @@ enum Failure {
 }
 
 fn asked(what: &'static str) -> impl FnOnce(kube::Error) -> Failure {
-    move |source| Failure::Api { what, source: Box::new(source) }
+    move |source| Failure::Api {
+        what,
+        source: Box::new(source),
+    }
 }
 
 /// Runs until `shutdown` resolves.
 ///
 /// # Errors
 /// If there is no way to reach an API server.
-pub async fn run(options: Options, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), kube::Error> {
+pub async fn run(
+    options: Options,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), kube::Error> {
     let mut config = Config::infer().await.map_err(kube::Error::InferConfig)?;
     // Go's client hands 429 and 503 to its caller; kube-rs would try again by itself and hide the message.
     config.default_retry = false;
@@ -102,7 +108,10 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()> + Send + '
     let scope = options.namespace.as_deref();
     let workflow_api = dynamic(&client, scope, &workflow_type());
     let cron_api = dynamic(&client, scope, &cron_type());
-    let pods: Api<Pod> = scope.map_or_else(|| Api::all(client.clone()), |it| Api::namespaced(client.clone(), it));
+    let pods: Api<Pod> = scope.map_or_else(
+        || Api::all(client.clone()),
+        |it| Api::namespaced(client.clone(), it),
+    );
 
     info!("this is a stand-in for argo workflows, not argo; it reconciles workflows and cronworkflows");
     let workflows = Controller::new_with(workflow_api.clone(), watcher::Config::default(), workflow_type())
@@ -150,7 +159,10 @@ fn dynamic(client: &Client, namespace: Option<&str>, kind: &ApiResource) -> Api<
 }
 
 fn workflow_type() -> ApiResource {
-    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(names::GROUP, names::VERSION, "Workflow"), "workflows")
+    ApiResource::from_gvk_with_plural(
+        &GroupVersionKind::gvk(names::GROUP, names::VERSION, "Workflow"),
+        "workflows",
+    )
 }
 
 fn cron_type() -> ApiResource {

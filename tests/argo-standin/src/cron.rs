@@ -75,11 +75,12 @@ impl CronSpec {
                 return Err(BadCron::LeftOut(format!("`{key}` in a cronworkflow")));
             }
         }
-        let spec: Self = serde_json::from_value(spec).map_err(|error| BadCron::Malformed(error.to_string()))?;
+        let spec: Self =
+            serde_json::from_value(spec).map_err(|error| BadCron::Malformed(error.to_string()))?;
         match (spec.timezone.as_deref(), spec.concurrency_policy.as_deref()) {
-            (Some(zone), _) if !matches!(zone, "" | "UTC" | "Etc/UTC") => {
-                Err(BadCron::LeftOut(format!("time zone but UTC, and {zone} is another")))
-            }
+            (Some(zone), _) if !matches!(zone, "" | "UTC" | "Etc/UTC") => Err(BadCron::LeftOut(format!(
+                "time zone but UTC, and {zone} is another"
+            ))),
             (_, Some("Replace")) => Err(BadCron::LeftOut("concurrency policy `Replace`".to_owned())),
             _ => Ok(spec),
         }
@@ -92,11 +93,21 @@ impl CronSpec {
     /// # Errors
     /// [`BadCron::Schedule`].
     pub fn plan(&self, last: DateTime<Utc>, now: DateTime<Utc>) -> Result<Plan, BadCron> {
-        let mut plan = Plan { due: None, next: None };
-        let grace = self.starting_deadline_seconds.and_then(TimeDelta::try_seconds).unwrap_or(GRACE).max(GRACE);
+        let mut plan = Plan {
+            due: None,
+            next: None,
+        };
+        let grace = self
+            .starting_deadline_seconds
+            .and_then(TimeDelta::try_seconds)
+            .unwrap_or(GRACE)
+            .max(GRACE);
         for schedule in &self.schedules {
             let cron = parse(schedule)?;
-            let due = cron.find_previous_occurrence(&now, true).ok().filter(|due| *due > last && now - *due <= grace);
+            let due = cron
+                .find_previous_occurrence(&now, true)
+                .ok()
+                .filter(|due| *due > last && now - *due <= grace);
             if let Some(due) = due.filter(|due| plan.due.as_ref().is_none_or(|(latest, _)| due > latest)) {
                 plan.due = Some((due, schedule.clone()));
             }
@@ -147,7 +158,10 @@ fn parse(schedule: &str) -> Result<Cron, BadCron> {
         .seconds(Seconds::Disallowed)
         .build()
         .parse(schedule)
-        .map_err(|error| BadCron::Schedule { schedule: schedule.to_owned(), why: error.to_string() })
+        .map_err(|error| BadCron::Schedule {
+            schedule: schedule.to_owned(),
+            why: error.to_string(),
+        })
 }
 
 #[cfg(test)]
@@ -160,7 +174,10 @@ mod tests {
 
     #[test]
     fn a_run_is_due_once_and_not_when_it_is_too_late() {
-        let spec = CronSpec { schedules: vec!["*/5 * * * *".into()], ..CronSpec::default() };
+        let spec = CronSpec {
+            schedules: vec!["*/5 * * * *".into()],
+            ..CronSpec::default()
+        };
         for (last, now, due, next) in [
             ("04:15:30", "04:19:59", None, "04:20:00"),
             ("04:15:30", "04:20:00", Some("04:20:00"), "04:25:00"),
@@ -169,7 +186,11 @@ mod tests {
             ("04:20:00", "04:20:10", None, "04:25:00"),
         ] {
             let plan = spec.plan(at(last), at(now)).unwrap();
-            assert_eq!(plan.due.map(|(due, _)| due), due.map(at), "last {last}, now {now}");
+            assert_eq!(
+                plan.due.map(|(due, _)| due),
+                due.map(at),
+                "last {last}, now {now}"
+            );
             assert_eq!(plan.next, Some(at(next)), "last {last}, now {now}");
         }
     }
@@ -177,7 +198,10 @@ mod tests {
     #[test]
     fn a_schedule_that_is_none_is_named() {
         for schedule in ["", "* * * *", "every day", "* * * * * *", "61 * * * *"] {
-            let spec = CronSpec { schedules: vec![schedule.into()], ..CronSpec::default() };
+            let spec = CronSpec {
+                schedules: vec![schedule.into()],
+                ..CronSpec::default()
+            };
             let error = spec.plan(at("04:00:00"), at("04:00:01")).unwrap_err();
             assert!(error.to_string().contains(schedule), "{error}");
         }

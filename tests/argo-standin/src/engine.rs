@@ -91,9 +91,16 @@ pub fn decide(
         }
     }
     let over = |pod: &&PodState| {
-        !pod.completed && run.status.nodes.get(&pod.node_id).is_some_and(|node| node.phase.is_final())
+        !pod.completed
+            && run
+                .status
+                .nodes
+                .get(&pod.node_id)
+                .is_some_and(|node| node.phase.is_final())
     };
-    actions.extend(pods.iter().filter(over).map(|pod| Action::Complete { pod: pod.name.clone() }));
+    actions.extend(pods.iter().filter(over).map(|pod| Action::Complete {
+        pod: pod.name.clone(),
+    }));
     actions
 }
 
@@ -112,7 +119,10 @@ pub fn unfit(message: String, now: DateTime<Utc>) -> Status {
 }
 
 fn condition(kind: &str, holds: bool) -> Condition {
-    Condition { kind: kind.to_owned(), status: if holds { "True" } else { "False" }.to_owned() }
+    Condition {
+        kind: kind.to_owned(),
+        status: if holds { "True" } else { "False" }.to_owned(),
+    }
 }
 
 /// Where in the tree a template is called.
@@ -147,7 +157,11 @@ impl<'a> Run<'a> {
         self.status.artifact_repository_ref = Some(json!({"artifactRepository": {}, "default": true}));
         let end = self.walk();
         if !first {
-            let running = self.status.nodes.values().any(|it| it.kind == "Pod" && it.phase == Phase::Running);
+            let running = self
+                .status
+                .nodes
+                .values()
+                .any(|it| it.kind == "Pod" && it.phase == Phase::Running);
             self.set_condition(condition("PodRunning", running));
         }
         self.count_progress();
@@ -166,7 +180,10 @@ impl<'a> Run<'a> {
         let phase = match self.call(&name, &entrypoint, &Place::default()) {
             Ok(phase) => phase,
             Err(reason) => {
-                return Some((Phase::Error, Some(format!("error in entry template execution: {reason}"))));
+                return Some((
+                    Phase::Error,
+                    Some(format!("error in entry template execution: {reason}")),
+                ));
             }
         };
         if !phase.is_final() {
@@ -181,8 +198,15 @@ impl<'a> Run<'a> {
         if let Some(handler) = self.workflow.spec.on_exit.clone()
             && (self.may_start(true) || self.node(&exit_name).is_some())
         {
-            let flag = Some(NodeFlag { hooked: true, ..NodeFlag::default() });
-            let place = Place { on_exit: true, flag, ..Place::default() };
+            let flag = Some(NodeFlag {
+                hooked: true,
+                ..NodeFlag::default()
+            });
+            let place = Place {
+                on_exit: true,
+                flag,
+                ..Place::default()
+            };
             match self.call(&exit_name, &handler, &place) {
                 Err(reason) => {
                     let message = format!("error in exit template execution : {reason}");
@@ -239,7 +263,13 @@ impl<'a> Run<'a> {
         loop {
             let made = self.node(name).map_or(0, |node| node.children.len());
             let last = attempt(made.saturating_sub(1));
-            let place = Place { flag: Some(NodeFlag { retried: true, hooked: false }), ..place.clone() };
+            let place = Place {
+                flag: Some(NodeFlag {
+                    retried: true,
+                    hooked: false,
+                }),
+                ..place.clone()
+            };
             self.add_child(name, &last);
             let phase = match self.call(&last, &template.name, &place) {
                 Err(reason) if !retries(Phase::Error) => {
@@ -383,7 +413,12 @@ impl<'a> Run<'a> {
     }
 
     fn set_condition(&mut self, condition: Condition) {
-        match self.status.conditions.iter_mut().find(|it| it.kind == condition.kind) {
+        match self
+            .status
+            .conditions
+            .iter_mut()
+            .find(|it| it.kind == condition.kind)
+        {
             Some(existing) => *existing = condition,
             None => self.status.conditions.push(condition),
         }
@@ -392,7 +427,12 @@ impl<'a> Run<'a> {
 
 /// The last part of a path, as people see it: without the caller's path and the number of the step group.
 fn display_name(name: &str, caller: Option<&str>) -> String {
-    let own = caller.and_then(|caller| name.strip_prefix(caller)).unwrap_or(name);
-    let own = own.strip_prefix('[').and_then(|rest| rest.split_once("].")).map_or(own, |(_, step)| step);
+    let own = caller
+        .and_then(|caller| name.strip_prefix(caller))
+        .unwrap_or(name);
+    let own = own
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once("]."))
+        .map_or(own, |(_, step)| step);
     own.trim_start_matches('.').to_owned()
 }

@@ -107,7 +107,9 @@ pub enum Failure {
         code: i32,
     },
     /// The API server.
-    #[error("reporting the outcome failed: {0}; may the pod's service account create and patch workflowtaskresults?")]
+    #[error(
+        "reporting the outcome failed: {0}; may the pod's service account create and patch workflowtaskresults?"
+    )]
     Report(String),
     /// A signal.
     #[error("signal {signal} cannot be sent to {pid}: {source}")]
@@ -138,7 +140,8 @@ pub fn run(options: Options) -> Result<u8, Failure> {
         Command::Kill { signal, pid } => {
             let sent = nix::sys::signal::Signal::try_from(signal)
                 .and_then(|it| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), it));
-            sent.map(|()| 0).map_err(|source| Failure::Signal { signal, pid, source })
+            sent.map(|()| 0)
+                .map_err(|source| Failure::Signal { signal, pid, source })
         }
     }
 }

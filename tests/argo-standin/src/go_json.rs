@@ -10,25 +10,100 @@ use serde_json::{Map, Value};
 
 /// Fields of a template, in Go's order.
 const TEMPLATE: &[&str] = &[
-    "name", "inputs", "outputs", "nodeSelector", "affinity", "metadata", "daemon", "steps", "container",
-    "containerSet", "script", "resource", "dag", "suspend", "data", "http", "plugin", "volumes",
-    "initContainers", "sidecars", "archiveLocation", "activeDeadlineSeconds", "retryStrategy", "parallelism",
-    "failFast", "tolerations", "schedulerName", "priorityClassName", "serviceAccountName",
-    "automountServiceAccountToken", "executor", "hostAliases", "securityContext", "podSpecPatch", "metrics",
-    "synchronization", "memoize", "timeout", "annotations", "pendingTimeout", "podResources", "resourceClaims",
+    "name",
+    "inputs",
+    "outputs",
+    "nodeSelector",
+    "affinity",
+    "metadata",
+    "daemon",
+    "steps",
+    "container",
+    "containerSet",
+    "script",
+    "resource",
+    "dag",
+    "suspend",
+    "data",
+    "http",
+    "plugin",
+    "volumes",
+    "initContainers",
+    "sidecars",
+    "archiveLocation",
+    "activeDeadlineSeconds",
+    "retryStrategy",
+    "parallelism",
+    "failFast",
+    "tolerations",
+    "schedulerName",
+    "priorityClassName",
+    "serviceAccountName",
+    "automountServiceAccountToken",
+    "executor",
+    "hostAliases",
+    "securityContext",
+    "podSpecPatch",
+    "metrics",
+    "synchronization",
+    "memoize",
+    "timeout",
+    "annotations",
+    "pendingTimeout",
+    "podResources",
+    "resourceClaims",
 ];
 /// Fields of a container, a script and a member of a container set.
 const CONTAINER: &[&str] = &[
-    "name", "image", "command", "args", "workingDir", "ports", "envFrom", "env", "resources", "resizePolicy",
-    "restartPolicy", "volumeMounts", "volumeDevices", "livenessProbe", "readinessProbe", "startupProbe",
-    "lifecycle", "terminationMessagePath", "terminationMessagePolicy", "imagePullPolicy", "securityContext",
-    "stdin", "stdinOnce", "tty", "mirrorVolumeMounts", "dependencies", "source",
+    "name",
+    "image",
+    "command",
+    "args",
+    "workingDir",
+    "ports",
+    "envFrom",
+    "env",
+    "resources",
+    "resizePolicy",
+    "restartPolicy",
+    "volumeMounts",
+    "volumeDevices",
+    "livenessProbe",
+    "readinessProbe",
+    "startupProbe",
+    "lifecycle",
+    "terminationMessagePath",
+    "terminationMessagePolicy",
+    "imagePullPolicy",
+    "securityContext",
+    "stdin",
+    "stdinOnce",
+    "tty",
+    "mirrorVolumeMounts",
+    "dependencies",
+    "source",
 ];
-const MOUNT: &[&str] =
-    &["name", "readOnly", "recursiveReadOnly", "mountPath", "subPath", "mountPropagation", "subPathExpr"];
+const MOUNT: &[&str] = &[
+    "name",
+    "readOnly",
+    "recursiveReadOnly",
+    "mountPath",
+    "subPath",
+    "mountPropagation",
+    "subPathExpr",
+];
 const SECURITY: &[&str] = &[
-    "capabilities", "privileged", "seLinuxOptions", "windowsOptions", "runAsUser", "runAsGroup",
-    "runAsNonRoot", "readOnlyRootFilesystem", "allowPrivilegeEscalation", "procMount", "seccompProfile",
+    "capabilities",
+    "privileged",
+    "seLinuxOptions",
+    "windowsOptions",
+    "runAsUser",
+    "runAsGroup",
+    "runAsNonRoot",
+    "readOnlyRootFilesystem",
+    "allowPrivilegeEscalation",
+    "procMount",
+    "seccompProfile",
     "appArmorProfile",
 ];
 const RETRY: &[&str] = &["limit", "retryPolicy", "backoff", "affinity", "expression"];
@@ -78,7 +153,12 @@ fn value(out: &mut String, it: &Value, fields: &[&str]) {
 
 fn object(out: &mut String, map: &Map<String, Value>, fields: &[&str]) {
     let mut entries: Vec<_> = map.iter().collect();
-    let rank = |key: &str| fields.iter().position(|field| *field == key).unwrap_or(fields.len());
+    let rank = |key: &str| {
+        fields
+            .iter()
+            .position(|field| *field == key)
+            .unwrap_or(fields.len())
+    };
     entries.sort_by(|(a, _), (b, _)| rank(a).cmp(&rank(b)).then_with(|| a.cmp(b)));
     out.push('{');
     for (index, (key, it)) in entries.into_iter().enumerate() {
@@ -123,6 +203,9 @@ mod tests {
 
     #[test]
     fn angle_brackets_and_ampersands_are_escaped_as_go_does() {
-        assert_eq!(render(&json!(["a && b > \"c\""])), r#"["a \u0026\u0026 b \u003e \"c\""]"#);
+        assert_eq!(
+            render(&json!(["a && b > \"c\""])),
+            r#"["a \u0026\u0026 b \u003e \"c\""]"#
+        );
     }
 }

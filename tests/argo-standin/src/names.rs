@@ -47,19 +47,26 @@ const LONGEST_PREFIX: usize = 242;
 /// FNV-1a, 32 bits.
 #[must_use]
 pub fn fnv32a(text: &str) -> u32 {
-    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    text.bytes().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
 }
 
 /// FNV-1a, 64 bits.
 fn fnv64a(text: &str) -> u64 {
-    text.bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// Id of the node `node` in `workflow`: the workflow's own name for its root, else `workflow-hash`.
 #[must_use]
 pub fn node_id(workflow: &str, node: &str) -> String {
-    if workflow == node { workflow.to_owned() } else { format!("{workflow}-{}", fnv32a(node)) }
+    if workflow == node {
+        workflow.to_owned()
+    } else {
+        format!("{workflow}-{}", fnv32a(node))
+    }
 }
 
 /// Name of the pod that runs `node` from `template`.
@@ -68,7 +75,10 @@ pub fn pod_name(workflow: &str, node: &str, template: &str) -> String {
     if workflow == node {
         return workflow.to_owned();
     }
-    let prefix: String = format!("{workflow}-{template}").chars().take(LONGEST_PREFIX).collect();
+    let prefix: String = format!("{workflow}-{template}")
+        .chars()
+        .take(LONGEST_PREFIX)
+        .collect();
     format!("{prefix}-{}", fnv32a(node))
 }
 
@@ -125,7 +135,13 @@ mod tests {
                 "jupyter-alice-nkv6h-56416436",
                 "jupyter-alice-nkv6h-job-1-56416436",
             ),
-            ("steps-4bkr7", "steps-4bkr7[0].a", "t", "steps-4bkr7-4152051468", "steps-4bkr7-t-4152051468"),
+            (
+                "steps-4bkr7",
+                "steps-4bkr7[0].a",
+                "t",
+                "steps-4bkr7-4152051468",
+                "steps-4bkr7-t-4152051468",
+            ),
             (
                 "steps-4bkr7",
                 "steps-4bkr7.onExit",

@@ -5,8 +5,8 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use k8s_openapi::api::core::v1::{
-    Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, ObjectFieldSelector, Pod, PodSpec, ResourceRequirements,
-    Volume, VolumeMount,
+    Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, ObjectFieldSelector, Pod, PodSpec,
+    ResourceRequirements, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::ObjectMeta;
@@ -77,22 +77,48 @@ pub enum NoPod {
 /// # Errors
 /// [`NoPod`] if the template cannot become one.
 pub fn build(executor: &Executor, order: &Order<'_>) -> Result<Pod, NoPod> {
-    let Order { workflow, template, node_name, .. } = *order;
+    let Order {
+        workflow,
+        template,
+        node_name,
+        ..
+    } = *order;
     let mains = main_containers(template)?;
     let mut volumes = vec![empty_dir(VAR_RUN), empty_dir(TMP)];
     volumes.extend(template.volumes.iter().cloned());
-    let users = || template.init_containers.iter().chain(&template.sidecars).map(|user| &user.container);
-    for mount in mains.iter().chain(users()).flat_map(|it| it.volume_mounts.iter().flatten()) {
+    let users = || {
+        template
+            .init_containers
+            .iter()
+            .chain(&template.sidecars)
+            .map(|user| &user.container)
+    };
+    for mount in mains
+        .iter()
+        .chain(users())
+        .flat_map(|it| it.volume_mounts.iter().flatten())
+    {
         if volumes.iter().any(|volume| volume.name == mount.name) {
             continue;
         }
-        let declared = workflow.spec.volumes.iter().find(|volume| volume.name == mount.name);
-        volumes.push(declared.cloned().ok_or_else(|| NoPod::NoVolume(mount.name.clone()))?);
+        let declared = workflow
+            .spec
+            .volumes
+            .iter()
+            .find(|volume| volume.name == mount.name);
+        volumes.push(
+            declared
+                .cloned()
+                .ok_or_else(|| NoPod::NoVolume(mount.name.clone()))?,
+        );
     }
 
     let mut init = executor_container(executor, workflow, INIT);
     let mut wait = executor_container(executor, workflow, WAIT);
-    wait.env.get_or_insert_default().push(EnvVar { name: "ARGO_ARTIFACT_PLUGIN_NAMES".into(), ..EnvVar::default() });
+    wait.env.get_or_insert_default().push(EnvVar {
+        name: "ARGO_ARTIFACT_PLUGIN_NAMES".into(),
+        ..EnvVar::default()
+    });
     let mut mains = mains;
     if template.script.is_some() {
         volumes.push(empty_dir(STAGING));
@@ -107,11 +133,13 @@ pub fn build(executor: &Executor, order: &Order<'_>) -> Result<Pod, NoPod> {
         .find(|container| container.name == MAIN)
         .and_then(|main| main.volume_mounts.clone())
         .unwrap_or_default();
-    wait.volume_mounts.get_or_insert_default().extend(main_mounts.iter().map(|mount| VolumeMount {
-        mount_path: clean(&format!("/mainctrfs/{}", mount.mount_path)),
-        read_only: None,
-        ..mount.clone()
-    }));
+    wait.volume_mounts
+        .get_or_insert_default()
+        .extend(main_mounts.iter().map(|mount| VolumeMount {
+            mount_path: clean(&format!("/mainctrfs/{}", mount.mount_path)),
+            read_only: None,
+            ..mount.clone()
+        }));
     let default_container = mains
         .iter()
         .find(|container| container.name == MAIN)
@@ -120,18 +148,34 @@ pub fn build(executor: &Executor, order: &Order<'_>) -> Result<Pod, NoPod> {
 
     let shared = shared_env(order);
     let mut init_containers = vec![init];
-    init_containers.extend(template.init_containers.iter().map(|user| user_container(user, &main_mounts)));
+    init_containers.extend(
+        template
+            .init_containers
+            .iter()
+            .map(|user| user_container(user, &main_mounts)),
+    );
     let raw = crate::go_json::render(&template.raw);
     for container in &mut init_containers {
-        container.volume_mounts.get_or_insert_default().push(mount(VAR_RUN, "/var/run/argo"));
+        container
+            .volume_mounts
+            .get_or_insert_default()
+            .push(mount(VAR_RUN, "/var/run/argo"));
         let name = container.name.clone();
         let environment = container.env.get_or_insert_default();
-        environment.extend([variable("ARGO_CONTAINER_NAME", name), variable("ARGO_TEMPLATE", raw.clone())]);
+        environment.extend([
+            variable("ARGO_CONTAINER_NAME", name),
+            variable("ARGO_TEMPLATE", raw.clone()),
+        ]);
         environment.extend(shared.iter().cloned());
     }
     let mut containers = vec![wait];
     containers.extend(mains);
-    containers.extend(template.sidecars.iter().map(|user| user_container(user, &main_mounts)));
+    containers.extend(
+        template
+            .sidecars
+            .iter()
+            .map(|user| user_container(user, &main_mounts)),
+    );
     for (index, container) in containers.iter_mut().enumerate() {
         let name = container.name.clone();
         let environment = container.env.get_or_insert_default();
@@ -142,7 +186,10 @@ pub fn build(executor: &Executor, order: &Order<'_>) -> Result<Pod, NoPod> {
         }
         let mounts = container.volume_mounts.get_or_insert_default();
         if container.image.as_ref() == Some(&executor.image) {
-            mounts.push(VolumeMount { sub_path: Some(index.to_string()), ..mount(TMP, "/tmp") });
+            mounts.push(VolumeMount {
+                sub_path: Some(index.to_string()),
+                ..mount(TMP, "/tmp")
+            });
         }
         mounts.push(mount(VAR_RUN, "/var/run/argo"));
     }
@@ -155,7 +202,11 @@ pub fn build(executor: &Executor, order: &Order<'_>) -> Result<Pod, NoPod> {
         active_deadline_seconds: active_deadline_seconds(order)?,
         ..placement(order)
     };
-    Ok(Pod { metadata: metadata(order, node_name, default_container), spec: Some(spec), status: None })
+    Ok(Pod {
+        metadata: metadata(order, node_name, default_container),
+        spec: Some(spec),
+        status: None,
+    })
 }
 
 fn main_containers(template: &Template) -> Result<Vec<Container>, NoPod> {
@@ -164,7 +215,10 @@ fn main_containers(template: &Template) -> Result<Vec<Container>, NoPod> {
         (None, Some(script), _) => {
             let mut container = script.container.clone();
             if !script.source.is_empty() {
-                container.args.get_or_insert_default().push(SCRIPT_PATH.to_owned());
+                container
+                    .args
+                    .get_or_insert_default()
+                    .push(SCRIPT_PATH.to_owned());
             }
             vec![container]
         }
@@ -173,7 +227,10 @@ fn main_containers(template: &Template) -> Result<Vec<Container>, NoPod> {
             .iter()
             .map(|member| {
                 let mut container = member.container.clone();
-                container.volume_mounts.get_or_insert_default().extend(set.volume_mounts.iter().cloned());
+                container
+                    .volume_mounts
+                    .get_or_insert_default()
+                    .extend(set.volume_mounts.iter().cloned());
                 container
             })
             .collect(),
@@ -190,7 +247,10 @@ fn main_containers(template: &Template) -> Result<Vec<Container>, NoPod> {
 fn user_container(user: &UserContainer, main_mounts: &[VolumeMount]) -> Container {
     let mut container = user.container.clone();
     if user.mirror_volume_mounts == Some(true) {
-        container.volume_mounts.get_or_insert_default().extend(main_mounts.iter().cloned());
+        container
+            .volume_mounts
+            .get_or_insert_default()
+            .extend(main_mounts.iter().cloned());
     }
     container
 }
@@ -200,13 +260,19 @@ fn wrap_command(container: &mut Container) -> Result<(), NoPod> {
     let command = container.command.take().filter(|command| !command.is_empty());
     let command = command.ok_or_else(|| NoPod::NoCommand(container.name.clone()))?;
     let emissary = ["/var/run/argo/argoexec", "emissary"].map(str::to_owned);
-    let words = emissary.into_iter().chain(log_options()).chain(["--".to_owned()]).chain(command);
+    let words = emissary
+        .into_iter()
+        .chain(log_options())
+        .chain(["--".to_owned()])
+        .chain(command);
     container.command = Some(words.collect());
     Ok(())
 }
 
 fn log_options() -> impl Iterator<Item = String> {
-    ["--loglevel", "info", "--log-format", "text", "--gloglevel", "0"].into_iter().map(str::to_owned)
+    ["--loglevel", "info", "--log-format", "text", "--gloglevel", "0"]
+        .into_iter()
+        .map(str::to_owned)
 }
 
 fn executor_container(executor: &Executor, workflow: &Workflow, name: &str) -> Container {
@@ -214,7 +280,10 @@ fn executor_container(executor: &Executor, workflow: &Workflow, name: &str) -> C
         name: name.to_owned(),
         value: None,
         value_from: Some(EnvVarSource {
-            field_ref: Some(ObjectFieldSelector { api_version: Some("v1".to_owned()), field_path: path.to_owned() }),
+            field_ref: Some(ObjectFieldSelector {
+                api_version: Some("v1".to_owned()),
+                field_path: path.to_owned(),
+            }),
             ..EnvVarSource::default()
         }),
     };
@@ -222,7 +291,13 @@ fn executor_container(executor: &Executor, workflow: &Workflow, name: &str) -> C
         name: name.to_owned(),
         image: Some(executor.image.clone()),
         image_pull_policy: executor.pull_policy.clone(),
-        command: Some(["argoexec", name].map(str::to_owned).into_iter().chain(log_options()).collect()),
+        command: Some(
+            ["argoexec", name]
+                .map(str::to_owned)
+                .into_iter()
+                .chain(log_options())
+                .collect(),
+        ),
         env: Some(vec![
             from_pod("ARGO_POD_NAME", "metadata.name"),
             from_pod("ARGO_POD_UID", "metadata.uid"),
@@ -237,14 +312,18 @@ fn executor_container(executor: &Executor, workflow: &Workflow, name: &str) -> C
 fn shared_env(order: &Order<'_>) -> Vec<EnvVar> {
     let workflow = order.workflow;
     let deadline = workflow.deadline().filter(|_| !order.on_exit);
-    let deadline =
-        deadline.map_or(NO_DEADLINE.to_owned(), |time| time.to_rfc3339_opts(SecondsFormat::Secs, true));
+    let deadline = deadline.map_or(NO_DEADLINE.to_owned(), |time| {
+        time.to_rfc3339_opts(SecondsFormat::Secs, true)
+    });
     vec![
         variable("ARGO_NODE_ID", names::node_id(&workflow.name, order.node_name)),
         variable("ARGO_INCLUDE_SCRIPT_OUTPUT", "false"),
         variable("ARGO_DEADLINE", deadline),
         variable("ARGO_WORKFLOW_NAME", workflow.name.clone()),
-        variable("TRACESTATE", format!("workflow={}/{}", workflow.namespace, workflow.name)),
+        variable(
+            "TRACESTATE",
+            format!("workflow={}/{}", workflow.namespace, workflow.name),
+        ),
         variable("TRACEPARENT", order.trace.parent()),
         variable("ARGO_PROGRESS_FILE", "/var/run/argo/progress"),
         variable("ARGO_PROGRESS_PATCH_TICK_DURATION", "1m0s"),
@@ -253,7 +332,12 @@ fn shared_env(order: &Order<'_>) -> Vec<EnvVar> {
 }
 
 fn metadata(order: &Order<'_>, node_name: &str, default_container: String) -> ObjectMeta {
-    let Order { workflow, template, on_exit, .. } = *order;
+    let Order {
+        workflow,
+        template,
+        on_exit,
+        ..
+    } = *order;
     let owned = |text: &str| text.to_owned();
     let mut labels = std::collections::BTreeMap::from([
         (owned(names::WORKFLOW), workflow.name.clone()),
@@ -269,7 +353,11 @@ fn metadata(order: &Order<'_>, node_name: &str, default_container: String) -> Ob
         (owned(names::TRACE_ID), order.trace.trace_id.clone()),
         (owned(names::SPAN_ID), order.trace.span_id.clone()),
     ]);
-    if let Some(PodGc { strategy, delete_delay_duration }) = &workflow.spec.pod_gc {
+    if let Some(PodGc {
+        strategy,
+        delete_delay_duration,
+    }) = &workflow.spec.pod_gc
+    {
         let delay = delete_delay_duration.as_deref().unwrap_or("5s");
         annotations.insert(owned(names::POD_GC_STRATEGY), format!("{strategy}/{delay}"));
     }
@@ -299,22 +387,52 @@ fn metadata(order: &Order<'_>, node_name: &str, default_container: String) -> Ob
 fn placement(order: &Order<'_>) -> PodSpec {
     let (spec, template) = (&order.workflow.spec, order.template);
     let caller = order.caller;
-    let selectors = [Some(&template.node_selector), caller.map(|it| &it.node_selector), Some(&spec.node_selector)];
-    let tolerations = [Some(&template.tolerations), caller.map(|it| &it.tolerations), Some(&spec.tolerations)];
-    let affinity = template.affinity.as_ref().or_else(|| caller?.affinity.as_ref()).or(spec.affinity.as_ref());
-    let aliases: Vec<_> = spec.host_aliases.iter().chain(&template.host_aliases).cloned().collect();
+    let selectors = [
+        Some(&template.node_selector),
+        caller.map(|it| &it.node_selector),
+        Some(&spec.node_selector),
+    ];
+    let tolerations = [
+        Some(&template.tolerations),
+        caller.map(|it| &it.tolerations),
+        Some(&spec.tolerations),
+    ];
+    let affinity = template
+        .affinity
+        .as_ref()
+        .or_else(|| caller?.affinity.as_ref())
+        .or(spec.affinity.as_ref());
+    let aliases: Vec<_> = spec
+        .host_aliases
+        .iter()
+        .chain(&template.host_aliases)
+        .cloned()
+        .collect();
     PodSpec {
-        service_account_name: template.service_account_name.clone().or(spec.service_account_name.clone()),
+        service_account_name: template
+            .service_account_name
+            .clone()
+            .or(spec.service_account_name.clone()),
         automount_service_account_token: template
             .automount_service_account_token
             .or(spec.automount_service_account_token)
             .filter(|automount| !automount),
         node_selector: selectors.into_iter().flatten().find(|it| !it.is_empty()).cloned(),
-        tolerations: tolerations.into_iter().flatten().find(|it| !it.is_empty()).cloned(),
+        tolerations: tolerations
+            .into_iter()
+            .flatten()
+            .find(|it| !it.is_empty())
+            .cloned(),
         affinity: affinity.cloned(),
         scheduler_name: template.scheduler_name.clone().or(spec.scheduler_name.clone()),
-        priority_class_name: template.priority_class_name.clone().or(spec.pod_priority_class_name.clone()),
-        security_context: template.security_context.clone().or(spec.security_context.clone()),
+        priority_class_name: template
+            .priority_class_name
+            .clone()
+            .or(spec.pod_priority_class_name.clone()),
+        security_context: template
+            .security_context
+            .clone()
+            .or(spec.security_context.clone()),
         host_network: spec.host_network,
         host_aliases: (!aliases.is_empty()).then_some(aliases),
         image_pull_secrets: (!spec.image_pull_secrets.is_empty()).then(|| spec.image_pull_secrets.clone()),
@@ -323,23 +441,42 @@ fn placement(order: &Order<'_>) -> PodSpec {
 }
 
 fn active_deadline_seconds(order: &Order<'_>) -> Result<Option<i64>, NoPod> {
-    let left = order.workflow.deadline().filter(|_| !order.on_exit).map(|time| (time - order.now).num_seconds());
+    let left = order
+        .workflow
+        .deadline()
+        .filter(|_| !order.on_exit)
+        .map(|time| (time - order.now).num_seconds());
     if left.is_some_and(|seconds| seconds <= 0) {
         return Err(NoPod::TooLate(order.node_name.to_owned()));
     }
-    Ok(left.into_iter().chain(order.template.active_deadline_seconds).min())
+    Ok(left
+        .into_iter()
+        .chain(order.template.active_deadline_seconds)
+        .min())
 }
 
 fn variable(name: &str, value: impl Into<String>) -> EnvVar {
-    EnvVar { name: name.to_owned(), value: Some(value.into()), value_from: None }
+    EnvVar {
+        name: name.to_owned(),
+        value: Some(value.into()),
+        value_from: None,
+    }
 }
 
 fn mount(name: &str, path: &str) -> VolumeMount {
-    VolumeMount { name: name.to_owned(), mount_path: path.to_owned(), ..VolumeMount::default() }
+    VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        ..VolumeMount::default()
+    }
 }
 
 fn empty_dir(name: &str) -> Volume {
-    Volume { name: name.to_owned(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() }
+    Volume {
+        name: name.to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource::default()),
+        ..Volume::default()
+    }
 }
 
 /// The shortest path that means the same, without looking at any disk.

@@ -269,7 +269,9 @@ impl RetryStrategy {
     /// The number of further attempts.
     #[must_use]
     pub fn further_attempts(&self) -> Option<u64> {
-        self.limit.as_ref().and_then(|limit| limit.as_u64().or_else(|| limit.as_str()?.parse().ok()))
+        self.limit
+            .as_ref()
+            .and_then(|limit| limit.as_u64().or_else(|| limit.as_str()?.parse().ok()))
     }
 }
 
@@ -281,15 +283,24 @@ impl Workflow {
     pub fn parse(object: &DynamicObject) -> Result<Self, Unfit> {
         let mut spec = object.data.get("spec").cloned().unwrap_or_default();
         normalise(&mut spec);
-        let raw = spec.get("templates").and_then(Value::as_array).cloned().unwrap_or_default();
+        let raw = spec
+            .get("templates")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
         if let Some(left_out) = left_out(&spec) {
             return Err(Unfit::LeftOut(left_out));
         }
-        let mut spec: Spec = serde_json::from_value(spec).map_err(|error| Unfit::Malformed(error.to_string()))?;
+        let mut spec: Spec =
+            serde_json::from_value(spec).map_err(|error| Unfit::Malformed(error.to_string()))?;
         for (template, raw) in spec.templates.iter_mut().zip(raw) {
             template.raw = raw;
         }
-        let status = object.data.get("status").cloned().unwrap_or_else(|| Value::Object(Default::default()));
+        let status = object
+            .data
+            .get("status")
+            .cloned()
+            .unwrap_or_else(|| Value::Object(Default::default()));
         let status = serde_json::from_value(status).map_err(|error| Unfit::Malformed(error.to_string()))?;
         let metadata = &object.metadata;
         Ok(Self {
@@ -311,28 +322,60 @@ impl Workflow {
     #[must_use]
     pub fn deadline(&self) -> Option<DateTime<Utc>> {
         let started: DateTime<Utc> = self.status.started_at.as_deref()?.parse().ok()?;
-        started.checked_add_signed(chrono::TimeDelta::try_seconds(self.spec.active_deadline_seconds?)?)
+        started.checked_add_signed(chrono::TimeDelta::try_seconds(
+            self.spec.active_deadline_seconds?,
+        )?)
     }
 }
 
 /// The first part of `spec` that the stand-in does not run.
 fn left_out(spec: &Value) -> Option<String> {
-    const SPEC: &[&str] =
-        &["workflowTemplateRef", "templateDefaults", "volumeClaimTemplates", "podSpecPatch", "hooks", "synchronization"];
+    const SPEC: &[&str] = &[
+        "workflowTemplateRef",
+        "templateDefaults",
+        "volumeClaimTemplates",
+        "podSpecPatch",
+        "hooks",
+        "synchronization",
+    ];
     const TEMPLATE: &[&str] = &[
-        "resource", "data", "http", "plugin", "suspend", "podSpecPatch", "executor", "synchronization", "memoize",
-        "daemon", "parallelism",
+        "resource",
+        "data",
+        "http",
+        "plugin",
+        "suspend",
+        "podSpecPatch",
+        "executor",
+        "synchronization",
+        "memoize",
+        "daemon",
+        "parallelism",
     ];
     const CALL: &[&str] = &[
-        "when", "withItems", "withParam", "withSequence", "inline", "templateRef", "depends", "hooks", "onExit",
+        "when",
+        "withItems",
+        "withParam",
+        "withSequence",
+        "inline",
+        "templateRef",
+        "depends",
+        "hooks",
+        "onExit",
         "continueOn",
     ];
     let present = |object: &Value, keys: &[&str]| {
-        keys.iter().find(|key| object.get(**key).is_some()).map(|key| format!("`{key}`"))
+        keys.iter()
+            .find(|key| object.get(**key).is_some())
+            .map(|key| format!("`{key}`"))
     };
     let filled = |object: &Value, keys: &[&str]| {
         keys.iter()
-            .find(|key| object.get(**key).and_then(Value::as_object).is_some_and(|map| !map.is_empty()))
+            .find(|key| {
+                object
+                    .get(**key)
+                    .and_then(Value::as_object)
+                    .is_some_and(|map| !map.is_empty())
+            })
             .map(|key| format!("`{key}`"))
     };
     if let Some(found) = present(spec, SPEC).or_else(|| filled(spec, &["arguments"])) {
@@ -341,16 +384,30 @@ fn left_out(spec: &Value) -> Option<String> {
     if spec.to_string().contains("{{") {
         return Some("expressions (`{{…}}`)".to_owned());
     }
-    for template in spec.get("templates").and_then(Value::as_array).into_iter().flatten() {
-        if let Some(found) = present(template, TEMPLATE).or_else(|| filled(template, &["inputs", "outputs"])) {
+    for template in spec
+        .get("templates")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        if let Some(found) = present(template, TEMPLATE).or_else(|| filled(template, &["inputs", "outputs"]))
+        {
             return Some(format!("{found} in a template"));
         }
         let retry = template.get("retryStrategy").unwrap_or(&Value::Null);
         if let Some(found) = present(retry, &["backoff", "expression", "affinity"]) {
             return Some(format!("{found} in a retryStrategy"));
         }
-        let tasks = template.pointer("/dag/tasks").and_then(Value::as_array).into_iter().flatten();
-        let steps = template.get("steps").and_then(Value::as_array).into_iter().flatten();
+        let tasks = template
+            .pointer("/dag/tasks")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
+        let steps = template
+            .get("steps")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
         for call in tasks.chain(steps.flat_map(|group| group.as_array().into_iter().flatten())) {
             if let Some(found) = present(call, CALL).or_else(|| filled(call, &["arguments"])) {
                 return Some(format!("{found} in a task or step"));

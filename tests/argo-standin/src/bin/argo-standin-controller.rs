@@ -10,7 +10,10 @@ use tokio::signal::unix::{SignalKind, signal};
 async fn main() -> ExitCode {
     let options = Options::parse();
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    if rustls::crypto::ring::default_provider().install_default().is_err() {
+    if rustls::crypto::ring::default_provider()
+        .install_default()
+        .is_err()
+    {
         tracing::warn!("another crypto provider was installed before");
     }
     let shutdown = async {

@@ -22,7 +22,10 @@ pub(super) async fn reconcile(seen: Arc<DynamicObject>, context: Arc<Context>) -
     let namespace = seen.namespace().unwrap_or_default();
     let workflows = dynamic(&context.client, Some(&namespace), &workflow_type());
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
-    let object = workflows.get_opt(&seen.name_any()).await.map_err(asked("read the workflow"))?;
+    let object = workflows
+        .get_opt(&seen.name_any())
+        .await
+        .map_err(asked("read the workflow"))?;
     let Some(object) = object.filter(|it| it.metadata.deletion_timestamp.is_none()) else {
         return Ok(Next::await_change());
     };
@@ -37,9 +40,15 @@ pub(super) async fn reconcile(seen: Arc<DynamicObject>, context: Arc<Context>) -
         }
     };
     let selector = ListParams::default().labels(&format!("{}={}", names::WORKFLOW, workflow.name));
-    let listed = pods.list(&selector).await.map_err(asked("list the workflow's pods"))?;
-    let states: Vec<PodState> =
-        listed.iter().filter(|pod| is_owned(pod, &workflow.uid)).filter_map(PodState::of).collect();
+    let listed = pods
+        .list(&selector)
+        .await
+        .map_err(asked("list the workflow's pods"))?;
+    let states: Vec<PodState> = listed
+        .iter()
+        .filter(|pod| is_owned(pod, &workflow.uid))
+        .filter_map(PodState::of)
+        .collect();
 
     let mut answers = BTreeMap::new();
     let actions = loop {
@@ -47,7 +56,10 @@ pub(super) async fn reconcile(seen: Arc<DynamicObject>, context: Arc<Context>) -
         let mut asked_for_one = false;
         for action in &actions {
             if let Action::CreatePod(order) = action {
-                answers.insert(order.node_id.clone(), create(&context, &pods, &workflow, order).await);
+                answers.insert(
+                    order.node_id.clone(),
+                    create(&context, &pods, &workflow, order).await,
+                );
                 asked_for_one = true;
             }
         }
@@ -58,14 +70,24 @@ pub(super) async fn reconcile(seen: Arc<DynamicObject>, context: Arc<Context>) -
     for action in actions {
         match action {
             Action::Write(status) => {
-                write(&workflows, object.clone(), &status, &workflow.spec.workflow_metadata).await?;
+                write(
+                    &workflows,
+                    object.clone(),
+                    &status,
+                    &workflow.spec.workflow_metadata,
+                )
+                .await?;
             }
             Action::Complete { pod } => complete(&pods, &pod).await?,
             Action::CreatePod(_) => {}
         }
     }
     let waits = answers.values().any(|answer| matches!(answer, Answer::Wait(_)));
-    Ok(if waits { Next::requeue(context.requeue) } else { Next::await_change() })
+    Ok(if waits {
+        Next::requeue(context.requeue)
+    } else {
+        Next::await_change()
+    })
 }
 
 async fn create(context: &Context, pods: &Api<Pod>, workflow: &Workflow, order: &PodOrder) -> Answer {
@@ -88,7 +110,9 @@ async fn create(context: &Context, pods: &Api<Pod>, workflow: &Workflow, order: 
     let name = pod.name_any();
     let answer = match pods.create(&PostParams::default(), &pod).await {
         Ok(_) => Answer::Created,
-        Err(Error::Api(status)) if status.reason == "AlreadyExists" => adopt(pods, &name, &workflow.uid).await,
+        Err(Error::Api(status)) if status.reason == "AlreadyExists" => {
+            adopt(pods, &name, &workflow.uid).await
+        }
         Err(error) => judge(&error, context),
     };
     match &answer {
@@ -103,7 +127,9 @@ async fn create(context: &Context, pods: &Api<Pod>, workflow: &Workflow, order: 
 async fn adopt(pods: &Api<Pod>, name: &str, workflow_uid: &str) -> Answer {
     match pods.get(name).await {
         Ok(pod) if is_owned(&pod, workflow_uid) => Answer::Created,
-        Ok(_) => Answer::Refused(format!("pods \"{name}\" already exists and belongs to no node of this workflow")),
+        Ok(_) => Answer::Refused(format!(
+            "pods \"{name}\" already exists and belongs to no node of this workflow"
+        )),
         Err(error) => Answer::Wait(error.to_string()),
     }
 }
@@ -118,18 +144,31 @@ fn judge(error: &Error, context: &Context) -> Answer {
     let passes = match error {
         Error::Api(status) => {
             matches!(status.code, 429 | 503 | 504)
-                || matches!(status.reason.as_str(), "TooManyRequests" | "ServiceUnavailable" | "Timeout" | "ServerTimeout")
+                || matches!(
+                    status.reason.as_str(),
+                    "TooManyRequests" | "ServiceUnavailable" | "Timeout" | "ServerTimeout"
+                )
                 || (status.code == 403 && message.contains("exceeded quota"))
                 || message.contains("connection refused")
         }
         _ => true,
     };
-    let passes = passes || context.transient.as_ref().is_some_and(|pattern| pattern.is_match(&message));
-    if passes { Answer::Wait(message) } else { Answer::Refused(message) }
+    let passes = passes
+        || context
+            .transient
+            .as_ref()
+            .is_some_and(|pattern| pattern.is_match(&message));
+    if passes {
+        Answer::Wait(message)
+    } else {
+        Answer::Refused(message)
+    }
 }
 
 fn is_owned(pod: &Pod, workflow_uid: &str) -> bool {
-    pod.owner_references().iter().any(|owner| owner.uid == workflow_uid)
+    pod.owner_references()
+        .iter()
+        .any(|owner| owner.uid == workflow_uid)
 }
 
 async fn complete(pods: &Api<Pod>, name: &str) -> Result<(), Failure> {
@@ -147,7 +186,10 @@ async fn write(
     status: &Status,
     extra: &Metadata,
 ) -> Result<(), Failure> {
-    let first = object.data.get("status").is_none_or(|status| status.get("phase").is_none());
+    let first = object
+        .data
+        .get("status")
+        .is_none_or(|status| status.get("phase").is_none());
     if let Some(spec) = object.data.get_mut("spec") {
         normalise(spec);
     }
@@ -158,7 +200,10 @@ async fn write(
     }
     let trace = names::trace_id(&object.uid().unwrap_or_default());
     let labels = object.labels_mut();
-    labels.insert(names::PHASE.to_owned(), phase.as_str().unwrap_or_default().to_owned());
+    labels.insert(
+        names::PHASE.to_owned(),
+        phase.as_str().unwrap_or_default().to_owned(),
+    );
     labels.insert(names::COMPLETED.to_owned(), over.to_string());
     if first {
         // With the controller's own identity, whatever the user wrote there: that is what Argo does.
@@ -171,8 +216,14 @@ async fn write(
         annotations.extend(extra.annotations.clone());
     }
     let (name, phase) = (object.name_any(), phase);
-    workflows.replace(&name, &PostParams::default(), &object).await.map_err(asked("update the workflow"))?;
-    info!(workflow = name, phase = phase.as_str().unwrap_or_default(), "status written");
+    workflows
+        .replace(&name, &PostParams::default(), &object)
+        .await
+        .map_err(asked("update the workflow"))?;
+    info!(
+        workflow = name,
+        phase = phase.as_str().unwrap_or_default(),
+        "status written"
+    );
     Ok(())
 }
-

@@ -14,17 +14,27 @@ impl<'a> Run<'a> {
             self.finish(name, Phase::Error, Some(reason.clone()));
             return Err(reason);
         }
-        let inside = Place { boundary: Some(id), caller: Some(template.name.clone()), flag: None, ..*place };
+        let inside = Place {
+            boundary: Some(id),
+            caller: Some(template.name.clone()),
+            flag: None,
+            ..*place
+        };
         let targets: Vec<&Call> = dag
             .tasks
             .iter()
-            .filter(|task| !dag.tasks.iter().any(|other| other.dependencies.contains(&task.name)))
+            .filter(|task| {
+                !dag.tasks
+                    .iter()
+                    .any(|other| other.dependencies.contains(&task.name))
+            })
             .collect();
         for target in &targets {
             self.task(name, dag, target, &inside);
         }
         let unfinished = |run: &Self, task: &Call| {
-            run.node(&path(name, &task.name)).is_some_and(|node| !node.phase.is_final())
+            run.node(&path(name, &task.name))
+                .is_some_and(|node| !node.phase.is_final())
         };
         if dag.tasks.iter().any(|task| unfinished(self, task)) {
             return Ok(Phase::Running);
@@ -45,7 +55,10 @@ impl<'a> Run<'a> {
         if result == Phase::Running {
             return Ok(result);
         }
-        let outbound = targets.iter().flat_map(|task| self.outbound(&path(name, &task.name))).collect();
+        let outbound = targets
+            .iter()
+            .flat_map(|task| self.outbound(&path(name, &task.name)))
+            .collect();
         self.change(name, |node| node.outbound_nodes = outbound);
         Ok(self.finish(name, result, None))
     }
@@ -60,24 +73,56 @@ impl<'a> Run<'a> {
             self.task(dag_name, dag, dependency, place);
         }
         let phases: Option<Vec<Phase>> = dependencies(dag, task)
-            .map(|it| self.node(&path(dag_name, &it.name)).map(|node| node.phase).filter(|it| it.is_final()))
+            .map(|it| {
+                self.node(&path(dag_name, &it.name))
+                    .map(|node| node.phase)
+                    .filter(|it| it.is_final())
+            })
             .collect();
         let Some(phases) = phases else { return };
         let parents: Vec<String> = match task.dependencies.is_empty() {
             true => vec![self.id(dag_name)],
-            false => task.dependencies.iter().flat_map(|it| self.outbound(&path(dag_name, it))).collect(),
+            false => task
+                .dependencies
+                .iter()
+                .flat_map(|it| self.outbound(&path(dag_name, it)))
+                .collect(),
         };
-        if phases.iter().all(|phase| matches!(phase, Phase::Succeeded | Phase::Skipped)) {
+        if phases
+            .iter()
+            .all(|phase| matches!(phase, Phase::Succeeded | Phase::Skipped))
+        {
             if let Err(reason) = self.call(&name, &task.template, place) {
-                self.finish(&name, Phase::Error, Some(format!("task '{name}' errored: {reason}")));
+                self.finish(
+                    &name,
+                    Phase::Error,
+                    Some(format!("task '{name}' errored: {reason}")),
+                );
             }
         } else {
-            self.start(&name, "Skipped", &task.template, &Place { flag: Some(NodeFlag::default()), ..place.clone() });
-            self.finish(&name, Phase::Omitted, Some("omitted: depends condition not met".to_owned()));
+            self.start(
+                &name,
+                "Skipped",
+                &task.template,
+                &Place {
+                    flag: Some(NodeFlag::default()),
+                    ..place.clone()
+                },
+            );
+            self.finish(
+                &name,
+                Phase::Omitted,
+                Some("omitted: depends condition not met".to_owned()),
+            );
         }
         let id = self.id(&name);
         for parent in parents {
-            if let Some(node) = self.status.nodes.get_mut(&parent).filter(|node| !node.children.contains(&id)) {
+            if let Some(node) = self
+                .status
+                .nodes
+                .get_mut(&parent)
+                .filter(|node| !node.children.contains(&id))
+            {
                 node.children.push(id.clone());
             }
         }
@@ -90,7 +135,10 @@ impl<'a> Run<'a> {
             return Some(phase);
         }
         let inherited = dependencies(dag, task).filter_map(|it| self.branch(dag_name, dag, it));
-        Some(inherited.fold(Phase::Succeeded, |worst, phase| if worst.is_bad() { worst } else { phase }))
+        Some(inherited.fold(
+            Phase::Succeeded,
+            |worst, phase| if worst.is_bad() { worst } else { phase },
+        ))
     }
 
     pub(super) fn steps(
@@ -102,14 +150,27 @@ impl<'a> Run<'a> {
     ) -> Outcome {
         let id = self.start(name, "Steps", &template.name, place);
         self.set_phase(name, Phase::Running);
-        let inside = Place { boundary: Some(id), caller: Some(template.name.clone()), flag: None, ..*place };
+        let inside = Place {
+            boundary: Some(id),
+            caller: Some(template.name.clone()),
+            flag: None,
+            ..*place
+        };
         let mut before = vec![self.id(name)];
         for (index, group) in groups.iter().enumerate() {
             let group_name = format!("{name}[{index}]");
-            let flagged = Place { flag: Some(NodeFlag::default()), ..inside.clone() };
+            let flagged = Place {
+                flag: Some(NodeFlag::default()),
+                ..inside.clone()
+            };
             let group_id = self.start(&group_name, "StepGroup", "", &flagged);
             for parent in &before {
-                if let Some(node) = self.status.nodes.get_mut(parent).filter(|it| !it.children.contains(&group_id)) {
+                if let Some(node) = self
+                    .status
+                    .nodes
+                    .get_mut(parent)
+                    .filter(|it| !it.children.contains(&group_id))
+                {
                     node.children.push(group_id.clone());
                 }
             }
@@ -117,7 +178,10 @@ impl<'a> Run<'a> {
             if !phase.is_final() {
                 return Ok(Phase::Running);
             }
-            before = group.iter().flat_map(|step| self.outbound(&path(&group_name, &step.name))).collect();
+            before = group
+                .iter()
+                .flat_map(|step| self.outbound(&path(&group_name, &step.name)))
+                .collect();
             if phase.is_bad() {
                 let message = self.node(&group_name).and_then(|node| node.message.clone());
                 self.change(name, |node| node.outbound_nodes = before);
@@ -142,11 +206,18 @@ impl<'a> Run<'a> {
                 return self.finish(name, Phase::Error, Some(message));
             }
         }
-        let ends: Vec<_> = steps.iter().filter_map(|step| self.node(&path(name, &step.name))).collect();
+        let ends: Vec<_> = steps
+            .iter()
+            .filter_map(|step| self.node(&path(name, &step.name)))
+            .collect();
         if ends.iter().any(|node| !node.phase.is_final()) {
             return Phase::Running;
         }
-        match ends.iter().find(|node| node.phase.is_bad()).map(|node| format!("child '{}' failed", node.id)) {
+        match ends
+            .iter()
+            .find(|node| node.phase.is_bad())
+            .map(|node| format!("child '{}' failed", node.id))
+        {
             Some(message) => self.finish(name, Phase::Failed, Some(message)),
             None => self.finish(name, Phase::Succeeded, None),
         }
@@ -154,7 +225,9 @@ impl<'a> Run<'a> {
 
     /// Ids of the nodes that whatever follows the node `name` follows.
     fn outbound(&self, name: &str) -> Vec<String> {
-        let Some(node) = self.node(name) else { return Vec::new() };
+        let Some(node) = self.node(name) else {
+            return Vec::new();
+        };
         match node.kind.as_str() {
             "DAG" | "Steps" => node.outbound_nodes.clone(),
             "Retry" => {
@@ -164,7 +237,10 @@ impl<'a> Run<'a> {
                     .map_or_else(|| vec![node.id.clone()], |child| self.outbound(&child.name))
             }
             _ => {
-                let template = node.template_name.as_ref().and_then(|name| self.workflow.template(name));
+                let template = node
+                    .template_name
+                    .as_ref()
+                    .and_then(|name| self.workflow.template(name));
                 let Some(set) = template.and_then(|template| template.container_set.as_ref()) else {
                     return vec![node.id.clone()];
                 };
@@ -182,25 +258,36 @@ fn path(parent: &str, child: &str) -> String {
 }
 
 fn dependencies<'a>(dag: &'a Dag, task: &'a Call) -> impl Iterator<Item = &'a Call> {
-    task.dependencies.iter().filter_map(|name| dag.tasks.iter().find(|task| task.name == *name))
+    task.dependencies
+        .iter()
+        .filter_map(|name| dag.tasks.iter().find(|task| task.name == *name))
 }
 
 /// What is wrong with the graph: a dependency on nothing, or a circle.
 fn ill_formed(dag: &Dag) -> Option<String> {
     for task in &dag.tasks {
-        let unknown = task.dependencies.iter().find(|name| dag.tasks.iter().all(|task| task.name != **name));
+        let unknown = task
+            .dependencies
+            .iter()
+            .find(|name| dag.tasks.iter().all(|task| task.name != **name));
         if let Some(unknown) = unknown {
-            return Some(format!("task '{}' depends on '{unknown}', which is no task", task.name));
+            return Some(format!(
+                "task '{}' depends on '{unknown}', which is no task",
+                task.name
+            ));
         }
     }
     let mut done: BTreeSet<&str> = BTreeSet::new();
     while done.len() < dag.tasks.len() {
         let ready = dag.tasks.iter().find(|task| {
-            !done.contains(task.name.as_str()) && task.dependencies.iter().all(|it| done.contains(it.as_str()))
+            !done.contains(task.name.as_str())
+                && task.dependencies.iter().all(|it| done.contains(it.as_str()))
         });
         match ready {
             Some(task) => done.insert(&task.name),
-            None => return Some("the tasks depend on each other in a circle, or two have one name".to_owned()),
+            None => {
+                return Some("the tasks depend on each other in a circle, or two have one name".to_owned());
+            }
         };
     }
     None

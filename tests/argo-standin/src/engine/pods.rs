@@ -65,18 +65,27 @@ impl PodState {
         let metadata = &pod.metadata;
         let node_id = metadata.annotations.as_ref()?.get(names::NODE_ID)?.clone();
         let status = pod.status.clone().unwrap_or_default();
-        let containers = [(&status.init_container_statuses, true), (&status.container_statuses, false)]
-            .into_iter()
-            .flat_map(|(list, init)| list.iter().flatten().map(move |it| container(it, init)))
-            .collect();
+        let containers = [
+            (&status.init_container_statuses, true),
+            (&status.container_statuses, false),
+        ]
+        .into_iter()
+        .flat_map(|(list, init)| list.iter().flatten().map(move |it| container(it, init)))
+        .collect();
         let ends = status.container_statuses.iter().flatten();
         let ends = ends.filter_map(|it| it.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref());
-        let unschedulable =
-            status.conditions.iter().flatten().find(|it| it.reason.as_deref() == Some("Unschedulable"));
+        let unschedulable = status
+            .conditions
+            .iter()
+            .flatten()
+            .find(|it| it.reason.as_deref() == Some("Unschedulable"));
         Some(Self {
             name: metadata.name.clone()?,
             node_id,
-            completed: metadata.labels.as_ref().is_some_and(|it| it.get(names::COMPLETED).is_some_and(|it| it == "true")),
+            completed: metadata
+                .labels
+                .as_ref()
+                .is_some_and(|it| it.get(names::COMPLETED).is_some_and(|it| it == "true")),
             phase: match status.phase.as_deref() {
                 Some("Running") => PodPhase::Running,
                 Some("Succeeded") => PodPhase::Succeeded,
@@ -95,13 +104,23 @@ impl PodState {
 
 fn container(status: &ContainerStatus, init: bool) -> ContainerState {
     let state = status.state.clone().unwrap_or_default();
-    let waiting = state.waiting.map(|it| match (it.reason.unwrap_or_default(), it.message) {
-        (reason, Some(message)) => format!("{reason}: {message}"),
-        (reason, None) => reason,
-    });
+    let waiting = state
+        .waiting
+        .map(|it| match (it.reason.unwrap_or_default(), it.message) {
+            (reason, Some(message)) => format!("{reason}: {message}"),
+            (reason, None) => reason,
+        });
     let end = state.terminated.as_ref().map(|it| {
-        let message = it.message.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
-        format!("{} (exit code {}){message}", it.reason.clone().unwrap_or_default(), it.exit_code)
+        let message = it
+            .message
+            .as_ref()
+            .map(|it| format!(": {it}"))
+            .unwrap_or_default();
+        format!(
+            "{} (exit code {}){message}",
+            it.reason.clone().unwrap_or_default(),
+            it.exit_code
+        )
     });
     ContainerState {
         name: status.name.clone(),
@@ -121,13 +140,19 @@ impl<'a> Run<'a> {
             PodPhase::Succeeded => (Phase::Succeeded, None),
             PodPhase::Failed => failure(pod, template),
         };
-        let exit_code = pod.containers.iter().find(|it| it.name == MAIN).and_then(|it| it.exit_code);
+        let exit_code = pod
+            .containers
+            .iter()
+            .find(|it| it.name == MAIN)
+            .and_then(|it| it.exit_code);
         let finished_at = pod.finished_at.clone().unwrap_or_else(|| self.now.clone());
         self.change(name, |node| {
             node.phase = phase;
             node.message = message;
             node.host_node_name.clone_from(&pod.host);
-            node.outputs = exit_code.map(|code| Outputs { exit_code: Some(code.to_string()) });
+            node.outputs = exit_code.map(|code| Outputs {
+                exit_code: Some(code.to_string()),
+            });
             if phase.is_final() {
                 node.finished_at = Some(finished_at);
             }
@@ -136,14 +161,24 @@ impl<'a> Run<'a> {
             let member = &member.container.name;
             let path = format!("{name}.{member}");
             match pod.containers.iter().find(|it| !it.init && it.name == *member) {
-                Some(ContainerState { exit_code: Some(0), .. }) => {
+                Some(ContainerState {
+                    exit_code: Some(0), ..
+                }) => {
                     self.finish(&path, Phase::Succeeded, None);
                 }
-                Some(ContainerState { exit_code: Some(_), end, .. }) => {
+                Some(ContainerState {
+                    exit_code: Some(_),
+                    end,
+                    ..
+                }) => {
                     self.finish(&path, Phase::Failed, Some(format!("{member}: {end}")));
                 }
                 _ if phase.is_bad() => {
-                    self.finish(&path, Phase::Failed, Some("Pod Failed whilst container running".to_owned()));
+                    self.finish(
+                        &path,
+                        Phase::Failed,
+                        Some("Pod Failed whilst container running".to_owned()),
+                    );
                 }
                 Some(ContainerState { waiting: None, .. }) if phase == Phase::Running => {
                     self.set_phase(&path, Phase::Running);
@@ -156,10 +191,18 @@ impl<'a> Run<'a> {
 
     /// Adds the nodes of a container set's members.
     pub(super) fn start_members(&mut self, name: &str, template: &Template) {
-        let place = Place { boundary: Some(self.id(name)), ..Place::default() };
+        let place = Place {
+            boundary: Some(self.id(name)),
+            ..Place::default()
+        };
         let members = template.container_set.iter().flat_map(|set| &set.containers);
         for member in members.clone() {
-            self.start(&format!("{name}.{}", member.container.name), "Container", &template.name, &place);
+            self.start(
+                &format!("{name}.{}", member.container.name),
+                "Container",
+                &template.name,
+                &place,
+            );
         }
         for member in members {
             let path = format!("{name}.{}", member.container.name);
@@ -174,7 +217,11 @@ impl<'a> Run<'a> {
 }
 
 fn pending_reason(pod: &PodState) -> Option<String> {
-    pod.containers.iter().filter(|it| !it.init).find_map(|it| it.waiting.clone()).or_else(|| pod.message.clone())
+    pod.containers
+        .iter()
+        .filter(|it| !it.init)
+        .find_map(|it| it.waiting.clone())
+        .or_else(|| pod.message.clone())
 }
 
 /// Which of the containers is to blame: `init` first, then the user's, then `wait`, then sidecars.
@@ -183,7 +230,10 @@ fn failure(pod: &PodState, template: &Template) -> (Phase, Option<String>) {
         return (Phase::Failed, Some(message.clone()));
     }
     let is_main = |container: &ContainerState| match &template.container_set {
-        Some(set) => set.containers.iter().any(|member| member.container.name == container.name),
+        Some(set) => set
+            .containers
+            .iter()
+            .any(|member| member.container.name == container.name),
         None => container.name == MAIN,
     };
     let rank = |container: &&ContainerState| match container {
@@ -192,13 +242,28 @@ fn failure(pod: &PodState, template: &Template) -> (Phase, Option<String>) {
         it if it.name == WAIT => 2,
         _ => 3,
     };
-    let failed = |it: &&ContainerState| it.exit_code != Some(0) && !(rank(it) == 3 && matches!(it.exit_code, Some(137 | 143)));
+    let failed = |it: &&ContainerState| {
+        it.exit_code != Some(0) && !(rank(it) == 3 && matches!(it.exit_code, Some(137 | 143)))
+    };
     let Some(guilty) = pod.containers.iter().filter(failed).min_by_key(rank) else {
-        return (Phase::Failed, Some("pod failed, though no container of it did".to_owned()));
+        return (
+            Phase::Failed,
+            Some("pod failed, though no container of it did".to_owned()),
+        );
     };
     if let Some(waiting) = &guilty.waiting {
-        return (Phase::Error, Some(format!("Pod failed before {} container starts due to {waiting}", guilty.name)));
+        return (
+            Phase::Error,
+            Some(format!(
+                "Pod failed before {} container starts due to {waiting}",
+                guilty.name
+            )),
+        );
     }
-    let phase = if matches!(rank(&guilty), 0 | 2) { Phase::Error } else { Phase::Failed };
+    let phase = if matches!(rank(&guilty), 0 | 2) {
+        Phase::Error
+    } else {
+        Phase::Failed
+    };
     (phase, Some(format!("{}: {}", guilty.name, guilty.end)))
 }

@@ -20,7 +20,11 @@ impl Run<'_> {
                 vec![node.phase == Phase::Succeeded]
             } else {
                 let below = |leaf: &str| is_below(leaf, &node.name) && is_exit(leaf) == is_exit(&node.name);
-                leaves.iter().filter(|(leaf, _)| below(leaf)).map(|(_, done)| *done).collect()
+                leaves
+                    .iter()
+                    .filter(|(leaf, _)| below(leaf))
+                    .map(|(_, done)| *done)
+                    .collect()
             };
             node.progress = Some(fraction(&counted));
         }
@@ -35,7 +39,8 @@ fn is_leaf(node: &Node) -> bool {
 
 /// Whether the path `leaf` leads through `node`.
 fn is_below(leaf: &str, node: &str) -> bool {
-    leaf.strip_prefix(node).is_some_and(|rest| rest.starts_with(['.', '[', '(']))
+    leaf.strip_prefix(node)
+        .is_some_and(|rest| rest.starts_with(['.', '[', '(']))
 }
 
 fn fraction(done: &[bool]) -> String {

@@ -23,7 +23,12 @@ impl Play {
         });
         let object: DynamicObject = serde_json::from_value(object).unwrap();
         let workflow = Workflow::parse(&object).unwrap();
-        Self { workflow, pods: Vec::new(), created: Vec::new(), refusals: BTreeMap::new() }
+        Self {
+            workflow,
+            pods: Vec::new(),
+            created: Vec::new(),
+            refusals: BTreeMap::new(),
+        }
     }
 
     /// Decides until nothing more is due; pods come into being unless they are refused.
@@ -31,13 +36,28 @@ impl Play {
         let mut answers = BTreeMap::new();
         let mut created = Vec::new();
         loop {
-            let actions = decide(&self.workflow, &self.pods, &answers, "2026-11-22T04:15:28Z".parse().unwrap());
+            let actions = decide(
+                &self.workflow,
+                &self.pods,
+                &answers,
+                "2026-11-22T04:15:28Z".parse().unwrap(),
+            );
             let orders: Vec<PodOrder> = actions
                 .iter()
-                .filter_map(|it| if let Action::CreatePod(order) = it { Some(order.clone()) } else { None })
+                .filter_map(|it| {
+                    if let Action::CreatePod(order) = it {
+                        Some(order.clone())
+                    } else {
+                        None
+                    }
+                })
                 .collect();
             for order in &orders {
-                let answer = self.refusals.get(&order.node_name).cloned().unwrap_or(Answer::Created);
+                let answer = self
+                    .refusals
+                    .get(&order.node_name)
+                    .cloned()
+                    .unwrap_or(Answer::Created);
                 if answer == Answer::Created {
                     created.push(order.node_name.clone());
                     self.pods.push(PodState {
@@ -55,7 +75,10 @@ impl Play {
                 match action {
                     Action::Write(status) => self.workflow.status = *status,
                     Action::Complete { pod } => {
-                        self.pods.iter_mut().filter(|it| it.name == pod).for_each(|it| it.completed = true);
+                        self.pods
+                            .iter_mut()
+                            .filter(|it| it.name == pod)
+                            .for_each(|it| it.completed = true);
                     }
                     Action::CreatePod(_) => unreachable!("orders are empty"),
                 }
@@ -68,10 +91,18 @@ impl Play {
     fn end(&mut self, node: &str, exit_code: i32) {
         let id = names::node_id("w", node);
         let pod = self.pods.iter_mut().find(|pod| pod.node_id == id).unwrap();
-        pod.phase = if exit_code == 0 { PodPhase::Succeeded } else { PodPhase::Failed };
+        pod.phase = if exit_code == 0 {
+            PodPhase::Succeeded
+        } else {
+            PodPhase::Failed
+        };
         let end = format!("Error (exit code {exit_code})");
-        pod.containers =
-            vec![ContainerState { name: "main".into(), exit_code: Some(exit_code), end, ..Default::default() }];
+        pod.containers = vec![ContainerState {
+            name: "main".into(),
+            exit_code: Some(exit_code),
+            end,
+            ..Default::default()
+        }];
     }
 
     /// Lets every pod end with the code that `codes` gives for its node (0 if none) until nothing happens.
@@ -91,7 +122,10 @@ impl Play {
                 return;
             }
             for node in open {
-                let code = codes.iter().find(|(name, _)| *name == node).map_or(0, |(_, code)| *code);
+                let code = codes
+                    .iter()
+                    .find(|(name, _)| *name == node)
+                    .map_or(0, |(_, code)| *code);
                 self.end(&node, code);
             }
         }
@@ -99,15 +133,26 @@ impl Play {
     }
 
     fn phase(&self, node: &str) -> Option<Phase> {
-        self.workflow.status.nodes.get(&names::node_id("w", node)).map(|it| it.phase)
+        self.workflow
+            .status
+            .nodes
+            .get(&names::node_id("w", node))
+            .map(|it| it.phase)
     }
 
     fn message(&self, node: &str) -> Option<String> {
-        self.workflow.status.nodes.get(&names::node_id("w", node)).and_then(|it| it.message.clone())
+        self.workflow
+            .status
+            .nodes
+            .get(&names::node_id("w", node))
+            .and_then(|it| it.message.clone())
     }
 
     fn workflow_end(&self) -> (Option<Phase>, Option<&str>) {
-        (self.workflow.status.phase, self.workflow.status.message.as_deref())
+        (
+            self.workflow.status.phase,
+            self.workflow.status.message.as_deref(),
+        )
     }
 }
 
@@ -140,15 +185,35 @@ fn a_task_starts_when_all_it_depends_on_has_succeeded() {
     play.end("w.d", 0);
     play.step();
     assert_eq!(play.workflow_end(), (Some(Phase::Succeeded), None));
-    assert!(play.pods.iter().all(|pod| pod.completed), "all pods are labelled once their end is written");
+    assert!(
+        play.pods.iter().all(|pod| pod.completed),
+        "all pods are labelled once their end is written"
+    );
 }
 
 #[test]
 fn what_depends_on_a_failed_task_is_omitted_and_the_rest_still_runs() {
     for (failing, ends, verdict) in [
-        ("w.a", [Phase::Failed, Phase::Omitted, Phase::Omitted, Phase::Omitted], Phase::Failed),
-        ("w.b", [Phase::Succeeded, Phase::Failed, Phase::Succeeded, Phase::Omitted], Phase::Failed),
-        ("w.d", [Phase::Succeeded, Phase::Succeeded, Phase::Succeeded, Phase::Failed], Phase::Failed),
+        (
+            "w.a",
+            [Phase::Failed, Phase::Omitted, Phase::Omitted, Phase::Omitted],
+            Phase::Failed,
+        ),
+        (
+            "w.b",
+            [Phase::Succeeded, Phase::Failed, Phase::Succeeded, Phase::Omitted],
+            Phase::Failed,
+        ),
+        (
+            "w.d",
+            [
+                Phase::Succeeded,
+                Phase::Succeeded,
+                Phase::Succeeded,
+                Phase::Failed,
+            ],
+            Phase::Failed,
+        ),
         ("none", [Phase::Succeeded; 4], Phase::Succeeded),
     ] {
         let mut play = Play::of(&dag(DIAMOND));
@@ -171,7 +236,13 @@ fn steps_of_a_group_run_together_and_groups_one_after_the_other() {
     play.end("w[0].b", 0);
     assert_eq!(play.step(), [""; 0], "a failed group is the last");
     let child = names::node_id("w", "w[0].a");
-    assert_eq!(play.workflow_end(), (Some(Phase::Failed), Some(format!("child '{child}' failed").as_str())));
+    assert_eq!(
+        play.workflow_end(),
+        (
+            Some(Phase::Failed),
+            Some(format!("child '{child}' failed").as_str())
+        )
+    );
 
     let mut play = Play::of(&spec);
     play.run(&[]);
@@ -190,8 +261,18 @@ fn a_retry_makes_a_new_pod_for_each_attempt_up_to_its_limit() {
     for (limit, codes, created, end) in [
         (json!("2"), vec![], 1, (Phase::Succeeded, None)),
         (json!(2), vec![("w(0)", 1)], 2, (Phase::Succeeded, None)),
-        (json!(1), vec![("w(0)", 1), ("w(1)", 1)], 2, (Phase::Failed, Some("No more retries left"))),
-        (json!(0), vec![("w(0)", 1)], 1, (Phase::Failed, Some("No more retries left"))),
+        (
+            json!(1),
+            vec![("w(0)", 1), ("w(1)", 1)],
+            2,
+            (Phase::Failed, Some("No more retries left")),
+        ),
+        (
+            json!(0),
+            vec![("w(0)", 1)],
+            1,
+            (Phase::Failed, Some("No more retries left")),
+        ),
     ] {
         let mut play = Play::of(&spec(limit.clone()));
         play.run(&codes);
@@ -239,25 +320,40 @@ fn a_pod_that_is_refused_for_good_is_an_error_with_the_servers_words() {
         (
             json!({"entrypoint": "t", "templates": [container("t")]}),
             "w",
-            (Phase::Error, Some(format!("error in entry template execution: {words}"))),
+            (
+                Phase::Error,
+                Some(format!("error in entry template execution: {words}")),
+            ),
         ),
         (dag(&[("a", &[])]), "w.a", (Phase::Error, None)),
         (
             json!({"entrypoint": "s", "templates": [container("t"), {"name": "s", "steps": steps}]}),
             "w[0].a",
-            (Phase::Failed, Some(format!("step group deemed errored due to child w[0].a error: {words}"))),
+            (
+                Phase::Failed,
+                Some(format!(
+                    "step group deemed errored due to child w[0].a error: {words}"
+                )),
+            ),
         ),
         (
             json!({"entrypoint": "t", "templates": [retried]}),
             "w(0)",
-            (Phase::Error, Some(format!("error in entry template execution: {words}"))),
+            (
+                Phase::Error,
+                Some(format!("error in entry template execution: {words}")),
+            ),
         ),
     ] {
         let mut play = Play::of(&spec);
         play.refusals.insert(node.into(), Answer::Refused(words.into()));
         play.step();
         assert_eq!(play.phase(node), Some(Phase::Error), "{node}");
-        assert!(play.message(node).unwrap().ends_with(words), "{node}: {:?}", play.message(node));
+        assert!(
+            play.message(node).unwrap().ends_with(words),
+            "{node}: {:?}",
+            play.message(node)
+        );
         assert_eq!(play.workflow_end(), (Some(end.0), end.1.as_deref()), "{node}");
     }
 }
@@ -284,7 +380,10 @@ fn a_running_node_whose_pod_was_deleted_is_an_error_and_a_pending_one_gets_a_new
     play.step();
     play.pods.clear();
     play.step();
-    assert_eq!((play.phase("w.a"), play.message("w.a").as_deref()), (Some(Phase::Error), Some("pod deleted")));
+    assert_eq!(
+        (play.phase("w.a"), play.message("w.a").as_deref()),
+        (Some(Phase::Error), Some("pod deleted"))
+    );
 }
 
 #[test]
@@ -297,17 +396,36 @@ fn the_container_that_is_to_blame_gives_the_message() {
         ..Default::default()
     };
     for (containers, phase, message) in [
-        (vec![state("main", false, 2), state("wait", false, 0)], Phase::Failed, "main: Error (exit code 2)"),
-        (vec![state("wait", false, 64), state("main", false, 0)], Phase::Error, "wait: Error (exit code 64)"),
-        (vec![state("wait", false, 64), state("main", false, 1)], Phase::Failed, "main: Error (exit code 1)"),
-        (vec![state("init", true, 1)], Phase::Error, "init: Error (exit code 1)"),
+        (
+            vec![state("main", false, 2), state("wait", false, 0)],
+            Phase::Failed,
+            "main: Error (exit code 2)",
+        ),
+        (
+            vec![state("wait", false, 64), state("main", false, 0)],
+            Phase::Error,
+            "wait: Error (exit code 64)",
+        ),
+        (
+            vec![state("wait", false, 64), state("main", false, 1)],
+            Phase::Failed,
+            "main: Error (exit code 1)",
+        ),
+        (
+            vec![state("init", true, 1)],
+            Phase::Error,
+            "init: Error (exit code 1)",
+        ),
     ] {
         let mut play = Play::of(&json!({"entrypoint": "t", "templates": [container("t")]}));
         play.step();
         play.pods[0].phase = PodPhase::Failed;
         play.pods[0].containers = containers;
         play.step();
-        assert_eq!((play.phase("w"), play.message("w").as_deref()), (Some(phase), Some(message)));
+        assert_eq!(
+            (play.phase("w"), play.message("w").as_deref()),
+            (Some(phase), Some(message))
+        );
     }
 }
 
@@ -320,7 +438,11 @@ fn a_workflow_that_was_told_to_stop_starts_nothing_more() {
         play.step();
         play.workflow.spec.shutdown = Some(strategy.into());
         play.run(&[]);
-        assert_eq!(play.created.contains(&"w.onExit".to_owned()), with_exit, "{strategy}");
+        assert_eq!(
+            play.created.contains(&"w.onExit".to_owned()),
+            with_exit,
+            "{strategy}"
+        );
         assert!(!play.created.contains(&"w.b".to_owned()), "{strategy}");
         let message = format!("Stopped with strategy '{strategy}'");
         assert_eq!(play.workflow_end(), (Some(Phase::Failed), Some(message.as_str())));
@@ -340,10 +462,16 @@ fn a_graph_that_cannot_be_ordered_is_an_error_and_starts_nothing() {
 #[test]
 fn what_the_stand_in_leaves_out_is_named() {
     for (spec, named) in [
-        (json!({"templates": [{"name": "r", "resource": {}}]}), "`resource` in a template"),
+        (
+            json!({"templates": [{"name": "r", "resource": {}}]}),
+            "`resource` in a template",
+        ),
         (json!({"podSpecPatch": "x"}), "`podSpecPatch`"),
         (json!({"templates": [container("{{inputs.x}}")]}), "expressions"),
-        (json!({"templates": [{"steps": [[{"name": "a", "when": "true"}]]}]}), "`when` in a task or step"),
+        (
+            json!({"templates": [{"steps": [[{"name": "a", "when": "true"}]]}]}),
+            "`when` in a task or step",
+        ),
         (json!({"arguments": {"parameters": []}}), "`arguments`"),
     ] {
         let object = json!({"metadata": {"name": "w"}, "spec": spec});

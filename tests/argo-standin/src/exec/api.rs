@@ -30,7 +30,11 @@ impl Api {
     pub(super) fn of_this_pod() -> Result<Self, Failure> {
         let host = variable("KUBERNETES_SERVICE_HOST")?;
         let port = variable("KUBERNETES_SERVICE_PORT")?;
-        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        let host = if host.contains(':') {
+            format!("[{host}]")
+        } else {
+            host
+        };
         let namespace = read("namespace")?;
         let authorities = CertificateDer::pem_slice_iter(read("ca.crt")?.as_bytes())
             .map(|it| it.map(|der| Certificate::from_der(&der).to_owned()))
@@ -47,19 +51,32 @@ impl Api {
             .build()
             .new_agent();
         let (group, version) = (names::GROUP, names::VERSION);
-        let results =
-            format!("https://{host}:{port}/apis/{group}/{version}/namespaces/{namespace}/workflowtaskresults");
+        let results = format!(
+            "https://{host}:{port}/apis/{group}/{version}/namespaces/{namespace}/workflowtaskresults"
+        );
         Ok(Self { agent, results })
     }
 
     /// Creates a result; one that is there already is as good.
     pub(super) fn create_result(&self, result: &Value) -> Result<(), Failure> {
-        self.send("POST", &self.results, "application/json", result, &[StatusCode::CONFLICT])
+        self.send(
+            "POST",
+            &self.results,
+            "application/json",
+            result,
+            &[StatusCode::CONFLICT],
+        )
     }
 
     /// Changes a result.
     pub(super) fn patch_result(&self, name: &str, patch: &Value) -> Result<(), Failure> {
-        self.send("PATCH", &format!("{}/{name}", self.results), "application/merge-patch+json", patch, &[])
+        self.send(
+            "PATCH",
+            &format!("{}/{name}", self.results),
+            "application/merge-patch+json",
+            patch,
+            &[],
+        )
     }
 
     fn send(
@@ -82,7 +99,9 @@ impl Api {
                 .body(body.to_string())
                 .map_err(|error| Failure::Report(error.to_string()))?;
             let (passes, reason) = match self.agent.run(request) {
-                Ok(answer) if answer.status().is_success() || as_good.contains(&answer.status()) => return Ok(()),
+                Ok(answer) if answer.status().is_success() || as_good.contains(&answer.status()) => {
+                    return Ok(());
+                }
                 Ok(mut answer) => {
                     let status = answer.status();
                     let text = answer.body_mut().read_to_string().unwrap_or_default();
@@ -90,7 +109,10 @@ impl Api {
                         .ok()
                         .and_then(|it| it.get("message")?.as_str().map(str::to_owned))
                         .unwrap_or(text);
-                    (status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS, message)
+                    (
+                        status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS,
+                        message,
+                    )
                 }
                 Err(error) => (true, error.to_string()),
             };
@@ -105,5 +127,10 @@ impl Api {
 fn read(name: &str) -> Result<String, Failure> {
     let path = Path::new(ACCOUNT).join(name);
     let text = fs::read_to_string(&path);
-    text.map(|it| it.trim().to_owned()).map_err(|source| Failure::File { what: "reading", path, source })
+    text.map(|it| it.trim().to_owned())
+        .map_err(|source| Failure::File {
+            what: "reading",
+            path,
+            source,
+        })
 }

@@ -35,15 +35,29 @@ fn run(files: &Files, name: &str, argv: &[String]) -> Result<u8, Failure> {
     for dependency in template.dependencies(name) {
         match wait_for_end(files, &dependency)?.code() {
             0 => {}
-            code => return Err(Failure::Dependency { name: dependency, code }),
+            code => {
+                return Err(Failure::Dependency {
+                    name: dependency,
+                    code,
+                });
+            }
         }
     }
-    let (command, arguments) = argv.split_first().ok_or(Failure::Environment("a command after `--`"))?;
-    let cannot_start = |source| Failure::Command { command: command.clone(), source };
+    let (command, arguments) = argv
+        .split_first()
+        .ok_or(Failure::Environment("a command after `--`"))?;
+    let cannot_start = |source| Failure::Command {
+        command: command.clone(),
+        source,
+    };
     // Caught from before the start, so that none is lost; passed on to the command and all it starts.
     let mut signals =
         Signals::new([SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2]).map_err(cannot_start)?;
-    let mut child = Command::new(command).args(arguments).process_group(0).spawn().map_err(cannot_start)?;
+    let mut child = Command::new(command)
+        .args(arguments)
+        .process_group(0)
+        .spawn()
+        .map_err(cannot_start)?;
     let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
 
     let handle = signals.handle();
@@ -89,6 +103,8 @@ fn send(group: Pid, signal: i32) {
 
 /// As a shell would say it.
 fn exit_code(status: ExitStatus) -> u8 {
-    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
+    let code = status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
     u8::try_from(code).unwrap_or(EXECUTOR_FAILED)
 }

@@ -51,13 +51,21 @@ impl Template {
         if self.container_set.containers.is_empty() {
             return vec![MAIN.to_owned()];
         }
-        self.container_set.containers.iter().map(|it| it.name.clone()).collect()
+        self.container_set
+            .containers
+            .iter()
+            .map(|it| it.name.clone())
+            .collect()
     }
 
     /// Names of the containers that must have succeeded before `container`.
     #[must_use]
     pub fn dependencies(&self, container: &str) -> Vec<String> {
-        let member = self.container_set.containers.iter().find(|it| it.name == container);
+        let member = self
+            .container_set
+            .containers
+            .iter()
+            .find(|it| it.name == container);
         member.map(|it| it.dependencies.clone()).unwrap_or_default()
     }
 
@@ -130,7 +138,9 @@ impl Files {
     pub fn exit_code(&self, container: &str) -> Result<Option<i32>, Failure> {
         let path = self.container(container).join("exitcode");
         match fs::read_to_string(&path) {
-            Ok(text) => Ok(Some(text.trim().parse().unwrap_or(i32::from(super::EXECUTOR_FAILED)))),
+            Ok(text) => Ok(Some(
+                text.trim().parse().unwrap_or(i32::from(super::EXECUTOR_FAILED)),
+            )),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed("reading", &path)(error)),
         }
@@ -138,7 +148,11 @@ impl Files {
 
     /// Says how `container` ended.
     pub(super) fn set_exit_code(&self, container: &str, code: i32) -> Result<(), Failure> {
-        self.put(&self.container(container).join("exitcode"), code.to_string().as_bytes(), 0o644)
+        self.put(
+            &self.container(container).join("exitcode"),
+            code.to_string().as_bytes(),
+            0o644,
+        )
     }
 
     /// Takes the signal that somebody left for `container`.

@@ -58,7 +58,10 @@ pub(super) fn wait(files: &Files) -> Result<(), Failure> {
     let told = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         let registered = signal_hook::flag::register(signal, Arc::clone(&told));
-        registered.map_err(|source| Failure::Command { command: "wait".to_owned(), source })?;
+        registered.map_err(|source| Failure::Command {
+            command: "wait".to_owned(),
+            source,
+        })?;
     }
     let (node, workflow) = (variable("ARGO_NODE_ID")?, variable("ARGO_WORKFLOW_NAME")?);
     let api = Api::of_this_pod()?;

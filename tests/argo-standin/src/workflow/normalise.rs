@@ -29,7 +29,12 @@ pub fn normalise(spec: &mut Value) {
         if let Some(dag) = template.get_mut("dag").and_then(Value::as_object_mut) {
             objects(dag, "tasks").for_each(normalise_call);
         }
-        for group in template.get_mut("steps").and_then(Value::as_array_mut).into_iter().flatten() {
+        for group in template
+            .get_mut("steps")
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
             for step in group.as_array_mut().into_iter().flatten() {
                 step.as_object_mut().into_iter().for_each(normalise_call);
             }
@@ -56,8 +61,15 @@ fn ensure_object(map: &mut Map<String, Value>, key: &str) {
     }
 }
 
-fn objects<'a>(map: &'a mut Map<String, Value>, key: &str) -> impl Iterator<Item = &'a mut Map<String, Value>> {
-    map.get_mut(key).and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut)
+fn objects<'a>(
+    map: &'a mut Map<String, Value>,
+    key: &str,
+) -> impl Iterator<Item = &'a mut Map<String, Value>> {
+    map.get_mut(key)
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object_mut)
 }
 
 /// Drops what Go omits when it is empty, but for the fields in `keep`.

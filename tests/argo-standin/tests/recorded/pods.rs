@@ -15,18 +15,36 @@ use crate::recordings;
 fn added() -> Vec<(&'static str, Value, &'static str)> {
     let unreachable = |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
     vec![
-        ("/status", json!({}), "a pod has one"),
-        ("/spec/terminationGracePeriodSeconds", json!(30), "default of the API"),
+        (
+            "/spec/terminationGracePeriodSeconds",
+            json!(30),
+            "default of the API",
+        ),
         ("/spec/dnsPolicy", json!("ClusterFirst"), "default of the API"),
         ("/spec/securityContext", json!({}), "default of the API"),
-        ("/spec/schedulerName", json!("default-scheduler"), "default of the API"),
+        (
+            "/spec/schedulerName",
+            json!("default-scheduler"),
+            "default of the API",
+        ),
         ("/spec/enableServiceLinks", json!(true), "default of the API"),
-        ("/spec/serviceAccount", json!("alice"), "old name of serviceAccountName, kept in step by the API"),
+        (
+            "/spec/serviceAccount",
+            json!("alice"),
+            "old name of serviceAccountName, kept in step by the API",
+        ),
         ("/spec/priority", json!(0), "plugin Priority"),
-        ("/spec/preemptionPolicy", json!("PreemptLowerPriority"), "plugin Priority"),
+        (
+            "/spec/preemptionPolicy",
+            json!("PreemptLowerPriority"),
+            "plugin Priority",
+        ),
         (
             "/spec/tolerations",
-            json!([unreachable("node.kubernetes.io/not-ready"), unreachable("node.kubernetes.io/unreachable")]),
+            json!([
+                unreachable("node.kubernetes.io/not-ready"),
+                unreachable("node.kubernetes.io/unreachable")
+            ]),
             "plugin DefaultTolerationSeconds",
         ),
     ]
@@ -35,7 +53,11 @@ fn added() -> Vec<(&'static str, Value, &'static str)> {
 /// The same, for every container.
 fn added_to_containers() -> Vec<(&'static str, Value, &'static str)> {
     vec![
-        ("terminationMessagePath", json!("/dev/termination-log"), "default of the API"),
+        (
+            "terminationMessagePath",
+            json!("/dev/termination-log"),
+            "default of the API",
+        ),
         ("terminationMessagePolicy", json!("File"), "default of the API"),
     ]
 }
@@ -59,7 +81,12 @@ fn pods_equal_the_recorded_ones() {
 
 /// The pod that the stand-in makes for the node of `recorded`, with the recorded trace.
 fn built(workflow: &Workflow, recorded: &Value) -> Value {
-    let annotation = |key: &str| recorded["metadata"]["annotations"][key].as_str().unwrap().to_owned();
+    let annotation = |key: &str| {
+        recorded["metadata"]["annotations"][key]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
     let node_name = annotation(names::NODE_NAME);
     let name = recorded["metadata"]["name"].as_str().unwrap();
     let template = workflow
@@ -74,21 +101,39 @@ fn built(workflow: &Workflow, recorded: &Value) -> Value {
         caller: None,
         on_exit: node_name.ends_with(".onExit"),
         node_name: &node_name,
-        trace: Trace { trace_id: annotation(names::TRACE_ID), span_id: annotation(names::SPAN_ID) },
+        trace: Trace {
+            trace_id: annotation(names::TRACE_ID),
+            span_id: annotation(names::SPAN_ID),
+        },
         now: "2026-11-22T04:15:30Z".parse().unwrap(),
     };
-    let executor =
-        Executor { image: "quay.io/argoproj/argoexec:latest".into(), pull_policy: Some("Never".into()) };
+    let executor = Executor {
+        image: "quay.io/argoproj/argoexec:latest".into(),
+        pull_policy: Some("Never".into()),
+    };
     serde_json::to_value(pod::build(&executor, &order).unwrap()).unwrap()
 }
 
 fn without_additions(recorded: &Value, built: &Value, name: &str) -> Value {
     let mut pod = recorded.clone();
-    pod["metadata"].as_object_mut().unwrap().remove("managedFields");
+    for key in ["managedFields", "uid", "creationTimestamp", "generation"] {
+        // The API server's own; all but the first only once it has let the pod in, which validating webhooks see.
+        pod["metadata"].as_object_mut().unwrap().remove(key);
+    }
+    let status = pod.as_object_mut().unwrap().remove("status").unwrap();
+    let validating = json!({"phase": "Pending", "qosClass": "BestEffort"});
+    assert!(
+        status == json!({}) || status == validating,
+        "{name}: {status}: as mutating or validating webhooks see it"
+    );
     for (pointer, value, who) in added() {
         assert_eq!(pod.pointer(pointer), Some(&value), "{name} {pointer}: {who}");
         let (parent, key) = pointer.rsplit_once('/').unwrap();
-        pod.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(key);
+        pod.pointer_mut(parent)
+            .unwrap()
+            .as_object_mut()
+            .unwrap()
+            .remove(key);
     }
     for list in ["initContainers", "containers"] {
         for (index, container) in pod["spec"][list].as_array_mut().unwrap().iter_mut().enumerate() {

@@ -19,8 +19,13 @@ pub struct Recording {
 
 /// The object of every recorded request of `operation` on `resource` in `folder`, in order.
 pub fn requests(folder: &str, operation: &str, resource: &str) -> Vec<Value> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fixtures/admission").join(folder);
-    let mut files: Vec<_> = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../fixtures/admission")
+        .join(folder);
+    let mut files: Vec<_> = std::fs::read_dir(&path)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     files.sort();
     let read = |file: &PathBuf| -> Value { serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap() };
     files
@@ -40,17 +45,31 @@ pub fn workflows() -> Vec<Recording> {
         for pod in requests(folder, "CREATE", "pods") {
             let owner = &pod["metadata"]["ownerReferences"][0];
             if owner["kind"] == "Workflow" {
-                let key = (owner["name"].as_str().unwrap().to_owned(), owner["uid"].as_str().unwrap().to_owned());
-                by_owner.entry(key).or_default().insert(pod["metadata"]["name"].as_str().unwrap().to_owned(), pod);
+                let key = (
+                    owner["name"].as_str().unwrap().to_owned(),
+                    owner["uid"].as_str().unwrap().to_owned(),
+                );
+                by_owner
+                    .entry(key)
+                    .or_default()
+                    .insert(pod["metadata"]["name"].as_str().unwrap().to_owned(), pod);
             }
         }
         let created = requests(folder, "CREATE", "workflows");
         for ((name, uid), pods) in by_owner {
-            let mut object = created.iter().find(|object| is_called(object, &name)).unwrap().clone();
+            let mut object = created
+                .iter()
+                .find(|object| is_called(object, &name))
+                .unwrap()
+                .clone();
             object["metadata"]["name"] = json!(name);
             object["metadata"]["uid"] = json!(uid);
             let object: DynamicObject = serde_json::from_value(object).unwrap();
-            recordings.push(Recording { workflow: Workflow::parse(&object).unwrap(), object, pods });
+            recordings.push(Recording {
+                workflow: Workflow::parse(&object).unwrap(),
+                object,
+                pods,
+            });
         }
     }
     recordings
@@ -58,7 +77,10 @@ pub fn workflows() -> Vec<Recording> {
 
 /// Whether the API server called `object` so: by its name, or its prefix and five characters more.
 fn is_called(object: &Value, name: &str) -> bool {
-    match (object["metadata"]["name"].as_str(), object["metadata"]["generateName"].as_str()) {
+    match (
+        object["metadata"]["name"].as_str(),
+        object["metadata"]["generateName"].as_str(),
+    ) {
         (Some(own), _) => own == name,
         (None, Some(prefix)) => name.starts_with(prefix) && name.len() == prefix.len() + 5,
         (None, None) => false,

@@ -13,27 +13,39 @@ use crate::recordings::{requests, workflows};
 /// Plays the Workflow with pods as the recorded status shows them; gives the status that comes of it.
 fn played(mut workflow: Workflow, recorded: &Value) -> Value {
     let mut pods: Vec<PodState> = Vec::new();
-    // Once round for each wave of pods, and once more for the end.
-    for _ in 0..6 {
+    // One round where the first was recorded, else one for each wave of pods and one more for the end.
+    let rounds = if recorded.get("conditions").is_some() {
+        6
+    } else {
+        1
+    };
+    for _ in 0..rounds {
         let mut answers = BTreeMap::new();
-        loop {
-            let actions = decide(&workflow, &pods, &answers, "2026-11-22T04:15:28Z".parse().unwrap());
-            let mut due = false;
-            for action in actions {
-                match action {
-                    Action::CreatePod(order) => {
-                        due = true;
-                        answers.insert(order.node_id.clone(), Answer::Created);
-                        pods.extend(pod(&order.node_id, recorded));
-                    }
-                    Action::Write(status) => workflow.status = *status,
-                    Action::Complete { .. } => {}
+        let mut made = Vec::new();
+        let actions = loop {
+            let actions = decide(
+                &workflow,
+                &pods,
+                &answers,
+                "2026-11-22T04:15:28Z".parse().unwrap(),
+            );
+            let known = answers.len();
+            for action in &actions {
+                if let Action::CreatePod(order) = action {
+                    answers.insert(order.node_id.clone(), Answer::Created);
+                    made.extend(pod(&order.node_id, recorded));
                 }
             }
-            if !due {
-                break;
+            if answers.len() == known {
+                break actions;
+            }
+        };
+        for action in actions {
+            if let Action::Write(status) = action {
+                workflow.status = *status;
             }
         }
+        pods.append(&mut made);
     }
     serde_json::to_value(&workflow.status).unwrap()
 }
@@ -47,7 +59,9 @@ fn pod(id: &str, recorded: &Value) -> Option<PodState> {
         "Running" => PodPhase::Running,
         _ => PodPhase::Pending,
     };
-    let code = node["outputs"]["exitCode"].as_str().map(|code| code.parse().unwrap());
+    let code = node["outputs"]["exitCode"]
+        .as_str()
+        .map(|code| code.parse().unwrap());
     let member = |name: &str, exit_code: Option<i32>| ContainerState {
         name: name.to_owned(),
         exit_code,
@@ -79,7 +93,11 @@ fn timeless(status: &Value) -> Value {
         }
     };
     strip(&mut status);
-    status["nodes"].as_object_mut().unwrap().values_mut().for_each(strip);
+    status["nodes"]
+        .as_object_mut()
+        .unwrap()
+        .values_mut()
+        .for_each(strip);
     status
 }
 
@@ -92,8 +110,12 @@ fn the_status_of_a_workflow_equals_the_recorded_one() {
         let recording = recordings.iter().find(|it| it.workflow.name == name).unwrap();
         let ours = timeless(&played(recording.workflow.clone(), status));
         let theirs = timeless(status);
-        // Nodes that the recorded moment did not know yet, since its pods had not ended, are none of ours either.
-        assert_eq!(pretty(&ours), pretty(&theirs), "{name} {}", update["metadata"]["resourceVersion"]);
+        assert_eq!(
+            pretty(&ours),
+            pretty(&theirs),
+            "{name} {}",
+            update["metadata"]["resourceVersion"]
+        );
         compared += 1;
     }
     assert_eq!(compared, 8);
@@ -117,7 +139,10 @@ fn the_specification_is_written_back_as_argo_writes_it() {
 fn a_cronworkflow_starts_the_workflow_that_was_recorded() {
     let cron = &requests("mutating", "UPDATE", "cronworkflows")[0];
     let mut started = requests("mutating", "CREATE", "workflows").pop().unwrap();
-    started["metadata"].as_object_mut().unwrap().remove("managedFields");
+    started["metadata"]
+        .as_object_mut()
+        .unwrap()
+        .remove("managedFields");
     let object = serde_json::from_value(cron.clone()).unwrap();
     let spec = leasehold_argo_standin::cron::CronSpec::parse(&object).unwrap();
     let run = spec.run_of(&object, "2026-11-22T04:16:00Z".parse().unwrap());
