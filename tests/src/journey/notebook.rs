@@ -125,7 +125,11 @@ impl<'a> Notebook<'a> {
 
     fn workflows(&self) -> TestResult<Api<DynamicObject>> {
         let client = self.site.cluster().client()?;
-        Ok(Api::namespaced_with(client, USERS_NAMESPACE, &workflow_resource()))
+        Ok(Api::namespaced_with(
+            client,
+            USERS_NAMESPACE,
+            &workflow_resource(),
+        ))
     }
 }
 

@@ -111,9 +111,11 @@ impl Site {
         narrator.step("install Leasehold by its chart");
         self.install_chart()?;
         // Only an idle moment apart: the webhooks refuse everything until their certificates are known.
-        wait_for("the broker's certificate to be published", Duration::from_secs(60), async || {
-            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(Some(self.broker_ca().await?))
-        })
+        wait_for(
+            "the broker's certificate to be published",
+            Duration::from_secs(60),
+            async || Ok::<_, Box<dyn std::error::Error + Send + Sync>>(Some(self.broker_ca().await?)),
+        )
         .await?;
         Ok(())
     }
@@ -122,9 +124,18 @@ impl Site {
         let values = self.scratch.path().join("values.yaml");
         std::fs::write(&values, VALUES)?;
         self.cluster.helm(&[
-            "upgrade", "--install", "leasehold", "helm/leasehold",
-            "--namespace", SYSTEM_NAMESPACE, "--create-namespace",
-            "--values", &values.to_string_lossy(), "--wait", "--timeout", "3m",
+            "upgrade",
+            "--install",
+            "leasehold",
+            "helm/leasehold",
+            "--namespace",
+            SYSTEM_NAMESPACE,
+            "--create-namespace",
+            "--values",
+            &values.to_string_lossy(),
+            "--wait",
+            "--timeout",
+            "3m",
         ])?;
         Ok(())
     }
@@ -183,7 +194,9 @@ impl Site {
     pub async fn broker_ca(&self) -> TestResult<String> {
         let maps: Api<ConfigMap> = Api::namespaced(self.cluster.client()?, SYSTEM_NAMESPACE);
         let published = maps.get("leasehold-ca").await?.data.unwrap_or_default();
-        let certificate = published.get("ca.crt").ok_or("the ConfigMap leasehold-ca has no ca.crt")?;
+        let certificate = published
+            .get("ca.crt")
+            .ok_or("the ConfigMap leasehold-ca has no ca.crt")?;
         Ok(certificate.clone())
     }
 }
