@@ -47,6 +47,13 @@ $(CARGO_DENY):
 	mv $(CACHE)/build-cargo-deny/bin/cargo-deny $@
 	rm -rf $(CACHE)/build-cargo-deny
 
+## Seeing it
+
+.PHONY: demo
+demo: binaries ## The whole way of a dataset on a real cluster, told step by step (root); KEEP=1 leaves the cluster running
+	cargo build --workspace --bins --locked
+	cargo run --quiet --package leasehold-tests --bin leasehold-demo --locked
+
 ## Checks
 
 .PHONY: fmt
