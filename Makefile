@@ -12,8 +12,12 @@ CARGO_DENY := $(CACHE)/bin/cargo-deny-v$(CARGO_DENY_VERSION)/cargo-deny
 # A new set of Python tools is a new environment; the old one stays for older checkouts.
 VENV := $(CACHE)/venv-$(shell sha256sum .ci/requirements.txt | cut -c1-12)
 PYTHON := $(VENV)/bin/python
-HUB_REQUIREMENTS := $(firstword $(wildcard jupyterhub-config/requirements-dev.txt jupyterhub-config/requirements-dev.in))
-HUB_VENV := $(CACHE)/venv-hub-$(shell cat jupyterhub-config/requirements* 2>/dev/null | sha256sum | cut -c1-12)
+HUB_REQUIREMENTS := jupyterhub-config/requirements.txt jupyterhub-config/requirements-dev.txt
+HUB_VENV := $(CACHE)/venv-hub-$(shell cat $(HUB_REQUIREMENTS) | sha256sum | cut -c1-12)
+HUB_PROXY := $(CACHE)/hub-proxy-$(shell sha256sum jupyterhub-config/proxy/package-lock.json | cut -c1-12)
+# Where the tests and the demo find the hub that they start.
+export LEASEHOLD_HUB_VENV := $(HUB_VENV)
+export LEASEHOLD_HUB_PROXY := $(HUB_PROXY)
 export PATH := $(PATH):$(subst $() ,:,$(wildcard $(CACHE)/bin/helm-*))
 
 include tests/cluster/cluster.mk
@@ -25,7 +29,7 @@ help: ## List the targets
 ## What everything needs
 
 .PHONY: setup
-setup: binaries $(PYTHON) $(HUB_VENV)/ready $(CARGO_DENY) ## Install and build what the other targets need (Debian packages, programs, Python tools)
+setup: binaries $(PYTHON) hub $(CARGO_DENY) ## Install and build what the other targets need (Debian packages, programs, Python tools)
 
 $(PYTHON):
 	@if ! python3 -c 'import ensurepip' 2>/dev/null; then apt-get update --quiet=2 && apt-get install --yes --quiet=2 python3-venv; fi
@@ -37,7 +41,7 @@ $(PYTHON):
 $(HUB_VENV)/ready: $(PYTHON)
 	rm -rf $(HUB_VENV)
 	python3 -m venv $(HUB_VENV)
-	$(HUB_VENV)/bin/pip install --quiet --disable-pip-version-check --requirement $(HUB_REQUIREMENTS)
+	$(HUB_VENV)/bin/pip install --quiet --disable-pip-version-check $(addprefix --requirement ,$(HUB_REQUIREMENTS))
 	touch $@
 
 # Its dependencies are not ours: a target directory of its own, removed afterwards.
@@ -47,10 +51,20 @@ $(CARGO_DENY):
 	mv $(CACHE)/build-cargo-deny/bin/cargo-deny $@
 	rm -rf $(CACHE)/build-cargo-deny
 
+$(HUB_PROXY)/ready:
+	rm -rf $(HUB_PROXY)
+	mkdir -p $(HUB_PROXY)
+	cp jupyterhub-config/proxy/package.json jupyterhub-config/proxy/package-lock.json $(HUB_PROXY)
+	npm ci --prefix $(HUB_PROXY) --ignore-scripts --no-audit --no-fund --loglevel=error
+	touch $@
+
+.PHONY: hub
+hub: $(HUB_VENV)/ready $(HUB_PROXY)/ready ## Install JupyterHub and its proxy, for the demo and the cluster tests
+
 ## Seeing it
 
 .PHONY: demo
-demo: binaries ## The whole way of a dataset on a real cluster, told step by step (root); KEEP=1 leaves the cluster running
+demo: binaries hub ## The whole way of a dataset on a real cluster, told step by step (root); KEEP=1 leaves the cluster running
 	cargo build --workspace --bins --locked
 	cargo run --quiet --package leasehold-tests --bin leasehold-demo --locked
 
@@ -114,7 +128,7 @@ hub-tests: $(HUB_VENV)/ready ## Tests of jupyterhub-config
 cluster-tests: ## The whole way of a dataset on a real cluster (root); with LEASEHOLD_TEST_KUBECONFIG on an existing one
 	@if [[ $$EUID != 0 && -z $${LEASEHOLD_TEST_KUBECONFIG:-} ]]; then echo "SKIPPED: cluster-tests: a cluster of our own needs root"; exit 0; fi; \
 	if [[ -z $${LEASEHOLD_ARGO_BIN:-} ]]; then echo "SKIPPED: real Argo Workflows: LEASEHOLD_ARGO_BIN is not set; the stand-in runs instead"; fi; \
-	$(MAKE) --no-print-directory binaries; \
+	$(MAKE) --no-print-directory binaries hub; \
 	cargo build --workspace --bins --locked; \
 	cargo test --package leasehold-tests --tests --locked --no-fail-fast -- --test-threads=1
 
