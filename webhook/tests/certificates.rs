@@ -1,6 +1,8 @@
 //! The webhook's certificates over their life: published, trusted by the configuration, served, renewed; every handshake on
 //! the way succeeds against what the configuration trusts at that moment.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
 #[path = "provisioner/fake_api.rs"]
 #[allow(dead_code)]
 mod fake_api;
@@ -27,7 +29,10 @@ const VALIDATING: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhoo
 
 fn cluster() -> FakeApi {
     let api = FakeApi::new();
-    api.put(CONFIG_MAP, json!({"metadata": {"name": "leasehold-webhook-ca"}, "data": {}}));
+    api.put(
+        CONFIG_MAP,
+        json!({"metadata": {"name": "leasehold-webhook-ca"}, "data": {}}),
+    );
     let webhook = |name: &str| {
         json!({
             "name": name, "clientConfig": {"service": {"namespace": "leasehold-system", "name": "leasehold-webhook"}},
@@ -35,15 +40,24 @@ fn cluster() -> FakeApi {
         })
     };
     let webhooks = json!([webhook("pods.leasehold.dev"), webhook("workflows.leasehold.dev")]);
-    api.put(MUTATING, json!({"metadata": {"name": "leasehold"}, "webhooks": webhooks}));
-    api.put(VALIDATING, json!({"metadata": {"name": "leasehold"}, "webhooks": webhooks}));
+    api.put(
+        MUTATING,
+        json!({"metadata": {"name": "leasehold"}, "webhooks": webhooks}),
+    );
+    api.put(
+        VALIDATING,
+        json!({"metadata": {"name": "leasehold"}, "webhooks": webhooks}),
+    );
     let pod = json!({"metadata": {"name": POD, "labels": {"app.kubernetes.io/name": "leasehold-webhook"}}});
     api.put(&format!("/api/v1/namespaces/leasehold-system/pods/{POD}"), pod);
     api
 }
 
 fn options(leaf_lifetime: Duration) -> CertificateOptions {
-    CertificateOptions { leaf_lifetime, ..CertificateOptions::new(POD) }
+    CertificateOptions {
+        leaf_lifetime,
+        ..CertificateOptions::new(POD)
+    }
 }
 
 fn bundle_options() -> CaBundleOptions {
@@ -62,7 +76,9 @@ fn trusted(api: &FakeApi, configuration: &str) -> Vec<CertificateDer<'static>> {
         return Vec::new();
     }
     let pem: ByteString = serde_json::from_value(bundle).unwrap();
-    CertificateDer::pem_slice_iter(&pem.0).map(Result::unwrap).collect()
+    CertificateDer::pem_slice_iter(&pem.0)
+        .map(Result::unwrap)
+        .collect()
 }
 
 async fn listen(serving: &Arc<ServingCertificate>) -> std::net::SocketAddr {
@@ -93,8 +109,12 @@ async fn handshake(
         .with_no_client_auth();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let stream = TcpStream::connect(address).await?;
-    let stream = connector.connect(ServerName::try_from(name).unwrap(), stream).await?;
-    Ok(stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned())
+    let stream = connector
+        .connect(ServerName::try_from(name).unwrap(), stream)
+        .await?;
+    Ok(stream.get_ref().1.peer_certificates().unwrap()[0]
+        .clone()
+        .into_owned())
 }
 
 async fn until(what: &str, condition: impl Fn() -> bool) {
@@ -115,14 +135,24 @@ async fn through_every_renewal_of_leaf_and_ca_no_handshake_fails() {
     let address = listen(&serving).await;
     assert!(!serving.is_ready());
 
-    let rotating = rotate(api.client(), options(Duration::from_secs(1)), &serving, shutdown.clone());
+    let rotating = rotate(
+        api.client(),
+        options(Duration::from_secs(1)),
+        &serving,
+        shutdown.clone(),
+    );
     let maintaining = maintain(api.client(), bundle_options(), shutdown.clone());
     let watching = async {
         until("the certificate is trusted and served", || serving.is_ready()).await;
         let (mut leaves, mut cas) = (BTreeSet::new(), BTreeSet::new());
         let deadline = Instant::now() + Duration::from_secs(30);
         while cas.len() < 3 || leaves.len() < 6 {
-            assert!(Instant::now() < deadline, "only {} CAs and {} leaves were seen", cas.len(), leaves.len());
+            assert!(
+                Instant::now() < deadline,
+                "only {} CAs and {} leaves were seen",
+                cas.len(),
+                leaves.len()
+            );
             assert!(serving.is_ready());
             let roots = trusted(&api, MUTATING);
             cas.extend(roots.iter().map(|root| root.to_vec()));
@@ -143,11 +173,20 @@ async fn nothing_is_served_before_the_configuration_trusts_it() {
     let api = cluster();
     let serving = ServingCertificate::new();
     let shutdown = CancellationToken::new();
-    let rotating = rotate(api.client(), options(Duration::from_secs(60)), &serving, shutdown.clone());
+    let rotating = rotate(
+        api.client(),
+        options(Duration::from_secs(60)),
+        &serving,
+        shutdown.clone(),
+    );
     let watching = async {
-        let published = || api.get(CONFIG_MAP).unwrap()["data"].as_object().is_some_and(|data| data.len() == 1);
+        let published = || {
+            api.get(CONFIG_MAP).unwrap()["data"]
+                .as_object()
+                .is_some_and(|data| data.len() == 1)
+        };
         until("the CA is published", published).await;
-        tokio::time::sleep(Duration::from_millis(600)).await;
+        until("it has looked whether it is trusted", || api.reads(MUTATING) > 2).await;
         assert!(!serving.is_ready());
         let bundle = CancellationToken::new();
         let maintaining = maintain(api.client(), bundle_options(), bundle.clone());
@@ -170,7 +209,9 @@ async fn the_ca_is_good_for_the_webhooks_own_name_only() {
     serving.serve(ca.leaf(Duration::from_secs(60)).unwrap().0);
     let address = listen(&serving).await;
     handshake(address, vec![root.clone()], NAME).await.unwrap();
-    handshake(address, vec![root], "kubernetes.default.svc").await.unwrap_err();
+    handshake(address, vec![root], "kubernetes.default.svc")
+        .await
+        .unwrap_err();
 }
 
 #[tokio::test]
@@ -178,7 +219,12 @@ async fn a_ca_bundle_that_somebody_changed_is_repaired() {
     let api = cluster();
     let serving = ServingCertificate::new();
     let shutdown = CancellationToken::new();
-    let rotating = rotate(api.client(), options(Duration::from_secs(60)), &serving, shutdown.clone());
+    let rotating = rotate(
+        api.client(),
+        options(Duration::from_secs(60)),
+        &serving,
+        shutdown.clone(),
+    );
     let maintaining = maintain(api.client(), bundle_options(), shutdown.clone());
     let watching = async {
         until("it is ready", || serving.is_ready()).await;
@@ -186,7 +232,10 @@ async fn a_ca_bundle_that_somebody_changed_is_repaired() {
         let mut wrong = right.clone();
         wrong["webhooks"][0]["clientConfig"]["caBundle"] = json!(ByteString(b"other".to_vec()));
         api.put(MUTATING, wrong);
-        until("it is repaired", || api.get(MUTATING).unwrap()["webhooks"] == right["webhooks"]).await;
+        until("it is repaired", || {
+            api.get(MUTATING).unwrap()["webhooks"] == right["webhooks"]
+        })
+        .await;
         shutdown.cancel();
     };
     let (rotated, (), ()) = tokio::join!(rotating, maintaining, watching);

@@ -35,6 +35,7 @@ struct State {
     probe: ProbeAnswer,
     gate: Gate,
     managers: BTreeMap<(String, String), Vec<String>>,
+    reads: BTreeMap<String, usize>,
 }
 
 type Answer = (StatusCode, Value);
@@ -49,8 +50,12 @@ impl FakeApi {
             probe: Arc::new(|_| r#"{"ok":true,"skeleton":["a","a/b"]}"#.to_owned()),
             gate: Arc::new(|_| true),
             managers: BTreeMap::new(),
+            reads: BTreeMap::new(),
         };
-        Self { state: Arc::new(Mutex::new(state)), events: broadcast::channel(4096).0 }
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            events: broadcast::channel(4096).0,
+        }
     }
 
     pub fn client(&self) -> kube::Client {
@@ -72,6 +77,11 @@ impl FakeApi {
 
     pub fn writes(&self) -> Vec<String> {
         self.state.lock().unwrap().writes.clone()
+    }
+
+    /// How often somebody asked for this object or list.
+    pub fn reads(&self, path: &str) -> usize {
+        self.state.lock().unwrap().reads.get(path).copied().unwrap_or(0)
     }
 
     pub fn get(&self, path: &str) -> Option<Value> {
@@ -127,11 +137,24 @@ impl FakeApi {
         if query.get("watch").is_some_and(|watch| watch == "true") {
             return self.watch(&path, &query);
         }
-        let content_type =
-            parts.headers.get("content-type").map(|v| v.to_str().unwrap().to_owned()).unwrap_or_default();
-        let body: Value = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() };
+        let content_type = parts
+            .headers
+            .get("content-type")
+            .map(|v| v.to_str().unwrap().to_owned())
+            .unwrap_or_default();
+        let body: Value = if body.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&body).unwrap()
+        };
         if path.ends_with("/log") {
-            let logs = self.state.lock().unwrap().logs.get(path.trim_end_matches("/log")).cloned();
+            let logs = self
+                .state
+                .lock()
+                .unwrap()
+                .logs
+                .get(path.trim_end_matches("/log"))
+                .cloned();
             return match logs {
                 Some(text) => Response::new(Full::new(text.into()).boxed_unsync()),
                 None => respond(not_found(&path)),
@@ -149,7 +172,8 @@ impl FakeApi {
     }
 
     fn read(&self, path: &str, query: &BTreeMap<String, String>) -> Answer {
-        let state = self.state.lock().unwrap();
+        let mut state = self.state.lock().unwrap();
+        *state.reads.entry(path.to_owned()).or_default() += 1;
         if let Some(object) = state.objects.get(path) {
             return (StatusCode::OK, object.clone());
         }
@@ -186,7 +210,9 @@ impl FakeApi {
             .collect();
         drop(state);
         let live = BroadcastStream::new(receiver).filter_map(move |event| {
-            let event = event.ok().filter(|(key, _, object)| within(key, &path) && selected(object, &query));
+            let event = event
+                .ok()
+                .filter(|(key, _, object)| within(key, &path) && selected(object, &query));
             std::future::ready(event.map(|(_, kind, object)| line(kind, &object)))
         });
         let all = futures::stream::iter(present).chain(live);
@@ -210,7 +236,9 @@ impl FakeApi {
 
     fn replace(&self, path: &str, mut object: Value) -> Answer {
         let mut state = self.state.lock().unwrap();
-        let Some(former) = state.objects.get(path) else { return not_found(path) };
+        let Some(former) = state.objects.get(path) else {
+            return not_found(path);
+        };
         if former["metadata"]["resourceVersion"] != object["metadata"]["resourceVersion"] {
             return refusal(409, "Conflict", path);
         }
@@ -219,15 +247,27 @@ impl FakeApi {
         (StatusCode::OK, self.store(&mut state, path, "MODIFIED", object))
     }
 
-    fn patch(&self, path: &str, query: &BTreeMap<String, String>, content_type: &str, body: &Value) -> Answer {
+    fn patch(
+        &self,
+        path: &str,
+        query: &BTreeMap<String, String>,
+        content_type: &str,
+        body: &Value,
+    ) -> Answer {
         let mut state = self.state.lock().unwrap();
-        let Some(mut object) = state.objects.get(path).cloned() else { return not_found(path) };
+        let Some(mut object) = state.objects.get(path).cloned() else {
+            return not_found(path);
+        };
         match content_type {
             "application/apply-patch+yaml" => {
                 // Enough of server-side apply for `data`: a manager's keys are what it applied last.
                 let manager = (path.to_owned(), query["fieldManager"].clone());
                 let new = body["data"].as_object().unwrap().clone();
-                for key in state.managers.insert(manager, new.keys().cloned().collect()).unwrap_or_default() {
+                for key in state
+                    .managers
+                    .insert(manager, new.keys().cloned().collect())
+                    .unwrap_or_default()
+                {
                     object["data"].as_object_mut().unwrap().remove(&key);
                 }
                 for (key, value) in new {
@@ -253,7 +293,9 @@ impl FakeApi {
 
     fn delete(&self, path: &str, options: &Value) -> Answer {
         let mut state = self.state.lock().unwrap();
-        let Some(mut object) = state.objects.get(path).cloned() else { return not_found(path) };
+        let Some(mut object) = state.objects.get(path).cloned() else {
+            return not_found(path);
+        };
         let expected = &options["preconditions"]["uid"];
         if !expected.is_null() && *expected != object["metadata"]["uid"] {
             return refusal(409, "Conflict", path);
@@ -272,7 +314,11 @@ impl FakeApi {
     fn store(&self, state: &mut State, path: &str, kind: &'static str, mut object: Value) -> Value {
         state.version += 1;
         object["metadata"]["resourceVersion"] = json!(state.version.to_string());
-        if let Some(rest) = path.split("/namespaces/").nth(1).filter(|rest| rest.contains('/')) {
+        if let Some(rest) = path
+            .split("/namespaces/")
+            .nth(1)
+            .filter(|rest| rest.contains('/'))
+        {
             object["metadata"]["namespace"] = json!(rest.split('/').next().unwrap());
         }
         state.objects.insert(path.to_owned(), object.clone());
@@ -289,7 +335,11 @@ impl FakeApi {
 
     /// Plays the controllers and the kubelet.
     fn react(&self, state: &mut State) {
-        let all: Vec<(String, Value)> = state.objects.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        let all: Vec<(String, Value)> = state
+            .objects
+            .iter()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
         for (path, object) in &all {
             let name = object["metadata"]["name"].as_str().unwrap_or_default();
             if path.contains("/pods/") && name.starts_with("leasehold-probe-") && object["status"].is_null() {
@@ -313,9 +363,10 @@ impl FakeApi {
                     self.drop_object(state, path);
                     continue;
                 }
-                let volume = state
-                    .objects
-                    .get(&format!("/api/v1/persistentvolumes/{}", object["spec"]["volumeName"].as_str().unwrap()));
+                let volume = state.objects.get(&format!(
+                    "/api/v1/persistentvolumes/{}",
+                    object["spec"]["volumeName"].as_str().unwrap()
+                ));
                 let fits = volume.is_some_and(|v| v["spec"]["claimRef"]["uid"] == object["metadata"]["uid"]);
                 if fits && object["status"]["phase"] != "Bound" {
                     let mut bound = object.clone();
@@ -358,7 +409,11 @@ fn not_found(path: &str) -> Answer {
 /// True for the path of an object, false for that of a collection.
 fn is_object(path: &str) -> bool {
     let parts: Vec<&str> = path.split('/').skip(1).collect();
-    let rest = if parts[0] == "api" { &parts[2..] } else { &parts[3..] };
+    let rest = if parts[0] == "api" {
+        &parts[2..]
+    } else {
+        &parts[3..]
+    };
     match rest {
         ["namespaces", _] => true,
         ["namespaces", _, _] => false,
@@ -369,11 +424,15 @@ fn is_object(path: &str) -> bool {
 
 /// An object's path belongs to a collection, which may span all namespaces.
 fn within(object: &str, collection: &str) -> bool {
-    let Some((parent, _)) = object.rsplit_once('/') else { return false };
+    let Some((parent, _)) = object.rsplit_once('/') else {
+        return false;
+    };
     if parent == collection {
         return true;
     }
-    let Some((root, kind)) = collection.rsplit_once('/') else { return false };
+    let Some((root, kind)) = collection.rsplit_once('/') else {
+        return false;
+    };
     parent
         .strip_prefix(root)
         .and_then(|rest| rest.strip_prefix("/namespaces/"))
@@ -383,10 +442,12 @@ fn within(object: &str, collection: &str) -> bool {
 
 fn selected(object: &Value, query: &BTreeMap<String, String>) -> bool {
     let labels = &object["metadata"]["labels"];
-    let by_label = query.get("labelSelector").is_none_or(|selector| match selector.split_once('=') {
-        Some((key, value)) => labels[key] == *value,
-        None => !labels[selector.as_str()].is_null(),
-    });
+    let by_label = query
+        .get("labelSelector")
+        .is_none_or(|selector| match selector.split_once('=') {
+            Some((key, value)) => labels[key] == *value,
+            None => !labels[selector.as_str()].is_null(),
+        });
     let by_field = query.get("fieldSelector").is_none_or(|selector| {
         object["metadata"]["name"].as_str() == selector.strip_prefix("metadata.name=")
     });

@@ -1,0 +1,125 @@
+//! The webhook's command line. Each flag has its `LEASEHOLD_…` environment variable.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+/// Command line of the webhook.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "leasehold-webhook",
+    version,
+    about = "Stamps Workflows with whose they are and injects what their owner leases into their pods"
+)]
+pub struct AdmissionArguments {
+    /// Identity of Argo's workflow-controller.
+    #[arg(long, env = "LEASEHOLD_ARGO_IDENTITY", default_value = "system:serviceaccount:argo:argo")]
+    pub argo_identity: String,
+    /// Identity of our provisioner; empty: the ServiceAccount leasehold-provisioner of the namespace.
+    #[arg(long, env = "LEASEHOLD_PROVISIONER_IDENTITY", default_value = "")]
+    pub provisioner_identity: String,
+    /// Namespace of Leasehold itself.
+    #[arg(long, env = "LEASEHOLD_NAMESPACE", default_value = "leasehold-system")]
+    pub namespace: String,
+    /// Name of this pod, under which its CA certificate is published.
+    #[arg(long, env = "LEASEHOLD_POD_NAME")]
+    pub pod_name: String,
+    /// Name of the Service that the API server calls.
+    #[arg(long, env = "LEASEHOLD_WEBHOOK_SERVICE", default_value = "leasehold-webhook")]
+    pub service: String,
+    /// Name of both webhook configurations.
+    #[arg(long, env = "LEASEHOLD_WEBHOOK_CONFIGURATION", default_value = "leasehold")]
+    pub webhook_configuration: String,
+    /// ConfigMap in which replicas publish their CA certificates.
+    #[arg(long, env = "LEASEHOLD_WEBHOOK_CA_CONFIG_MAP", default_value = "leasehold-webhook-ca")]
+    pub webhook_ca_config_map: String,
+    /// Seconds that a serving certificate lives; it is renewed after two thirds.
+    #[arg(long, env = "LEASEHOLD_CERTIFICATE_LIFETIME_SECONDS", default_value_t = 24 * 3600, value_parser = clap::value_parser!(u64).range(3..))]
+    pub certificate_lifetime_seconds: u64,
+    /// The organisation's own broker, gRPC.
+    #[arg(
+        long,
+        env = "LEASEHOLD_BROKER_URL",
+        default_value = "https://leasehold-secret-broker.leasehold-system.svc:9443"
+    )]
+    pub broker_url: String,
+    /// File with the broker's CA certificate.
+    #[arg(long, env = "LEASEHOLD_BROKER_CA_FILE", default_value = "/var/run/leasehold/ca.crt")]
+    pub broker_ca_file: PathBuf,
+    /// File with our token for the broker, read at each call.
+    #[arg(long, env = "LEASEHOLD_BROKER_TOKEN_FILE", default_value = "/var/run/leasehold/token")]
+    pub broker_token_file: PathBuf,
+    /// Address of the admission port, TLS.
+    #[arg(long, env = "LEASEHOLD_LISTEN", default_value = "[::]:8443")]
+    pub listen: SocketAddr,
+    /// Address of /livez, /readyz and /metrics, plain HTTP.
+    #[arg(long, env = "LEASEHOLD_LISTEN_HEALTH", default_value = "[::]:8080")]
+    pub listen_health: SocketAddr,
+    /// Reviews decided at once; more are answered with 429.
+    #[arg(long, env = "LEASEHOLD_MOST_IN_FLIGHT", default_value_t = 512)]
+    pub most_in_flight: usize,
+    /// Milliseconds within which a review is answered, look-ups included, where the API server doesn't say.
+    #[arg(long, env = "LEASEHOLD_REVIEW_DEADLINE_MS", default_value_t = 4_000, value_parser = clap::value_parser!(u64).range(100..=29_000))]
+    pub review_deadline_ms: u64,
+    /// What is logged, such as `info,leasehold_webhook=debug`.
+    #[arg(long, env = "LEASEHOLD_LOG", default_value = "info")]
+    pub log: String,
+    /// How it is written.
+    #[arg(long, env = "LEASEHOLD_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object per line.
+    Json,
+}
+
+impl AdmissionArguments {
+    /// Sends events to stderr from now on.
+    pub fn start_logging(&self) {
+        let filter = tracing_subscriber::EnvFilter::new(&self.log);
+        let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        // Fails only where a subscriber is installed already, which then does the work.
+        let _ = match self.log_format {
+            LogFormat::Text => subscriber.try_init(),
+            LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
+        };
+    }
+
+    /// The provisioner's identity, given or by its usual name.
+    #[must_use]
+    pub fn provisioner(&self) -> String {
+        match self.provisioner_identity.as_str() {
+            "" => format!("system:serviceaccount:{}:leasehold-provisioner", self.namespace),
+            given => given.to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_charts_command_line_is_understood() {
+        let arguments = AdmissionArguments::try_parse_from([
+            "leasehold-webhook",
+            "--listen=[::]:8443",
+            "--listen-health=[::]:8080",
+            "--broker-url=https://leasehold-secret-broker.leasehold-system.svc:9443",
+            "--broker-ca-file=/var/run/leasehold/ca.crt",
+            "--broker-token-file=/var/run/leasehold/token",
+            "--argo-identity=system:serviceaccount:argo:argo",
+            "--provisioner-identity=system:serviceaccount:leasehold-system:leasehold-provisioner",
+            "--namespace=leasehold-system",
+            "--pod-name=leasehold-webhook-0",
+        ])
+        .unwrap();
+        assert_eq!(arguments.provisioner(), "system:serviceaccount:leasehold-system:leasehold-provisioner");
+    }
+}

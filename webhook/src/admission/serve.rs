@@ -1,0 +1,199 @@
+//! The TLS listener: `/mutate` and `/validate`, POST, JSON, bounded in size and time. Hyper without a router, since two paths
+//! need none.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Admission, Reply, before, problem};
+use crate::review::Stage;
+
+/// A review carries an object and its former self; etcd takes none of more than 1.5 MiB.
+pub const MAX_BODY_BYTES: usize = 7 << 19;
+const HANDSHAKE: Duration = Duration::from_secs(5);
+const HEADERS: Duration = Duration::from_secs(10);
+/// Left of the API server's own patience for the way back.
+const WAY_BACK: Duration = Duration::from_millis(250);
+const DRAIN: Duration = Duration::from_secs(15);
+/// A client may not have more streams open on one connection.
+const MOST_STREAMS: u32 = 256;
+
+/// Serves until `shutdown`, then lets reviews in flight end. `patience` bounds a review whose caller names no timeout.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    admission: Arc<Admission>,
+    patience: Duration,
+    shutdown: CancellationToken,
+) {
+    let acceptor = TlsAcceptor::from(tls);
+    let connections = TaskTracker::new();
+    let graceful = GracefulShutdown::new();
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file descriptors, mostly: others have to close first.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let (acceptor, admission, watcher) = (acceptor.clone(), Arc::clone(&admission), graceful.watcher());
+        connections.spawn(async move {
+            if let Err(error) = connection(stream, acceptor, admission, patience, watcher).await {
+                tracing::debug!(%error, "a connection ended early");
+            }
+        });
+    }
+    drop(listener);
+    connections.close();
+    let drained = async {
+        graceful.shutdown().await;
+        connections.wait().await;
+    };
+    if tokio::time::timeout(DRAIN, drained).await.is_err() {
+        tracing::warn!("connections were still open after {DRAIN:?}");
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    admission: Arc<Admission>,
+    patience: Duration,
+    watcher: Watcher,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    stream.set_nodelay(true)?;
+    let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await??;
+    let service = service_fn(move |request| {
+        let admission = Arc::clone(&admission);
+        async move { Ok::<_, Infallible>(respond(request, &admission, patience).await) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MOST_STREAMS);
+    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+    watcher.watch(connection).await
+}
+
+async fn respond(request: Request<Incoming>, admission: &Admission, patience: Duration) -> Response<Full<Bytes>> {
+    let reply = match accept(&request) {
+        Err(reply) => reply,
+        Ok(stage) => {
+            let deadline = Instant::now() + patience_of(&request, patience);
+            match before(deadline, read(request)).await {
+                Some(Ok(body)) => {
+                    return response(admission.answer(stage, body, deadline).await);
+                }
+                Some(Err(reply)) => reply,
+                None => problem(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not arrive in time"),
+            }
+        }
+    };
+    admission.metrics().bad_request(match reply.status {
+        StatusCode::PAYLOAD_TOO_LARGE => "too_large",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "unsupported_media_type",
+        StatusCode::REQUEST_TIMEOUT => "timeout",
+        _ => "malformed",
+    });
+    response(reply)
+}
+
+fn accept(request: &Request<Incoming>) -> Result<Stage, Reply> {
+    let stage = match request.uri().path() {
+        "/mutate" => Stage::Mutating,
+        "/validate" => Stage::Validating,
+        _ => return Err(problem(StatusCode::NOT_FOUND, "not_found", "there is /mutate and /validate")),
+    };
+    if request.method() != Method::POST {
+        return Err(problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "send a POST"));
+    }
+    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("application/json") {
+        return Err(problem(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "an AdmissionReview is sent as application/json",
+        ));
+    }
+    if request.body().size_hint().lower() > MAX_BODY_BYTES as u64 {
+        return Err(too_large());
+    }
+    Ok(stage)
+}
+
+async fn read(request: Request<Incoming>) -> Result<Bytes, Reply> {
+    let announced: Option<usize> =
+        request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
+    let mut body = Limited::new(request.into_body(), MAX_BODY_BYTES);
+    let mut collected: Option<Bytes> = None;
+    let mut more: Vec<u8> = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let data = match frame {
+            Ok(frame) => frame.into_data().unwrap_or_default(),
+            Err(error) if error.is::<LengthLimitError>() => return Err(too_large()),
+            Err(_) => return Err(problem(StatusCode::BAD_REQUEST, "malformed", "the body broke off")),
+        };
+        // Most bodies arrive in one piece and are not copied.
+        match collected.take() {
+            None if more.is_empty() => collected = Some(data),
+            first => {
+                if let Some(first) = first {
+                    more.reserve(announced.unwrap_or(first.len() * 2).min(MAX_BODY_BYTES));
+                    more.extend_from_slice(&first);
+                }
+                more.extend_from_slice(&data);
+            }
+        }
+    }
+    Ok(collected.unwrap_or_else(|| more.into()))
+}
+
+fn too_large() -> Reply {
+    problem(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "too_large",
+        "the AdmissionReview is larger than any object of Kubernetes can make it",
+    )
+}
+
+/// The API server says how long it waits: `?timeout=5s`.
+fn patience_of(request: &Request<Incoming>, ours: Duration) -> Duration {
+    let theirs = request
+        .uri()
+        .query()
+        .and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("timeout=")))
+        .and_then(|timeout| timeout.strip_suffix('s')?.parse::<u32>().ok())
+        .map(|seconds| Duration::from_secs(seconds.into()).saturating_sub(WAY_BACK));
+    theirs.map_or(ours, |theirs| theirs.min(ours))
+}
+
+fn response(reply: Reply) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(reply.body)));
+    *response.status_mut() = reply.status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if reply.status == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+    }
+    response
+}
