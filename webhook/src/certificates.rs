@@ -19,9 +19,6 @@ pub use authority::{Authority, IssueError};
 pub use publication::{entry_key, pod_of_entry};
 pub use rotate::rotate;
 
-/// Shortest life of a leaf that makes sense: it has to outlive its own roll-out.
-pub const SHORTEST_LEAF: Duration = Duration::from_secs(3);
-
 /// Whose certificate, where it is published, how long it lives.
 #[derive(Debug, Clone)]
 pub struct CertificateOptions {

@@ -20,6 +20,9 @@ pub use skeleton::Bounds;
 /// Where the probe pod sees the allowed root.
 pub const ROOT_MOUNT: &str = "/root-under-test";
 
+/// Longest sentence of a finding, characters: the ledger takes no longer one.
+const LONGEST_MESSAGE: usize = 500;
+
 /// Command line of the probe.
 #[derive(Debug, Parser)]
 #[command(
@@ -135,10 +138,8 @@ impl Report {
             })?;
         if !report.ok {
             let code = report.code.unwrap_or(Code::ProbeFailed);
-            return Err(Finding {
-                code,
-                message: report.message,
-            });
+            let message = report.message.chars().take(LONGEST_MESSAGE).collect();
+            return Err(Finding { code, message });
         }
         let bounds = Bounds::default();
         let bytes: usize = report.skeleton.iter().map(String::len).sum();

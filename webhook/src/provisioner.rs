@@ -113,7 +113,8 @@ pub async fn run_on(
     let election = election::Election::new(LEADER_LEASE, identity(&arguments));
     let leases = Api::namespaced(client.clone(), &arguments.namespace);
 
-    let work = |term, stop| lead(&client, &broker, &arguments, &index, &health, term, stop);
+    // On the heap: what a leader does is a large state machine.
+    let work = |term, stop| Box::pin(lead(&client, &broker, &arguments, &index, &health, term, stop));
     let address = arguments.listen_health;
     let serving = async {
         let served = health::serve(listener, Arc::clone(&health), shutdown.clone()).await;
@@ -161,7 +162,8 @@ async fn lead(
     let (stores, follow_cluster) = observe::Stores::watch(client, &arguments.namespace, &wake);
     let working = async {
         let reconciling = reconcile::reconcile(&executor, index, &stores, &wake, health, stop.clone());
-        tokio::join!(reconciling, maintain(client.clone(), bundle, stop.clone()));
+        let maintaining = maintain(client.clone(), bundle, stop.clone());
+        tokio::join!(reconciling, Box::pin(maintaining));
     };
     tokio::select! {
         () = working => {}

@@ -5,6 +5,7 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use kube::Resource;
 use kube::api::Api;
 use kube::runtime::reflector::{self, Store};
@@ -17,11 +18,7 @@ use tokio::sync::Notify;
 const TRY_AGAIN_EVERY: Duration = Duration::from_secs(1);
 
 /// A store of what `api` lists, and the future that keeps it; `wake` is notified at each change. The future never ends.
-pub fn watch<'w, K>(
-    api: Api<K>,
-    config: watcher::Config,
-    wake: &'w Notify,
-) -> (Store<K>, impl Future<Output = ()> + Send + 'w)
+pub fn watch<'w, K>(api: Api<K>, config: watcher::Config, wake: &'w Notify) -> (Store<K>, BoxFuture<'w, ()>)
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     K::DynamicType: Default + Eq + Hash + Clone + Send + Sync,
@@ -48,5 +45,6 @@ where
             }
         }
     };
-    (store, follow)
+    // On the heap: a watch is a large state machine, and many stand side by side in one task.
+    (store, Box::pin(follow))
 }
