@@ -8,9 +8,9 @@ Use it from the hub's configuration, after everything else that concerns KubeSpa
 What it promises:
 - A pod is created only after the spawner-hook has prepared the person's accounts; where it can't, the spawn fails with
   its reason on the spawn page. Asking again is safe, so a hook that restarts only delays a spawn.
-- The hub's tokens, and values that vanilla jupyterflow cannot copy, stand in the pod's annotations and reach the notebook
-  by `fieldRef`: jupyterflow copies plain values only, so they stay out of Workflows. Whoever may read pods of the
-  namespace can read them there, as before in the environment; people may read their own pod only.
+- The hub's tokens, and values that vanilla jupyterflow cannot copy, stand in the pod's annotations and reach the
+  notebook by `fieldRef`: jupyterflow copies plain values only, so they stay out of Workflows. Whoever may read pods of
+  the namespace can read them there, as before in the environment; people may read their own pod only.
 - Of `auth_state` only the `id_token` leaves the hub, and only for the spawner-hook.
 
 Settings are read from `custom.leasehold.<name>` of z2jh's values where there are such, else from the environment; see
@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from kubernetes_asyncio.client import V1EnvVar
+from kubernetes_asyncio.client import V1EnvVar, V1EnvVarSource, V1ObjectFieldSelector
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest, HTTPResponse
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
@@ -197,7 +197,8 @@ def shelter_environment(pod: Any, tokens: set[str]) -> None:
         if value and must_be_sheltered(name, value, tokens):
             key = annotation_key(name)
             annotations[key] = value
-            variable = V1EnvVar(name=name, value_from={"fieldRef": {"fieldPath": f"metadata.annotations['{key}']"}})
+            reference = V1ObjectFieldSelector(field_path=f"metadata.annotations['{key}']")
+            variable = V1EnvVar(name=name, value_from=V1EnvVarSource(field_ref=reference))
         environment.append(variable)
     notebook.env = environment
     pod.metadata.annotations = annotations

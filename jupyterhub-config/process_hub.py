@@ -1,9 +1,9 @@
-"""A JupyterHub that runs as a process beside a cluster: the example for hubs without z2jh, and the hub of tests and demo.
+"""A JupyterHub that runs as a process beside a cluster: the example for hubs without z2jh; tests and demo use it too.
 
     jupyterhub --config jupyterhub-config/process_hub.py
 
-The rights that it needs in the cluster are in hub-rbac.yaml, Leasehold's own settings in leasehold_hub.SETTINGS. What is
-read here from the environment is about this hub:
+The rights that it needs in the cluster are in hub-rbac.yaml, Leasehold's own settings in leasehold_hub.SETTINGS. What
+is read here from the environment is about this hub:
 
 | variable | default | |
 |---|---|---|
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-import leasehold_hub  # noqa: E402
+import leasehold_hub
 
 c: Any = get_config()  # type: ignore[name-defined]  # noqa: F821
 
