@@ -27,6 +27,29 @@ spec:
       volumeMounts: [{ name: data, mountPath: /data, readOnly: true }]
 ";
 
+const AT_HOME: &str = "
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: { name: claim-alice, namespace: default }
+spec:
+  storageClassName: home
+  accessModes: [ReadWriteOnce]
+  resources: { requests: { storage: 1Gi } }
+---
+apiVersion: v1
+kind: Pod
+metadata: { name: at-home, namespace: default }
+spec:
+  securityContext: { runAsUser: 1000, runAsGroup: 100 }
+  volumes: [{ name: home, persistentVolumeClaim: { claimName: claim-alice } }]
+  containers:
+    - name: main
+      image: leasehold.local/busybox:dev
+      imagePullPolicy: Never
+      command: [sh, -c, 'echo mine > /home/jovyan/note; sleep 3600']
+      volumeMounts: [{ name: home, mountPath: /home/jovyan }]
+";
+
 /// What of the cluster in `state` is left outside its namespaces, or has changed there.
 fn left_behind(state: &Path, id: &str, interfaces_before: &BTreeSet<PathBuf>) -> TestResult<Vec<String>> {
     let mut left = Vec::new();
@@ -129,6 +152,17 @@ async fn pods_names_and_tokens_work(cluster: &Cluster) -> TestResult {
         code: 7,
     };
     assert_eq!(failing, expected);
+
+    let home = cluster.home_volume("alice").await?;
+    cluster.apply(AT_HOME).await?;
+    cluster
+        .pod_ready("default", "at-home", Duration::from_secs(60))
+        .await?;
+    wait_for("the note at home", Duration::from_secs(10), async || {
+        fs::read(home.join("note")).map(Some)
+    })
+    .await?;
+    assert!(cluster.helm(&["list", "--all-namespaces"])?.starts_with("NAME"));
 
     // Pods and programs of the node both find Services by name.
     let name = "kubernetes.default.svc.cluster.local";

@@ -1,9 +1,13 @@
 //! Directories of the node, and home volumes made of them.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::Permissions,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use super::Cluster;
-use crate::{Error, TestResult};
+use crate::Error;
 
 /// The class by which KubeSpawner's claims find home volumes.
 pub const HOME_CLASS: &str = "home";
@@ -36,11 +40,16 @@ impl Cluster {
     ///
     /// # Errors
     /// If the directory or the volume cannot be made.
-    pub async fn home_volume(&self, name: &str) -> TestResult<PathBuf> {
+    pub async fn home_volume(&self, name: &str) -> Result<PathBuf, Error> {
         let path = format!("/srv/homes/{name}");
         let here = self.node_directory(&path)?;
-        std::os::unix::fs::chown(&here, Some(JOVYAN.0), Some(JOVYAN.1))?;
-        std::fs::set_permissions(&here, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
+        let (user, group) = JOVYAN;
+        std::os::unix::fs::chown(&here, Some(user), Some(group))
+            .and_then(|()| std::fs::set_permissions(&here, Permissions::from_mode(0o777)))
+            .map_err(|source| Error::File {
+                path: here.clone(),
+                source,
+            })?;
         self.apply(&format!(
             "apiVersion: v1
 kind: PersistentVolume
