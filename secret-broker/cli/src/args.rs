@@ -20,7 +20,14 @@ pub struct Args {
     #[arg(long, env = "LEASEHOLD_CA_FILE", global = true, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
     /// How to print
-    #[arg(short, long, value_enum, default_value_t, global = true, value_name = "FORMAT")]
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value_t,
+        global = true,
+        value_name = "FORMAT"
+    )]
     pub output: Format,
     /// How long to wait for what is under way, such as 90s, 15m, 2h
     #[arg(long, default_value = "60s", value_parser = duration, global = true, value_name = "TIME")]
@@ -29,12 +36,21 @@ pub struct Args {
     pub(crate) command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 refused, 2 wrong usage, 3 broker unreachable, 4 not finished in time";
+const EXIT_CODES: &str =
+    "Exit codes: 0 done, 1 refused, 2 wrong usage, 3 broker unreachable, 4 not finished in time";
 
 impl Args {
     /// Whether a failure is only worth a warning.
     pub(crate) fn is_best_effort(&self) -> bool {
-        matches!(self.command, Command::Skeleton { command: SkeletonCommand::Sync { best_effort: true, .. } })
+        matches!(
+            self.command,
+            Command::Skeleton {
+                command: SkeletonCommand::Sync {
+                    best_effort: true,
+                    ..
+                }
+            }
+        )
     }
 }
 
@@ -183,8 +199,13 @@ fn duration(text: &str) -> Result<Duration, String> {
         Some("d") => 24 * 60 * 60,
         _ => return Err("the unit is none of s, m, h, d".to_owned()),
     };
-    let count: u64 = digits.parse().map_err(|_| "not a whole number with a unit, such as 90s or 2h".to_owned())?;
-    count.checked_mul(seconds_each).map(Duration::from_secs).ok_or_else(|| "too long".to_owned())
+    let count: u64 = digits
+        .parse()
+        .map_err(|_| "not a whole number with a unit, such as 90s or 2h".to_owned())?;
+    count
+        .checked_mul(seconds_each)
+        .map(Duration::from_secs)
+        .ok_or_else(|| "too long".to_owned())
 }
 
 #[cfg(test)]
@@ -200,10 +221,27 @@ mod tests {
 
     #[test]
     fn times_have_a_unit_or_are_seconds() {
-        for (text, seconds) in [("0", 0), ("90", 90), ("90s", 90), ("15m", 900), ("2h", 7200), ("1d", 86_400)] {
+        for (text, seconds) in [
+            ("0", 0),
+            ("90", 90),
+            ("90s", 90),
+            ("15m", 900),
+            ("2h", 7200),
+            ("1d", 86_400),
+        ] {
             assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        for text in ["", "h", "1.5h", "-1s", "2 h", "2w", "1h30m", "999999999999999999d", "١h"] {
+        for text in [
+            "",
+            "h",
+            "1.5h",
+            "-1s",
+            "2 h",
+            "2w",
+            "1h30m",
+            "999999999999999999d",
+            "١h",
+        ] {
             assert!(duration(text).is_err(), "{text}");
         }
     }

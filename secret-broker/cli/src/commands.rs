@@ -18,7 +18,11 @@ use crate::skeleton;
 /// A description that is longer than the broker takes is refused by the broker; this only bounds memory.
 const MAX_REGISTRATION_BYTES: u64 = 1 << 20;
 /// A write that nobody answered is sent again after these pauses, under the same key.
-const RETRY_AFTER: [Duration; 3] = [Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(3)];
+const RETRY_AFTER: [Duration; 3] = [
+    Duration::from_millis(300),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+];
 
 /// What every command needs.
 struct Session<'a> {
@@ -35,7 +39,13 @@ pub(crate) async fn run(args: Args, out: &mut dyn Write, err: &mut dyn Write) ->
         return Ok(());
     }
     let broker = connect(args.url, args.token_file, args.ca_file)?;
-    let mut session = Session { broker, format: args.output, patience: args.timeout, out, err };
+    let mut session = Session {
+        broker,
+        format: args.output,
+        patience: args.timeout,
+        out,
+        err,
+    };
     match args.command {
         Command::Whoami => session.whoami().await,
         Command::Datasets { command } => match command {
@@ -44,11 +54,17 @@ pub(crate) async fn run(args: Args, out: &mut dyn Write, err: &mut dyn Write) ->
             DatasetsCommand::Register { file, waiting } => session.register(&file, waiting).await,
             DatasetsCommand::Remove { dataset, waiting } => session.remove(&dataset, waiting).await,
         },
-        Command::Lease { dataset, ttl, waiting } => session.lease(dataset, ttl, waiting).await,
+        Command::Lease {
+            dataset,
+            ttl,
+            waiting,
+        } => session.lease(dataset, ttl, waiting).await,
         Command::Release { lease, waiting } => session.release(&lease, waiting).await,
         Command::Leases => session.leases().await,
         Command::Operation { id } => session.operation(&id).await,
-        Command::Skeleton { command: SkeletonCommand::Sync { home, .. } } => session.sync_skeleton(home).await,
+        Command::Skeleton {
+            command: SkeletonCommand::Sync { home, .. },
+        } => session.sync_skeleton(home).await,
         Command::Completion { .. } => Ok(()),
     }
 }
@@ -59,11 +75,18 @@ fn connect(
     ca_file: Option<PathBuf>,
 ) -> Result<PeopleClient, Failure> {
     let missing = |what: &str, flag: &str, variable: &str| {
-        Failure::Usage(format!("no {what} is given: set {flag} or {variable} (a Leasehold notebook has it set)"))
+        Failure::Usage(format!(
+            "no {what} is given: set {flag} or {variable} (a Leasehold notebook has it set)"
+        ))
     };
     let url = url.ok_or_else(|| missing("broker", "--url", "LEASEHOLD_URL"))?;
-    let token_file = token_file.ok_or_else(|| missing("token file", "--token-file", "LEASEHOLD_TOKEN_FILE"))?;
-    Ok(PeopleClient::new(Endpoint { url, ca_file, token_file })?)
+    let token_file =
+        token_file.ok_or_else(|| missing("token file", "--token-file", "LEASEHOLD_TOKEN_FILE"))?;
+    Ok(PeopleClient::new(Endpoint {
+        url,
+        ca_file,
+        token_file,
+    })?)
 }
 
 impl Session<'_> {
@@ -74,7 +97,13 @@ impl Session<'_> {
 
     async fn list_datasets(&mut self) -> Result<(), Failure> {
         let datasets = self.broker.datasets().await?;
-        Ok(output::list(self.out, self.format, &datasets, &DATASET, "No datasets in the catalogue.")?)
+        Ok(output::list(
+            self.out,
+            self.format,
+            &datasets,
+            &DATASET,
+            "No datasets in the catalogue.",
+        )?)
     }
 
     async fn show_dataset(&mut self, dataset: &str) -> Result<(), Failure> {
@@ -84,7 +113,13 @@ impl Session<'_> {
 
     async fn leases(&mut self) -> Result<(), Failure> {
         let leases = self.broker.leases().await?;
-        Ok(output::list(self.out, self.format, &leases, &LEASE, "You hold no leases.")?)
+        Ok(output::list(
+            self.out,
+            self.format,
+            &leases,
+            &LEASE,
+            "You hold no leases.",
+        )?)
     }
 
     async fn operation(&mut self, id: &str) -> Result<(), Failure> {
@@ -97,7 +132,9 @@ impl Session<'_> {
         let key = new_key();
         let operation = sent(|| self.broker.register(&dataset, &key)).await?;
         let what = format!("dataset {} to be on the ledger", dataset.name);
-        let Some(operation) = self.finished(operation, waiting, &what).await? else { return Ok(()) };
+        let Some(operation) = self.finished(operation, waiting, &what).await? else {
+            return Ok(());
+        };
         let id = result(&operation, "dataset").unwrap_or(&dataset.name);
         let registered = self.broker.dataset(id).await?;
         Ok(output::row(self.out, self.format, &registered, &DATASET)?)
@@ -106,7 +143,10 @@ impl Session<'_> {
     async fn remove(&mut self, dataset: &str, waiting: Waiting) -> Result<(), Failure> {
         let key = new_key();
         let operation = sent(|| self.broker.remove(dataset, &key)).await?;
-        let Some(operation) = self.finished(operation, waiting, &format!("dataset {dataset} to go")).await? else {
+        let Some(operation) = self
+            .finished(operation, waiting, &format!("dataset {dataset} to go"))
+            .await?
+        else {
             return Ok(());
         };
         Ok(match self.format {
@@ -121,13 +161,21 @@ impl Session<'_> {
         ttl: Option<Duration>,
         waiting: Waiting,
     ) -> Result<(), Failure> {
-        let request = RequestLease { dataset, ttl_seconds: ttl.map(|ttl| ttl.as_secs()) };
+        let request = RequestLease {
+            dataset,
+            ttl_seconds: ttl.map(|ttl| ttl.as_secs()),
+        };
         let key = new_key();
         let operation = sent(|| self.broker.lease(&request, &key)).await?;
         let what = format!("a lease of {}", request.dataset);
-        let Some(operation) = self.finished(operation, waiting, &what).await? else { return Ok(()) };
+        let Some(operation) = self.finished(operation, waiting, &what).await? else {
+            return Ok(());
+        };
         let id = result(&operation, "lease").ok_or_else(|| {
-            Failure::Usage(format!("operation {} granted a lease without an id; see `leasehold leases`", operation.id))
+            Failure::Usage(format!(
+                "operation {} granted a lease without an id; see `leasehold leases`",
+                operation.id
+            ))
         })?;
         let lease = {
             let mut progress = Progress::new(self.err);
@@ -145,7 +193,10 @@ impl Session<'_> {
         let id = which_lease(lease, &held)?;
         let key = new_key();
         let operation = sent(|| self.broker.release(&id, &key)).await?;
-        let Some(_) = self.finished(operation, waiting, &format!("lease {id} to be released")).await? else {
+        let Some(_) = self
+            .finished(operation, waiting, &format!("lease {id} to be released"))
+            .await?
+        else {
             return Ok(());
         };
         let lease = self.broker.lease_by_id(&id).await?;
@@ -156,13 +207,13 @@ impl Session<'_> {
     }
 
     async fn sync_skeleton(&mut self, home: PathBuf) -> Result<(), Failure> {
-        let skeletons = tokio::time::timeout(self.patience, self.broker.skeletons()).await.map_err(|_| {
-            PeopleError::TimedOut {
+        let skeletons = tokio::time::timeout(self.patience, self.broker.skeletons())
+            .await
+            .map_err(|_| PeopleError::TimedOut {
                 what: "the answer of the secret broker".to_owned(),
                 look: "whoami".to_owned(),
                 waited: self.patience,
-            }
-        })??;
+            })??;
         let report = skeleton::sync(&home, &skeletons)?;
         if matches!(self.format, Format::Table | Format::Wide) {
             writeln!(
@@ -179,7 +230,9 @@ impl Session<'_> {
 
     /// Where a skeleton has been laid in this home before, this one is laid too; elsewhere nothing is made unasked.
     fn lay_in_own_home(&mut self, skeleton: &Skeleton) -> Result<(), Failure> {
-        let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+        let home = std::env::var_os("HOME")
+            .map(PathBuf::from)
+            .filter(|home| home.is_absolute());
         match home {
             Some(home) if home.join(DATASETS_DIRECTORY).is_dir() => {
                 let report = skeleton::add(&home, skeleton)?;
@@ -210,7 +263,11 @@ impl Session<'_> {
         }
         let mut progress = Progress::new(self.err);
         progress.say(&format!("waiting for {what}"));
-        Ok(Some(self.broker.wait_for_operation(&operation.id, self.patience).await?))
+        Ok(Some(
+            self.broker
+                .wait_for_operation(&operation.id, self.patience)
+                .await?,
+        ))
     }
 }
 
@@ -258,17 +315,19 @@ fn which_lease(reference: &str, leases: &[Lease]) -> Result<String, Failure> {
     if leases.iter().any(|lease| lease.id == reference) {
         return Ok(reference.to_owned());
     }
-    let mut active = leases
-        .iter()
-        .filter(|lease| lease.state == "active" && (lease.dataset == reference || lease.dataset_id == reference));
+    let mut active = leases.iter().filter(|lease| {
+        lease.state == "active" && (lease.dataset == reference || lease.dataset_id == reference)
+    });
     match (active.next(), active.next()) {
         (Some(lease), None) => Ok(lease.id.clone()),
-        (Some(_), Some(_)) => {
-            Err(Failure::Usage(format!("{reference} has several active leases; name one by its id (`leasehold leases`)")))
-        }
+        (Some(_), Some(_)) => Err(Failure::Usage(format!(
+            "{reference} has several active leases; name one by its id (`leasehold leases`)"
+        ))),
         // Not in the list, so the broker has the word: it may be the id of an old lease.
         (None, _) if is_lease_id(reference) => Ok(reference.to_owned()),
-        (None, _) => Err(Failure::Usage(format!("you hold no active lease of {reference} (`leasehold leases`)"))),
+        (None, _) => Err(Failure::Usage(format!(
+            "you hold no active lease of {reference} (`leasehold leases`)"
+        ))),
     }
 }
 
@@ -285,14 +344,26 @@ fn read_registration(file: &Path) -> Result<RegisterDataset, Failure> {
         Box::new(std::fs::File::open(file).map_err(unreadable)?)
     };
     let mut text = String::new();
-    let read = reader.take(MAX_REGISTRATION_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
+    let read = reader
+        .take(MAX_REGISTRATION_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(unreadable)?;
     if read as u64 > MAX_REGISTRATION_BYTES {
         return Err(Failure::Usage(format!("{} is larger than 1 MiB", file.display())));
     }
-    serde_yaml::from_str(&text).map_err(|error| {
-        let place = error.location().map_or_else(String::new, |at| format!(" line {} column {}", at.line(), at.column()));
-        Failure::Usage(format!("{}{place} does not describe a dataset: {}", file.display(), mistake(&error.to_string())))
-    })
+    let wrong = |error: serde_yaml::Error| {
+        let place = error.location().map_or_else(String::new, |at| {
+            format!(" line {} column {}", at.line(), at.column())
+        });
+        Failure::Usage(format!(
+            "{}{place} does not describe a dataset: {}",
+            file.display(),
+            mistake(&error.to_string())
+        ))
+    };
+    // The first reading refuses a key that stands twice, of which the second would keep the last.
+    serde_yaml::from_str::<serde_yaml::Value>(&text).map_err(wrong)?;
+    serde_yaml::from_str(&text).map_err(wrong)
 }
 
 /// What a parser said, unless it may quote a value: the file holds a credential.

@@ -19,7 +19,9 @@ pub enum Failure {
     #[error("{}", with_field(.0))]
     Broker(#[from] PeopleError),
     /// A lease was granted, but its data can't be mounted.
-    #[error("dataset {dataset} is leased (lease {lease}) but cannot be mounted: {finding}; the owner has to mend it")]
+    #[error(
+        "dataset {dataset} is leased (lease {lease}) but cannot be mounted: {finding}; the owner has to mend it"
+    )]
     Unmountable {
         /// Name of the dataset.
         dataset: String,
@@ -67,7 +69,9 @@ impl Failure {
             | Self::Output(_) => 1,
             Self::Usage(_)
             | Self::Endpoint(_)
-            | Self::Broker(PeopleError::File(FileError::Unreadable { .. } | FileError::Malformed { .. })) => 2,
+            | Self::Broker(PeopleError::File(FileError::Unreadable { .. } | FileError::Malformed { .. })) => {
+                2
+            }
             Self::Broker(PeopleError::Unreachable { .. } | PeopleError::Tls { .. }) => 3,
             Self::Broker(PeopleError::TimedOut { .. }) => 4,
         })

@@ -33,5 +33,9 @@ pub async fn run(args: Args, out: &mut dyn Write, err: &mut dyn Write) -> ExitCo
     } else {
         writeln!(err, "error: {}", output::printable(&failure.to_string()))
     };
-    if best_effort { ExitCode::SUCCESS } else { failure.exit_code() }
+    if best_effort {
+        ExitCode::SUCCESS
+    } else {
+        failure.exit_code()
+    }
 }

@@ -22,11 +22,19 @@ struct Column<T> {
 }
 
 const fn always<T>(title: &'static str, cell: fn(&T, i64) -> String) -> Column<T> {
-    Column { title, only_wide: false, cell }
+    Column {
+        title,
+        only_wide: false,
+        cell,
+    }
 }
 
 const fn wide<T>(title: &'static str, cell: fn(&T, i64) -> String) -> Column<T> {
-    Column { title, only_wide: true, cell }
+    Column {
+        title,
+        only_wide: true,
+        cell,
+    }
 }
 
 pub(crate) const DATASET: View<Dataset> = View {
@@ -38,7 +46,9 @@ pub(crate) const DATASET: View<Dataset> = View {
         always("LEASE", |dataset, _| dataset.lease_state.clone()),
         always("AGE", |dataset, now| span(now - dataset.created_at)),
         always("TITLE", |dataset, _| dataset.title.clone()),
-        wide("LONGEST-LEASE", |dataset, _| span(i64::try_from(dataset.max_ttl_seconds).unwrap_or(i64::MAX))),
+        wide("LONGEST-LEASE", |dataset, _| {
+            span(i64::try_from(dataset.max_ttl_seconds).unwrap_or(i64::MAX))
+        }),
         wide("FINDING", |dataset, _| finding(dataset.finding.as_ref())),
         wide("DESCRIPTION", |dataset, _| dataset.description.clone()),
         wide("ID", |dataset, _| dataset.id.clone()),
@@ -80,7 +90,12 @@ pub(crate) const OPERATION: View<Operation> = View {
             Some(problem) => format!("{} ({})", problem.detail, problem.code()),
             None => "-".to_owned(),
         }),
-        wide("RESULT", |operation, _| operation.result.as_ref().map_or("-".to_owned(), ToString::to_string)),
+        wide("RESULT", |operation, _| {
+            operation
+                .result
+                .as_ref()
+                .map_or("-".to_owned(), ToString::to_string)
+        }),
     ],
 };
 
@@ -90,7 +105,9 @@ pub(crate) const ME: View<Me> = View {
     columns: &[
         always("SUBJECT", |me, _| me.subject.clone()),
         always("ISSUER", |me, _| me.issuer.clone()),
-        always("USERNAME", |me, _| me.username.clone().unwrap_or_else(|| "-".to_owned())),
+        always("USERNAME", |me, _| {
+            me.username.clone().unwrap_or_else(|| "-".to_owned())
+        }),
         always("ROLES", |me, _| me.roles.join(",")),
         always("ORGANISATION", |me, _| me.organisation.clone()),
     ],
@@ -113,7 +130,12 @@ pub(crate) fn list<T: Serialize>(
 }
 
 /// Prints one thing as a row.
-pub(crate) fn row<T: Serialize>(out: &mut dyn Write, format: Format, item: &T, view: &View<T>) -> io::Result<()> {
+pub(crate) fn row<T: Serialize>(
+    out: &mut dyn Write,
+    format: Format,
+    item: &T,
+    view: &View<T>,
+) -> io::Result<()> {
     match format {
         Format::Json | Format::Yaml => document(out, format, item),
         Format::Name => name_line(out, item, view),
@@ -122,11 +144,21 @@ pub(crate) fn row<T: Serialize>(out: &mut dyn Write, format: Format, item: &T, v
 }
 
 /// Prints everything about one thing, a line each.
-pub(crate) fn details<T: Serialize>(out: &mut dyn Write, format: Format, item: &T, view: &View<T>) -> io::Result<()> {
+pub(crate) fn details<T: Serialize>(
+    out: &mut dyn Write,
+    format: Format,
+    item: &T,
+    view: &View<T>,
+) -> io::Result<()> {
     if !matches!(format, Format::Table | Format::Wide) {
         return row(out, format, item, view);
     }
-    let width = view.columns.iter().map(|column| column.title.len()).max().unwrap_or_default();
+    let width = view
+        .columns
+        .iter()
+        .map(|column| column.title.len())
+        .max()
+        .unwrap_or_default();
     let now = now();
     for column in view.columns {
         let label = format!("{}:", column.title.to_lowercase());
@@ -151,27 +183,50 @@ fn document(out: &mut dyn Write, format: Format, value: &impl Serialize) -> io::
 
 fn table<T>(out: &mut dyn Write, format: Format, items: &[T], view: &View<T>) -> io::Result<()> {
     let now = now();
-    let columns: Vec<_> =
-        view.columns.iter().filter(|column| format == Format::Wide || !column.only_wide).collect();
-    let mut rows = vec![columns.iter().map(|column| column.title.to_owned()).collect::<Vec<_>>()];
+    let columns: Vec<_> = view
+        .columns
+        .iter()
+        .filter(|column| format == Format::Wide || !column.only_wide)
+        .collect();
+    let mut rows = vec![
+        columns
+            .iter()
+            .map(|column| column.title.to_owned())
+            .collect::<Vec<_>>(),
+    ];
     rows.extend(items.iter().map(|item| {
-        columns.iter().map(|column| one_line(&(column.cell)(item, now))).collect::<Vec<_>>()
+        columns
+            .iter()
+            .map(|column| one_line(&(column.cell)(item, now)))
+            .collect::<Vec<_>>()
     }));
     let widths: Vec<usize> = (0..columns.len())
-        .map(|at| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or_default())
+        .map(|at| {
+            rows.iter()
+                .filter_map(|row| row.get(at))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or_default()
+        })
         .collect();
     for row in &rows {
-        let line = row.iter().zip(&widths).fold(String::new(), |line, (cell, width)| {
-            let padding = " ".repeat(width.saturating_sub(cell.chars().count()) + 3);
-            line + cell + &padding
-        });
+        let line = row
+            .iter()
+            .zip(&widths)
+            .fold(String::new(), |line, (cell, width)| {
+                let padding = " ".repeat(width.saturating_sub(cell.chars().count()) + 3);
+                line + cell + &padding
+            });
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())
 }
 
 fn finding(finding: Option<&Finding>) -> String {
-    finding.map_or_else(|| "-".to_owned(), |finding| format!("{} ({})", finding.message, finding.code))
+    finding.map_or_else(
+        || "-".to_owned(),
+        |finding| format!("{} ({})", finding.message, finding.code),
+    )
 }
 
 /// Two largest units, as kubectl's ages: `59s`, `2m5s`, `3h20m`, `5d2h`.
@@ -198,7 +253,15 @@ fn now() -> i64 {
 
 /// Without control characters but newlines.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|char| if char.is_control() && char != '\n' { '\u{fffd}' } else { char }).collect()
+    text.chars()
+        .map(|char| {
+            if char.is_control() && char != '\n' {
+                '\u{fffd}'
+            } else {
+                char
+            }
+        })
+        .collect()
 }
 
 /// The same on one line.
@@ -227,6 +290,9 @@ mod tests {
 
     #[test]
     fn a_title_cannot_steer_the_terminal() {
-        assert_eq!(one_line("a\x1b[2Jb\nc\r\u{9b}d"), "a\u{fffd}[2Jb c\u{fffd}\u{fffd}d");
+        assert_eq!(
+            one_line("a\x1b[2Jb\nc\r\u{9b}d"),
+            "a\u{fffd}[2Jb c\u{fffd}\u{fffd}d"
+        );
     }
 }

@@ -9,7 +9,9 @@ pub(crate) struct Progress<'a> {
 
 impl<'a> Progress<'a> {
     pub(crate) fn new(err: &'a mut dyn Write) -> Self {
-        Self { err: stderr().is_terminal().then_some(err) }
+        Self {
+            err: stderr().is_terminal().then_some(err),
+        }
     }
 
     /// Replaces the line.

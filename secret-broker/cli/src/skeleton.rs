@@ -55,7 +55,10 @@ impl Report {
         if self.untold > 0 {
             self.problems.push(format!("and {} more", self.untold));
         }
-        Err(Failure::Skeleton { root: home.join(DATASETS_DIRECTORY), problems: self.problems })
+        Err(Failure::Skeleton {
+            root: home.join(DATASETS_DIRECTORY),
+            problems: self.problems,
+        })
     }
 }
 
@@ -68,7 +71,11 @@ pub(crate) fn sync(home: &Path, leased: &[Skeleton]) -> Result<Report, Failure> 
     for skeleton in leased {
         lay(datasets.as_fd(), skeleton, &mut ours, &mut report);
     }
-    let ended: Vec<String> = ours.iter().filter(|name| !names.contains(name.as_str())).cloned().collect();
+    let ended: Vec<String> = ours
+        .iter()
+        .filter(|name| !names.contains(name.as_str()))
+        .cloned()
+        .collect();
     for name in ended {
         match prune(datasets.as_fd(), &name, 0) {
             Ok(true) => {
@@ -95,12 +102,17 @@ pub(crate) fn add(home: &Path, skeleton: &Skeleton) -> Result<Report, Failure> {
 }
 
 fn open_datasets(home: &Path) -> Result<OwnedFd, Failure> {
-    let unusable = |path: &Path, error: Errno| {
-        Failure::Skeleton { root: home.join(DATASETS_DIRECTORY), problems: vec![explain(path, error)] }
+    let unusable = |path: &Path, error: Errno| Failure::Skeleton {
+        root: home.join(DATASETS_DIRECTORY),
+        problems: vec![explain(path, error)],
     };
     // The home itself is the caller's word; what lies below is not.
-    let home_directory = open(home, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|error| unusable(home, error))?;
+    let home_directory = open(
+        home,
+        OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|error| unusable(home, error))?;
     directory(home_directory.as_fd(), DATASETS_DIRECTORY)
         .map_err(|error| unusable(&home.join(DATASETS_DIRECTORY), error))
 }
@@ -130,10 +142,17 @@ fn lay(datasets: BorrowedFd<'_>, skeleton: &Skeleton, ours: &mut BTreeSet<String
     let mut way: Vec<(&str, OwnedFd)> = Vec::new();
     for path in &skeleton.directories {
         let Some(parts) = components(path) else {
-            report.problem(&format!("{name}: {path:?}"), "not a relative path below the dataset");
+            report.problem(
+                &format!("{name}: {path:?}"),
+                "not a relative path below the dataset",
+            );
             continue;
         };
-        let shared = way.iter().zip(&parts).take_while(|((open, _), part)| open == *part).count();
+        let shared = way
+            .iter()
+            .zip(&parts)
+            .take_while(|((open, _), part)| open == *part)
+            .count();
         way.truncate(shared);
         for part in parts.into_iter().skip(shared) {
             let parent = way.last().map_or(root.as_fd(), |(_, open)| open.as_fd());
@@ -213,7 +232,9 @@ fn prune(parent: BorrowedFd<'_>, name: &str, depth: usize) -> nix::Result<bool> 
     drop(listing);
     for child in below {
         // Skeleton names came as UTF-8; another name is not ours.
-        let Ok(child) = child.to_str() else { return Ok(false) };
+        let Ok(child) = child.to_str() else {
+            return Ok(false);
+        };
         if !prune(open.as_fd(), child, depth + 1)? {
             return Ok(false);
         }
@@ -240,7 +261,10 @@ fn read_list(datasets: BorrowedFd<'_>, report: &mut Report) -> BTreeSet<String> 
         report.problem(LIST, &error.to_string());
         return BTreeSet::new();
     }
-    text.lines().filter(|name| is_dataset_name(name)).map(str::to_owned).collect()
+    text.lines()
+        .filter(|name| is_dataset_name(name))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn write_list(datasets: BorrowedFd<'_>, names: &BTreeSet<String>, report: &mut Report) {
@@ -299,14 +323,22 @@ mod tests {
     fn what_a_person_made_or_filled_stays() {
         let home = home();
         std::fs::create_dir_all(home.path().join("datasets/mine/empty")).unwrap();
-        sync(home.path(), &[skeleton("uis", &["a", "b"]), skeleton("mine", &["x"])]).unwrap();
+        sync(
+            home.path(),
+            &[skeleton("uis", &["a", "b"]), skeleton("mine", &["x"])],
+        )
+        .unwrap();
         std::fs::write(home.path().join("datasets/uis/a/notes.txt"), "mine").unwrap();
         let report = sync(home.path(), &[]).unwrap();
         assert_eq!(report.removed, 0);
         assert!(home.path().join("datasets/uis/a/notes.txt").exists());
         assert!(home.path().join("datasets/mine/empty").is_dir());
         std::fs::remove_file(home.path().join("datasets/uis/a/notes.txt")).unwrap();
-        assert_eq!(sync(home.path(), &[]).unwrap().removed, 1, "the emptied tree is still ours to remove");
+        assert_eq!(
+            sync(home.path(), &[]).unwrap().removed,
+            1,
+            "the emptied tree is still ours to remove"
+        );
     }
 
     #[test]
@@ -318,17 +350,31 @@ mod tests {
         std::fs::create_dir(home.path().join("datasets/inner")).unwrap();
         symlink(outside.path(), home.path().join("datasets/inner/a")).unwrap();
         std::fs::write(outside.path().join("list"), "kept\n").unwrap();
-        let report =
-            sync(home.path(), &[skeleton("linked", &["x"]), skeleton("inner", &["a", "a/x", "b"])]).unwrap();
+        let report = sync(
+            home.path(),
+            &[skeleton("linked", &["x"]), skeleton("inner", &["a", "a/x", "b"])],
+        )
+        .unwrap();
         assert_eq!(report.problems.len(), 3, "{:?}", report.problems);
         assert!(home.path().join("datasets/inner/b").is_dir());
-        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1, "something was made outside");
+        assert_eq!(
+            std::fs::read_dir(outside.path()).unwrap().count(),
+            1,
+            "something was made outside"
+        );
 
         std::fs::create_dir(outside.path().join("kept")).unwrap();
         std::fs::remove_file(home.path().join("datasets/.leasehold")).unwrap();
-        symlink(outside.path().join("list"), home.path().join("datasets/.leasehold")).unwrap();
+        symlink(
+            outside.path().join("list"),
+            home.path().join("datasets/.leasehold"),
+        )
+        .unwrap();
         assert_eq!(sync(home.path(), &[]).unwrap().problems.len(), 1);
-        assert_eq!(std::fs::read_to_string(outside.path().join("list")).unwrap(), "kept\n");
+        assert_eq!(
+            std::fs::read_to_string(outside.path().join("list")).unwrap(),
+            "kept\n"
+        );
 
         let other = self::home();
         symlink(outside.path(), other.path().join("datasets")).unwrap();
@@ -357,13 +403,29 @@ mod tests {
         }
         let long = format!("a/{}", "x".repeat(256));
         let deep = vec!["d"; MAX_DEPTH + 1].join("/");
-        let hostile = ["..", "../x", "a/../../x", "/etc", "", "a//b", "a/.", "a\0b", &long, &deep];
+        let hostile = [
+            "..",
+            "../x",
+            "a/../../x",
+            "/etc",
+            "",
+            "a//b",
+            "a/.",
+            "a\0b",
+            &long,
+            &deep,
+        ];
         for path in hostile {
             let report = sync(home.path(), &[skeleton("uis", &[path])]).unwrap();
             assert_eq!(report.problems.len(), 1, "{path:?}");
         }
         assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1);
-        assert_eq!(std::fs::read_dir(home.path().join("datasets/uis")).unwrap().count(), 0);
+        assert_eq!(
+            std::fs::read_dir(home.path().join("datasets/uis"))
+                .unwrap()
+                .count(),
+            0
+        );
         assert!(components(&vec!["d"; MAX_DEPTH].join("/")).is_some());
     }
 }

@@ -13,7 +13,9 @@ const MAX_FILE_BYTES: usize = 1 << 20;
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum EndpointError {
     /// Not a URL with a scheme and a host.
-    #[error("broker URL {url:?} is not an absolute URL such as https://leasehold-secret-broker.leasehold-system.svc:8443")]
+    #[error(
+        "broker URL {url:?} is not an absolute URL such as https://leasehold-secret-broker.leasehold-system.svc:8443"
+    )]
     Malformed {
         /// As it was given.
         url: String,
@@ -66,7 +68,10 @@ pub(crate) fn broker_uri(url: &str) -> Result<Uri, EndpointError> {
 pub(crate) async fn bearer(path: &Path) -> Result<HeaderValue, FileError> {
     const WHAT: &str = "token";
     let content = read(WHAT, path).await?;
-    let malformed = || FileError::Malformed { what: WHAT, path: path.to_owned() };
+    let malformed = || FileError::Malformed {
+        what: WHAT,
+        path: path.to_owned(),
+    };
     let token = std::str::from_utf8(&content).map_err(|_| malformed())?.trim();
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(malformed());
@@ -80,19 +85,32 @@ pub(crate) async fn bearer(path: &Path) -> Result<HeaderValue, FileError> {
 pub(crate) async fn ca_pem(path: &Path) -> Result<Vec<u8>, FileError> {
     const WHAT: &str = "CA certificate";
     let pem = read(WHAT, path).await?;
-    if pem.windows(27).any(|window| window == b"-----BEGIN CERTIFICATE-----") {
+    if pem
+        .windows(27)
+        .any(|window| window == b"-----BEGIN CERTIFICATE-----")
+    {
         Ok(pem)
     } else {
-        Err(FileError::Malformed { what: WHAT, path: path.to_owned() })
+        Err(FileError::Malformed {
+            what: WHAT,
+            path: path.to_owned(),
+        })
     }
 }
 
 async fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, FileError> {
     let content = tokio::fs::read(path)
         .await
-        .map_err(|source| FileError::Unreadable { what, path: path.to_owned(), source })?;
+        .map_err(|source| FileError::Unreadable {
+            what,
+            path: path.to_owned(),
+            source,
+        })?;
     if content.len() > MAX_FILE_BYTES {
-        return Err(FileError::Malformed { what, path: path.to_owned() });
+        return Err(FileError::Malformed {
+            what,
+            path: path.to_owned(),
+        });
     }
     Ok(content)
 }
@@ -103,8 +121,16 @@ mod tests {
 
     #[test]
     fn a_token_never_travels_in_the_clear() {
-        for url in ["http://broker:8443", "http://127.0.0.1.example.org", "ftp://broker", "http://localhost.evil"] {
-            assert_eq!(broker_uri(url).unwrap_err(), EndpointError::Insecure { url: url.to_owned() });
+        for url in [
+            "http://broker:8443",
+            "http://127.0.0.1.example.org",
+            "ftp://broker",
+            "http://localhost.evil",
+        ] {
+            assert_eq!(
+                broker_uri(url).unwrap_err(),
+                EndpointError::Insecure { url: url.to_owned() }
+            );
         }
         for url in ["", "broker:8443", "/v1", "https://"] {
             assert!(broker_uri(url).is_err(), "{url}");
@@ -124,7 +150,10 @@ mod tests {
         assert!(!format!("{value:?}").contains("abc"));
         for bad in ["", "\n", "two words", "a\nb", "t\u{f6}ken"] {
             std::fs::write(&path, bad).unwrap();
-            assert!(matches!(bearer(&path).await, Err(FileError::Malformed { .. })), "{bad:?}");
+            assert!(
+                matches!(bearer(&path).await, Err(FileError::Malformed { .. })),
+                "{bad:?}"
+            );
         }
     }
 }

@@ -68,7 +68,13 @@ impl MachinesClient {
     /// Where the URL is none, or would send the token in the clear.
     pub fn new(endpoint: Endpoint) -> Result<Self, EndpointError> {
         let uri = files::broker_uri(&endpoint.url)?;
-        Ok(Self { inner: Arc::new(Inner { endpoint, uri, channel: Mutex::new(None) }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                endpoint,
+                uri,
+                channel: Mutex::new(None),
+            }),
+        })
     }
 
     /// Follows the broker's leases and bindings. The stream starts with a snapshot, up to a bookmark. It ends with the
@@ -83,12 +89,14 @@ impl MachinesClient {
                     Some(open) => open,
                     None => client.open_watch().await?,
                 };
-                let next = tokio::time::timeout(STREAM_SILENCE, open.message()).await.map_err(|_| {
-                    Status::unavailable(format!(
-                        "the broker's lease stream was silent for {} s",
-                        STREAM_SILENCE.as_secs()
-                    ))
-                })?;
+                let next = tokio::time::timeout(STREAM_SILENCE, open.message())
+                    .await
+                    .map_err(|_| {
+                        Status::unavailable(format!(
+                            "the broker's lease stream was silent for {} s",
+                            STREAM_SILENCE.as_secs()
+                        ))
+                    })?;
                 match next? {
                     Some(change) => Ok(Some((change, Some(open)))),
                     None => Err(Status::unavailable("the broker closed its lease stream")),
@@ -116,7 +124,9 @@ impl MachinesClient {
         notebook_uid: &str,
         deadline: Duration,
     ) -> Result<wire::ResolveMountsResponse, Status> {
-        let message = wire::ResolveMountsRequest { notebook_uid: notebook_uid.to_owned() };
+        let message = wire::ResolveMountsRequest {
+            notebook_uid: notebook_uid.to_owned(),
+        };
         within(deadline, async {
             let mut request = self.authorized(message).await?;
             request.set_timeout(deadline);
@@ -130,7 +140,9 @@ impl MachinesClient {
     /// # Errors
     /// The broker's status; `UNAVAILABLE` or `DEADLINE_EXCEEDED` where it does not answer within 10 s.
     pub async fn open_volume(&self, lease_id: &str) -> Result<Vec<u8>, Status> {
-        let message = wire::OpenVolumeRequest { lease_id: lease_id.to_owned() };
+        let message = wire::OpenVolumeRequest {
+            lease_id: lease_id.to_owned(),
+        };
         let answer = within(CALL_DEADLINE, async {
             let request = self.call(message).await?;
             self.stub().await?.open_volume(request).await
@@ -157,7 +169,9 @@ impl MachinesClient {
     /// # Errors
     /// The broker's status; `UNAVAILABLE` or `DEADLINE_EXCEEDED` where it does not answer within 10 s.
     pub async fn confirm_end(&self, lease_id: &str) -> Result<(), Status> {
-        let message = wire::ConfirmEndRequest { lease_id: lease_id.to_owned() };
+        let message = wire::ConfirmEndRequest {
+            lease_id: lease_id.to_owned(),
+        };
         within(CALL_DEADLINE, async {
             let request = self.call(message).await?;
             self.stub().await?.confirm_end(request).await
@@ -188,7 +202,9 @@ impl MachinesClient {
     }
 
     async fn authorized<T>(&self, message: T) -> Result<Request<T>, Status> {
-        let bearer = files::bearer(&self.inner.endpoint.token_file).await.map_err(not_ready)?;
+        let bearer = files::bearer(&self.inner.endpoint.token_file)
+            .await
+            .map_err(not_ready)?;
         let mut value = MetadataValue::try_from(bearer.as_bytes())
             .map_err(|_| Status::internal("a token that is no header value was not refused"))?;
         value.set_sensitive(true);
@@ -204,8 +220,13 @@ impl MachinesClient {
     /// The channel for the CA bundle that the file holds now.
     async fn channel(&self) -> Result<Channel, Status> {
         let encrypted = self.inner.uri.scheme_str() == Some("https");
-        let pem =
-            if encrypted { files::ca_pem(&self.inner.endpoint.ca_file).await.map_err(not_ready)? } else { Vec::new() };
+        let pem = if encrypted {
+            files::ca_pem(&self.inner.endpoint.ca_file)
+                .await
+                .map_err(not_ready)?
+        } else {
+            Vec::new()
+        };
         let mut cached = self.inner.channel.lock().await;
         if let Some((trusted, channel)) = cached.as_ref()
             && *trusted == pem
@@ -221,7 +242,9 @@ impl MachinesClient {
                 let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&pem));
                 endpoint.tls_config(tls)
             })
-            .map_err(|error| Status::unavailable(format!("cannot use the broker's CA certificate: {error}")))?;
+            .map_err(|error| {
+                Status::unavailable(format!("cannot use the broker's CA certificate: {error}"))
+            })?;
         endpoint = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
@@ -245,6 +268,8 @@ async fn within<T>(
 ) -> Result<T, Status> {
     match tokio::time::timeout(deadline, call).await {
         Ok(answer) => answer.map(Response::into_inner),
-        Err(_) => Err(Status::deadline_exceeded(format!("the broker did not answer within {deadline:?}"))),
+        Err(_) => Err(Status::deadline_exceeded(format!(
+            "the broker did not answer within {deadline:?}"
+        ))),
     }
 }

@@ -105,7 +105,6 @@ struct Inner {
 /// The body of `GET /v1/skeletons`.
 #[derive(serde::Deserialize)]
 struct Skeletons {
-    #[serde(alias = "items")]
     skeletons: Vec<Skeleton>,
 }
 
@@ -117,7 +116,13 @@ impl PeopleClient {
     pub fn new(endpoint: Endpoint) -> Result<Self, EndpointError> {
         files::broker_uri(&endpoint.url)?;
         let base = endpoint.url.trim_end_matches('/').to_owned();
-        Ok(Self { inner: Arc::new(Inner { endpoint, base, http: Mutex::new(None) }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                endpoint,
+                base,
+                http: Mutex::new(None),
+            }),
+        })
     }
 
     /// Who the broker takes the caller for.
@@ -157,7 +162,8 @@ impl PeopleClient {
     /// # Errors
     /// See [`PeopleError`].
     pub async fn remove(&self, id_or_name: &str, key: &str) -> Result<Operation, PeopleError> {
-        self.write(Method::DELETE, &["datasets", id_or_name], None::<&()>, key).await
+        self.write(Method::DELETE, &["datasets", id_or_name], None::<&()>, key)
+            .await
     }
 
     /// Asks for a lease.
@@ -173,7 +179,8 @@ impl PeopleClient {
     /// # Errors
     /// See [`PeopleError`].
     pub async fn release(&self, lease_id: &str, key: &str) -> Result<Operation, PeopleError> {
-        self.write(Method::DELETE, &["leases", lease_id], None::<&()>, key).await
+        self.write(Method::DELETE, &["leases", lease_id], None::<&()>, key)
+            .await
     }
 
     /// The caller's leases; a steward's also those of their datasets.
@@ -223,9 +230,13 @@ impl PeopleClient {
     /// See [`PeopleError`].
     pub async fn wait_for_operation(&self, id: &str, patience: Duration) -> Result<Operation, PeopleError> {
         let what = format!("operation {id}");
-        self.wait(what, format!("operation {id}"), patience, || self.operation(id), |operation| {
-            matches!(operation.status.as_str(), "succeeded" | "failed")
-        })
+        self.wait(
+            what,
+            format!("operation {id}"),
+            patience,
+            || self.operation(id),
+            |operation| matches!(operation.status.as_str(), "succeeded" | "failed"),
+        )
         .await
         .and_then(succeeded)
     }
@@ -236,9 +247,13 @@ impl PeopleClient {
     /// See [`PeopleError`].
     pub async fn wait_for_mount(&self, lease_id: &str, patience: Duration) -> Result<Lease, PeopleError> {
         let what = format!("mount of lease {lease_id}");
-        self.wait(what, "leases".to_owned(), patience, || self.lease_by_id(lease_id), |lease| {
-            lease.state != "active" || lease.mount != "pending"
-        })
+        self.wait(
+            what,
+            "leases".to_owned(),
+            patience,
+            || self.lease_by_id(lease_id),
+            |lease| lease.state != "active" || lease.mount != "pending",
+        )
         .await
     }
 
@@ -260,7 +275,11 @@ impl PeopleClient {
                 Err(error) => return Err(error),
             };
             if start.elapsed() + pause > patience {
-                return Err(unreachable.unwrap_or(PeopleError::TimedOut { what, look, waited: start.elapsed() }));
+                return Err(unreachable.unwrap_or(PeopleError::TimedOut {
+                    what,
+                    look,
+                    waited: start.elapsed(),
+                }));
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(SLOWEST_POLL);
@@ -317,7 +336,9 @@ impl PeopleClient {
         if status.is_success() {
             serde_json::from_slice(&content).map_err(unintelligible)
         } else {
-            Err(PeopleError::Refused(serde_json::from_slice(&content).map_err(unintelligible)?))
+            Err(PeopleError::Refused(
+                serde_json::from_slice(&content).map_err(unintelligible)?,
+            ))
         }
     }
 
@@ -328,7 +349,11 @@ impl PeopleClient {
             reason: "the URL cannot carry a path".to_owned(),
         };
         let mut url: url::Url = self.inner.base.parse().map_err(|_| unusable())?;
-        url.path_segments_mut().map_err(|()| unusable())?.pop_if_empty().push("v1").extend(segments);
+        url.path_segments_mut()
+            .map_err(|()| unusable())?
+            .pop_if_empty()
+            .push("v1")
+            .extend(segments);
         Ok(url)
     }
 
@@ -344,7 +369,10 @@ impl PeopleClient {
         {
             return Ok(http.clone());
         }
-        let unusable = |reason: String| PeopleError::Tls { url: self.inner.base.clone(), reason };
+        let unusable = |reason: String| PeopleError::Tls {
+            url: self.inner.base.clone(),
+            reason,
+        };
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("leasehold/", env!("CARGO_PKG_VERSION")))
             .redirect(Policy::none())
@@ -373,14 +401,19 @@ fn succeeded(operation: Operation) -> Result<Operation, PeopleError> {
     if operation.status == "succeeded" {
         return Ok(operation);
     }
-    Err(PeopleError::Refused(Box::new(operation.problem.unwrap_or_else(|| Problem {
-        kind: "urn:leasehold:problem:operation_failed".to_owned(),
-        title: "operation failed".to_owned(),
-        status: 500,
-        detail: format!("operation {} ({}) failed and the broker gave no reason", operation.id, operation.kind),
-        instance: None,
-        field: None,
-    }))))
+    Err(PeopleError::Refused(Box::new(operation.problem.unwrap_or_else(
+        || Problem {
+            kind: "urn:leasehold:problem:operation_failed".to_owned(),
+            title: "operation failed".to_owned(),
+            status: 500,
+            detail: format!(
+                "operation {} ({}) failed and the broker gave no reason",
+                operation.id, operation.kind
+            ),
+            instance: None,
+            field: None,
+        },
+    ))))
 }
 
 fn trusting(pem: &[u8]) -> Result<rustls::ClientConfig, String> {

@@ -29,17 +29,33 @@ impl Machines for Scripted {
         &self,
         _: Request<wire::WatchLeasesRequest>,
     ) -> Result<Response<Self::WatchLeasesStream>, Status> {
-        let heartbeat = wire::WatchLeasesResponse { revision: 1, now_ms: 1, change: None };
-        Ok(Response::new(stream::iter([Ok(heartbeat)]).chain(stream::pending()).boxed()))
+        let heartbeat = wire::WatchLeasesResponse {
+            revision: 1,
+            now_ms: 1,
+            change: None,
+        };
+        Ok(Response::new(
+            stream::iter([Ok(heartbeat)]).chain(stream::pending()).boxed(),
+        ))
     }
 
     async fn resolve_mounts(
         &self,
         request: Request<wire::ResolveMountsRequest>,
     ) -> Result<Response<wire::ResolveMountsResponse>, Status> {
-        let token = request.metadata().get("authorization").unwrap().to_str().unwrap().to_owned();
+        let token = request
+            .metadata()
+            .get("authorization")
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned();
         self.tokens.lock().unwrap().push(token);
-        Ok(Response::new(wire::ResolveMountsResponse { now_ms: 7, binding: None, leases: vec![] }))
+        Ok(Response::new(wire::ResolveMountsResponse {
+            now_ms: 7,
+            binding: None,
+            leases: vec![],
+        }))
     }
 
     async fn open_volume(
@@ -85,7 +101,10 @@ fn authority() -> CertifiedIssuer<'static, KeyPair> {
 
 async fn broker(authority: &CertifiedIssuer<'static, KeyPair>, name: &str) -> Broker {
     let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, authority).unwrap();
+    let leaf = CertificateParams::new(vec![name.to_owned()])
+        .unwrap()
+        .signed_by(&key, authority)
+        .unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let scripted = Scripted::default();
@@ -94,9 +113,16 @@ async fn broker(authority: &CertifiedIssuer<'static, KeyPair>, name: &str) -> Br
         .unwrap()
         .add_service(MachinesServer::new(scripted.clone()));
     let server = tokio::spawn(async move {
-        server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
+        server
+            .serve_with_incoming(TcpListenerStream::new(listener))
+            .await
+            .unwrap();
     });
-    Broker { address, scripted, _server: server }
+    Broker {
+        address,
+        scripted,
+        _server: server,
+    }
 }
 
 fn client(broker: &Broker, directory: &Path) -> MachinesClient {
@@ -128,15 +154,24 @@ async fn files_may_appear_and_rotate_after_the_client_was_made() {
 
     // Another authority's certificate is not trusted …
     std::fs::write(directory.path().join("ca.crt"), self::authority().pem()).unwrap();
-    assert_eq!(client.resolve_mounts("uid", SOON).await.unwrap_err().code(), Code::Unavailable);
-    assert!(broker.scripted.tokens.lock().unwrap().is_empty(), "a token went to an unproven broker");
+    assert_eq!(
+        client.resolve_mounts("uid", SOON).await.unwrap_err().code(),
+        Code::Unavailable
+    );
+    assert!(
+        broker.scripted.tokens.lock().unwrap().is_empty(),
+        "a token went to an unproven broker"
+    );
 
     // … until the right one is mounted in its place.
     std::fs::write(directory.path().join("ca.crt"), authority.pem()).unwrap();
     assert_eq!(client.resolve_mounts("uid", SOON).await.unwrap().now_ms, 7);
     std::fs::write(directory.path().join("token"), "second").unwrap();
     client.resolve_mounts("uid", SOON).await.unwrap();
-    assert_eq!(*broker.scripted.tokens.lock().unwrap(), ["Bearer first", "Bearer second"]);
+    assert_eq!(
+        *broker.scripted.tokens.lock().unwrap(),
+        ["Bearer first", "Bearer second"]
+    );
 }
 
 #[tokio::test]
@@ -146,7 +181,10 @@ async fn a_server_with_another_name_gets_no_token() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("token"), "token").unwrap();
     std::fs::write(directory.path().join("ca.crt"), authority.pem()).unwrap();
-    let status = client(&broker, directory.path()).resolve_mounts("uid", SOON).await.unwrap_err();
+    let status = client(&broker, directory.path())
+        .resolve_mounts("uid", SOON)
+        .await
+        .unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     assert!(broker.scripted.tokens.lock().unwrap().is_empty());
 }
@@ -170,6 +208,9 @@ async fn a_silent_stream_and_a_hanging_call_end_with_an_error() {
     let silent = changes[1].as_ref().unwrap_err();
     assert_eq!(silent.code(), Code::Unavailable);
     assert!(silent.message().contains("silent"), "{silent}");
-    assert!(matches!(hanging.unwrap_err().code(), Code::DeadlineExceeded | Code::Cancelled));
+    assert!(matches!(
+        hanging.unwrap_err().code(),
+        Code::DeadlineExceeded | Code::Cancelled
+    ));
     assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
 }
