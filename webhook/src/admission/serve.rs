@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -24,6 +24,8 @@ use crate::review::Stage;
 
 /// A review carries an object and its former self; etcd takes none of more than 1.5 MiB.
 pub const MAX_BODY_BYTES: usize = 7 << 19;
+/// Of a larger body, this much is read and thrown away before the connection is given up.
+const MOST_DISCARDED_BYTES: usize = 16 << 20;
 const HANDSHAKE: Duration = Duration::from_secs(5);
 const HEADERS: Duration = Duration::from_secs(10);
 /// Left of the API server's own patience for the way back.
@@ -136,37 +138,45 @@ fn accept(request: &Request<Incoming>) -> Result<Stage, Reply> {
             "an AdmissionReview is sent as application/json",
         ));
     }
-    if request.body().size_hint().lower() > MAX_BODY_BYTES as u64 {
-        return Err(too_large());
-    }
     Ok(stage)
 }
 
+/// The whole body. One that is too large is read on for a while and thrown away: a client that is still sending when we
+/// answer and close sees a broken connection instead of the answer.
 async fn read(request: Request<Incoming>) -> Result<Bytes, Reply> {
-    let announced: Option<usize> =
-        request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
-    let mut body = Limited::new(request.into_body(), MAX_BODY_BYTES);
-    let mut collected: Option<Bytes> = None;
+    let announced = usize::try_from(request.body().size_hint().lower()).unwrap_or(usize::MAX);
+    let mut body = request.into_body();
+    let mut first: Option<Bytes> = None;
     let mut more: Vec<u8> = Vec::new();
+    let mut seen = 0;
     while let Some(frame) = body.frame().await {
-        let data = match frame {
-            Ok(frame) => frame.into_data().unwrap_or_default(),
-            Err(error) if error.is::<LengthLimitError>() => return Err(too_large()),
-            Err(_) => return Err(problem(StatusCode::BAD_REQUEST, "malformed", "the body broke off")),
+        let Ok(frame) = frame else {
+            return Err(problem(StatusCode::BAD_REQUEST, "malformed", "the body broke off"));
         };
-        // Most bodies arrive in one piece and are not copied.
-        match collected.take() {
-            None if more.is_empty() => collected = Some(data),
-            first => {
-                if let Some(first) = first {
-                    more.reserve(announced.unwrap_or(first.len() * 2).min(MAX_BODY_BYTES));
-                    more.extend_from_slice(&first);
-                }
-                more.extend_from_slice(&data);
+        let data = frame.into_data().unwrap_or_default();
+        seen += data.len();
+        if seen.max(announced) > MAX_BODY_BYTES {
+            (first, more) = (None, Vec::new());
+            if seen > MOST_DISCARDED_BYTES {
+                break;
             }
+            continue;
         }
+        // Most bodies arrive in one piece and are not copied.
+        if first.is_none() && more.is_empty() {
+            first = Some(data);
+            continue;
+        }
+        if let Some(first) = first.take() {
+            more.reserve(announced.max(first.len() + data.len()));
+            more.extend_from_slice(&first);
+        }
+        more.extend_from_slice(&data);
     }
-    Ok(collected.unwrap_or_else(|| more.into()))
+    if seen.max(announced) > MAX_BODY_BYTES {
+        return Err(too_large());
+    }
+    Ok(first.unwrap_or_else(|| more.into()))
 }
 
 fn too_large() -> Reply {

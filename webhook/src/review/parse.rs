@@ -74,7 +74,9 @@ const KNOWN_KEYS: &[&str] = &[
     "templateDefaults", "templateRef", "timeout", "tolerations", "topologySpreadConstraints", "ttlStrategy", "tty",
     "volumeClaimGC", "volumeDevices", "when", "withItems", "withParam", "withSequence", "workflowTemplateRef",
     "configMapKeyRef", "fileKeyRef", "supplementalGroups", "capabilities", "allowPrivilegeEscalation", "serviceAccount",
-    "terminationGracePeriodSeconds", "terminationMessagePath", "name", "value", "valueFrom", "workloadRef",
+    "terminationGracePeriodSeconds", "terminationMessagePath", "terminationMessagePolicy", "name", "value", "valueFrom", "workloadRef", "volumes",
+    "volumeMounts", "env", "image", "command", "workingDir", "resources", "serviceAccountName", "templates", "dag", "tasks",
+    "dependencies", "enableServiceLinks", "preemptionPolicy",
 ];
 
 /// Reads `json` as a `T`.

@@ -22,6 +22,8 @@ use crate::review::{Denial, Person, Question, Reason, Stage, Stop, View, deny};
 /// short enough that a volume that never comes stops nobody who doesn't name it.
 const PATIENCE_MS: i64 = 60_000;
 
+const DISAGREE: &str = "two replicas, or two moments, see different leases; this is tried again by itself";
+
 /// A container of the user's and what it gets.
 struct Share<'p, 'a> {
     place: usize,
@@ -163,10 +165,7 @@ fn refuse_other_claims(
             .and_then(|id| view.leases.lease(id))
             .is_some_and(|lease| lease.subject != person.binding.subject);
         if stage == Stage::Validating && !held_by_another && !injected {
-            return deny(
-                Reason::ViewsDisagree,
-                "two replicas, or two moments, see different leases; this is tried again by itself",
-            );
+            return deny(Reason::ViewsDisagree, DISAGREE);
         }
         return volume::foreign_claim(&claim.claim_name, &person.binding.home);
     }
@@ -188,6 +187,10 @@ fn mark(pod: &Pod<'_>, leases: &[Arc<Lease>], patch: &mut Patch) -> Result<(), S
             (given, wanted) if given == wanted => {}
             (None, Some(wanted)) if map.is_empty() => patch.add(at, &json!({ key: wanted })),
             (None, Some(wanted)) => patch.add(format_args!("{at}/{}", escape(key)), &wanted),
+            // An earlier pass, here or in another replica, saw other leases.
+            (Some(given), _) if given.split(',').all(|id| LeaseId::parse(id).is_ok()) => {
+                return deny(Reason::ViewsDisagree, DISAGREE);
+            }
             _ => {
                 return deny(
                     Reason::ReservedMetadata,
