@@ -14,13 +14,13 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::json;
 
-use crate::names;
-use crate::status::{Condition, Node, NodeFlag, Phase, Status};
+use crate::status::{Condition, NodeFlag, Phase, Status};
 use crate::workflow::{Kind, RetryStrategy, Template, Workflow};
 
 pub use pods::{ContainerState, PodPhase, PodState};
 
 mod composite;
+mod nodes;
 mod pods;
 mod progress;
 #[cfg(test)]
@@ -284,17 +284,18 @@ impl<'a> Run<'a> {
             }
             let made = self.node(name).map_or(0, |node| node.children.len());
             let message = self.node(&last).and_then(|node| node.message.clone());
-            if !phase.is_bad() {
-                return Ok(self.finish(name, Phase::Succeeded, None));
-            }
-            if let Some(strategy) = &self.workflow.spec.shutdown {
-                return Ok(self.finish(name, phase, Some(format!("Stopped with strategy '{strategy}'"))));
-            }
-            if !retries(phase) {
+            let exhausted = retry.further_attempts().is_some_and(|limit| made as u64 > limit);
+            let end = match &self.workflow.spec.shutdown {
+                _ if !phase.is_bad() => Some((Phase::Succeeded, None)),
+                Some(strategy) => Some((phase, Some(format!("Stopped with strategy '{strategy}'")))),
+                None if !retries(phase) => Some((phase, message)),
+                None if exhausted => Some((phase, Some("No more retries left".to_owned()))),
+                None => None,
+            };
+            if let Some((phase, message)) = end {
+                let outputs = self.node(&last).and_then(|node| node.outputs.clone());
+                self.change(name, |node| node.outputs = outputs);
                 return Ok(self.finish(name, phase, message));
-            }
-            if retry.further_attempts().is_some_and(|limit| made as u64 > limit) {
-                return Ok(self.finish(name, phase, Some("No more retries left".to_owned())));
             }
             self.add_child(name, &attempt(made));
         }
@@ -345,94 +346,4 @@ impl<'a> Run<'a> {
             }
         }
     }
-
-    fn id(&self, name: &str) -> String {
-        names::node_id(&self.workflow.name, name)
-    }
-
-    fn node(&self, name: &str) -> Option<&Node> {
-        self.status.nodes.get(&self.id(name))
-    }
-
-    /// Adds the node if it is not there yet; gives its id.
-    fn start(&mut self, name: &str, kind: &str, template: &str, place: &Place) -> String {
-        let id = self.id(name);
-        if !self.status.nodes.contains_key(&id) {
-            let caller = place.boundary.as_ref().and_then(|id| self.status.nodes.get(id));
-            let node = Node {
-                id: id.clone(),
-                name: name.to_owned(),
-                display_name: display_name(name, caller.map(|node| node.name.as_str())),
-                kind: kind.to_owned(),
-                template_name: (!template.is_empty()).then(|| template.to_owned()),
-                template_scope: Some(format!("local/{}", self.workflow.name)),
-                boundary_id: place.boundary.clone(),
-                started_at: Some(self.now.clone()),
-                task_result_synced: (kind == "Pod").then_some(true),
-                node_flag: place.flag,
-                ..Node::default()
-            };
-            self.status.nodes.insert(id.clone(), node);
-        }
-        id
-    }
-
-    fn change(&mut self, name: &str, change: impl FnOnce(&mut Node)) {
-        let id = self.id(name);
-        if let Some(node) = self.status.nodes.get_mut(&id) {
-            change(node);
-        }
-    }
-
-    fn set_phase(&mut self, name: &str, phase: Phase) {
-        self.change(name, |node| node.phase = phase);
-    }
-
-    fn set_message(&mut self, name: &str, message: Option<String>) {
-        self.change(name, |node| node.message = message);
-    }
-
-    /// Ends a node.
-    fn finish(&mut self, name: &str, phase: Phase, message: Option<String>) -> Phase {
-        let now = self.now.clone();
-        self.change(name, |node| {
-            node.phase = phase;
-            node.message = message;
-            node.finished_at.get_or_insert(now);
-        });
-        phase
-    }
-
-    fn add_child(&mut self, name: &str, child: &str) {
-        let child = self.id(child);
-        self.change(name, |node| {
-            if !node.children.contains(&child) {
-                node.children.push(child);
-            }
-        });
-    }
-
-    fn set_condition(&mut self, condition: Condition) {
-        match self
-            .status
-            .conditions
-            .iter_mut()
-            .find(|it| it.kind == condition.kind)
-        {
-            Some(existing) => *existing = condition,
-            None => self.status.conditions.push(condition),
-        }
-    }
-}
-
-/// The last part of a path, as people see it: without the caller's path and the number of the step group.
-fn display_name(name: &str, caller: Option<&str>) -> String {
-    let own = caller
-        .and_then(|caller| name.strip_prefix(caller))
-        .unwrap_or(name);
-    let own = own
-        .strip_prefix('[')
-        .and_then(|rest| rest.split_once("]."))
-        .map_or(own, |(_, step)| step);
-    own.trim_start_matches('.').to_owned()
 }

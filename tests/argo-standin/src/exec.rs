@@ -20,6 +20,8 @@ use clap::{Args, Parser, Subcommand};
 mod api;
 mod emissary;
 mod files;
+#[cfg(test)]
+mod tests;
 mod wait;
 
 pub use emissary::emissary;

@@ -14,6 +14,8 @@ fn main() -> ExitCode {
         Err(error) => {
             // The emissary shares its standard error with the user's command, so no logger is set up.
             eprintln!("argo-standin-exec: {error}");
+            // Kubelet copies it into the pod's status, and the controller from there into the node's message.
+            let _ = std::fs::write("/dev/termination-log", error.to_string());
             ExitCode::from(EXECUTOR_FAILED)
         }
     }

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::controller::Action as Next;
 use kube::{Error, ResourceExt as _};
+use regex::Regex;
 use serde_json::json;
 use tracing::{info, warn};
 
@@ -136,33 +137,32 @@ async fn adopt(pods: &Api<Pod>, name: &str, workflow_uid: &str) -> Answer {
 
 /// Tells what passes from what does not, as Argo does.
 fn judge(error: &Error, context: &Context) -> Answer {
-    let message = match error {
-        Error::Api(status) => status.message.clone(),
-        // No answer at all: the connection failed.
-        other => return Answer::Wait(other.to_string()),
-    };
-    let passes = match error {
-        Error::Api(status) => {
-            matches!(status.code, 429 | 503 | 504)
-                || matches!(
-                    status.reason.as_str(),
-                    "TooManyRequests" | "ServiceUnavailable" | "Timeout" | "ServerTimeout"
-                )
-                || (status.code == 403 && message.contains("exceeded quota"))
-                || message.contains("connection refused")
+    match error {
+        Error::Api(status) if passes(status, context.transient.as_ref()) => {
+            Answer::Wait(status.message.clone())
         }
-        _ => true,
-    };
-    let passes = passes
-        || context
-            .transient
-            .as_ref()
-            .is_some_and(|pattern| pattern.is_match(&message));
-    if passes {
-        Answer::Wait(message)
-    } else {
-        Answer::Refused(message)
+        Error::Api(status) => Answer::Refused(status.message.clone()),
+        // No answer at all: the connection failed.
+        other => Answer::Wait(other.to_string()),
     }
+}
+
+/// Whether the API server's answer may be another one later.
+fn passes(status: &kube::core::Status, transient: Option<&Regex>) -> bool {
+    let reasons = [
+        "TooManyRequests",
+        "ServiceUnavailable",
+        "Timeout",
+        "ServerTimeout",
+    ];
+    let over_quota = status.code == 403 && status.message.contains("exceeded quota");
+    // A webhook whose server is not there: the API server reports it as its own error.
+    let no_webhook = status.message.contains("connection refused");
+    matches!(status.code, 429 | 503 | 504)
+        || reasons.contains(&status.reason.as_str())
+        || over_quota
+        || no_webhook
+        || transient.is_some_and(|pattern| pattern.is_match(&status.message))
 }
 
 fn is_owned(pod: &Pod, workflow_uid: &str) -> bool {
@@ -226,4 +226,48 @@ async fn write(
         "status written"
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_time_may_heal_is_waited_for() {
+        let denied = "admission webhook \"leasehold\" denied the request: lease_held";
+        let silent = "failed calling webhook \"leasehold\": context deadline exceeded";
+        let refused =
+            "failed calling webhook \"leasehold\": dial tcp 198.18.0.7:443: connect: connection refused";
+        for (code, reason, message, waits) in [
+            (429, "", denied, true),
+            (429, "TooManyRequests", denied, true),
+            (503, "ServiceUnavailable", "", true),
+            (403, "Forbidden", denied, false),
+            (
+                403,
+                "Forbidden",
+                "pods \"p\" is forbidden: exceeded quota: q",
+                true,
+            ),
+            (400, "BadRequest", denied, false),
+            (422, "Invalid", "Pod \"p\" is invalid", false),
+            (500, "InternalError", refused, true),
+            (500, "InternalError", silent, false),
+        ] {
+            let status = kube::core::Status {
+                code,
+                reason: reason.to_owned(),
+                message: message.to_owned(),
+                ..Default::default()
+            };
+            assert_eq!(passes(&status, None), waits, "{code} {reason}: {message}");
+        }
+        let pattern = Regex::new("failed calling webhook").unwrap();
+        let status = kube::core::Status {
+            code: 500,
+            message: silent.to_owned(),
+            ..Default::default()
+        };
+        assert!(passes(&status, Some(&pattern)), "TRANSIENT_ERROR_PATTERN");
+    }
 }

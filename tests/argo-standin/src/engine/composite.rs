@@ -231,9 +231,9 @@ impl<'a> Run<'a> {
         match node.kind.as_str() {
             "DAG" | "Steps" => node.outbound_nodes.clone(),
             "Retry" => {
-                let last = node.children.iter().filter_map(|id| self.status.nodes.get(id));
-                last.filter(|child| child.node_flag.is_some_and(|flag| flag.retried))
-                    .next_back()
+                let mut children = node.children.iter().filter_map(|id| self.status.nodes.get(id));
+                children
+                    .rfind(|child| child.node_flag.is_some_and(|flag| flag.retried))
                     .map_or_else(|| vec![node.id.clone()], |child| self.outbound(&child.name))
             }
             _ => {

@@ -1,4 +1,8 @@
 //! Progress: how many pods (and containers of container sets) have succeeded, of those known so far.
+//!
+//! As in Argo a node that is no pod counts all that follows it, its own and what comes after.
+
+use std::collections::BTreeSet;
 
 use super::Run;
 use crate::status::{Node, Phase};
@@ -6,30 +10,38 @@ use crate::status::{Node, Phase};
 impl Run<'_> {
     /// Recounts the progress of every node and of the Workflow.
     pub(super) fn count_progress(&mut self) {
-        let leaves: Vec<(String, bool)> = self
+        let counted: Vec<(String, String)> = self
             .status
             .nodes
             .values()
-            .filter(|node| is_leaf(node))
-            .map(|node| (node.name.clone(), node.phase == Phase::Succeeded))
+            .filter(|node| node.kind != "Skipped")
+            .map(|node| (node.id.clone(), fraction(self.leaves(node))))
             .collect();
-        let exit_handler = format!("{}.onExit", self.workflow.name);
-        let is_exit = |name: &str| name.starts_with(&exit_handler);
-        for node in self.status.nodes.values_mut() {
-            let counted: Vec<bool> = if is_leaf(node) {
-                vec![node.phase == Phase::Succeeded]
-            } else {
-                let below = |leaf: &str| is_below(leaf, &node.name) && is_exit(leaf) == is_exit(&node.name);
-                leaves
-                    .iter()
-                    .filter(|(leaf, _)| below(leaf))
-                    .map(|(_, done)| *done)
-                    .collect()
-            };
-            node.progress = Some(fraction(&counted));
+        self.status.progress = Some(fraction(self.status.nodes.values().filter(|node| is_leaf(node))));
+        for (id, progress) in counted {
+            if let Some(node) = self.status.nodes.get_mut(&id) {
+                node.progress = Some(progress);
+            }
         }
-        let all: Vec<bool> = leaves.iter().map(|(_, done)| *done).collect();
-        self.status.progress = Some(fraction(&all));
+    }
+
+    /// The pods and containers that a node stands for.
+    fn leaves<'n>(&'n self, node: &'n Node) -> Vec<&'n Node> {
+        if is_leaf(node) {
+            return vec![node];
+        }
+        let mut seen = BTreeSet::new();
+        let mut ahead = vec![node];
+        let mut leaves = Vec::new();
+        while let Some(next) = ahead.pop() {
+            for child in next.children.iter().filter_map(|id| self.status.nodes.get(id)) {
+                if seen.insert(child.id.as_str()) {
+                    ahead.push(child);
+                    leaves.extend(is_leaf(child).then_some(child));
+                }
+            }
+        }
+        leaves
     }
 }
 
@@ -37,12 +49,11 @@ fn is_leaf(node: &Node) -> bool {
     matches!(node.kind.as_str(), "Pod" | "Container")
 }
 
-/// Whether the path `leaf` leads through `node`.
-fn is_below(leaf: &str, node: &str) -> bool {
-    leaf.strip_prefix(node)
-        .is_some_and(|rest| rest.starts_with(['.', '[', '(']))
-}
-
-fn fraction(done: &[bool]) -> String {
-    format!("{}/{}", done.iter().filter(|done| **done).count(), done.len())
+fn fraction<'n>(leaves: impl IntoIterator<Item = &'n Node>) -> String {
+    let (mut done, mut all) = (0, 0);
+    for leaf in leaves {
+        all += 1;
+        done += usize::from(leaf.phase == Phase::Succeeded);
+    }
+    format!("{done}/{all}")
 }

@@ -6,6 +6,7 @@ use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::names;
 
 /// A cluster in miniature: pods end as the table says, nothing else happens.
 struct Play {
