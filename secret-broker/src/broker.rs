@@ -115,6 +115,9 @@ pub struct Running {
 /// # Errors
 /// [`StartError`]; nothing runs then.
 pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Running, StartError> {
+    // Once per process; a second installation of the same provider changes nothing.
+    let _already = rustls::crypto::ring::default_provider().install_default();
+    let _already = jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER.install_default();
     std::fs::create_dir_all(&config.data_dir).map_err(|source| StartError::DataDir {
         path: config.data_dir.clone(),
         source,

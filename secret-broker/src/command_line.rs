@@ -10,9 +10,6 @@ use crate::telemetry;
 /// Does what the arguments say. Errors go to the log, all of them.
 pub async fn run(cli: Cli) -> ExitCode {
     telemetry::init(cli.flags.log_format, &cli.flags.log);
-    // A second installation of the same provider changes nothing.
-    let _already = rustls::crypto::ring::default_provider().install_default();
-    let _already = jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER.install_default();
     let done = match cli.command {
         Some(Work::Keys {
             command: KeysWork::Init { kek_file },

@@ -243,3 +243,84 @@ impl View {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::LedgerOptions;
+    use crate::store::people::{Account, Home};
+
+    fn binding(uid: &str) -> Binding {
+        Binding {
+            pseudonym: "p".to_owned(),
+            namespace: "hub".to_owned(),
+            notebook: Account {
+                name: "nb".to_owned(),
+                uid: uid.to_owned(),
+            },
+            executor: Account {
+                name: "wf".to_owned(),
+                uid: format!("{uid}-executor"),
+            },
+            home: Home {
+                claim: "home".to_owned(),
+                sub_path: String::new(),
+                mount_path: "/home".to_owned(),
+            },
+        }
+    }
+
+    async fn empty_view(directory: &std::path::Path) -> Arc<View> {
+        let organisation = Msp::new("UiSMSP").unwrap();
+        let store = Store::open(&directory.join("broker.db")).await.unwrap();
+        let options = LedgerOptions::new(directory.join("ledger.db"), organisation.clone());
+        let ledger = Ledger::open(options).await.unwrap();
+        View::load(organisation, &ledger, &store, Arc::default())
+            .await
+            .unwrap()
+            .0
+    }
+
+    #[tokio::test]
+    async fn a_watcher_that_does_not_read_is_cut_and_others_miss_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let view = empty_view(directory.path()).await;
+        let (mut slow, mut fast) = (view.watch(), view.watch());
+        for i in 0..=WATCHER_QUEUE {
+            view.bound(binding(&i.to_string()), &[]);
+            let (revision, _) = fast.changes.recv().await.unwrap();
+            assert_eq!(revision, i as u64 + 1);
+        }
+        let mut read = 0;
+        while slow.changes.recv().await.is_some() {
+            read += 1;
+        }
+        assert_eq!(read, WATCHER_QUEUE, "it ends after what fitted in its queue");
+        assert_eq!(
+            view.metrics
+                .watchers_cut
+                .load(std::sync::atomic::Ordering::Relaxed),
+            1
+        );
+    }
+
+    #[tokio::test]
+    async fn the_same_binding_again_is_no_change_and_a_replaced_one_is_removed_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let view = empty_view(directory.path()).await;
+        view.bound(binding("a"), &[]);
+        let mut watch = view.watch();
+        assert_eq!(watch.snapshot, [Change::Binding(Arc::new(binding("a")))]);
+        view.bound(binding("a"), &[]);
+        view.bound(binding("b"), &["a".to_owned()]);
+        assert_eq!(
+            watch.changes.recv().await.unwrap().1,
+            Change::BindingRemoved("a".into())
+        );
+        assert_eq!(
+            watch.changes.recv().await.unwrap().1,
+            Change::Binding(Arc::new(binding("b")))
+        );
+        assert!(view.mounts_of("a", 0).is_none() && view.mounts_of("b", 0).is_some());
+    }
+}

@@ -1,0 +1,380 @@
+//! A broker as its operator runs it: the built binary, a configuration file, a data directory; with two issuers that the tests own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use leasehold_broker_wire::machines::machines_client::MachinesClient;
+use serde_json::{Value, json};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig};
+use tonic::{Request, Status};
+
+use crate::issuer::{Issuer, Signer};
+
+pub const PATIENCE: Duration = Duration::from_secs(30);
+const CLUSTER: &str = "https://kubernetes.default.svc.cluster.local";
+
+type Machines = MachinesClient<
+    InterceptedService<Channel, Box<dyn FnMut(Request<()>) -> Result<Request<()>, Status> + Send>>,
+>;
+
+/// Where a running broker listens.
+struct Process {
+    child: Child,
+    rest: String,
+    grpc: String,
+    probe: String,
+}
+
+pub struct Fixture {
+    pub directory: tempfile::TempDir,
+    pub provider: Issuer,
+    pub cluster: Issuer,
+    process: Mutex<Option<Process>>,
+    /// Every REST answer's text, for the canary.
+    pub answers: Mutex<Vec<String>>,
+}
+
+impl Fixture {
+    pub async fn start() -> Self {
+        let _already = rustls::crypto::ring::default_provider().install_default();
+        let directory = tempfile::tempdir().unwrap();
+        let provider = Issuer::start(Signer::es256("provider-1"), None, None).await;
+        let cluster = Issuer::start(
+            Signer::rs256("cluster-1"),
+            Some(CLUSTER),
+            Some("the-brokers-own-token"),
+        )
+        .await;
+        let token_file = directory.path().join("own-token");
+        std::fs::write(&token_file, "the-brokers-own-token\n").unwrap();
+        let config = json!({
+            "issuers": [
+                {"name": "cluster", "kind": "kubernetes", "api_server": cluster.url, "token_file": token_file, "ca_file": null},
+                {"name": "provider", "kind": "oidc", "issuer": provider.url, "audience": "leasehold",
+                 "algorithms": ["ES256", "RS256"], "username_claim": "preferred_username"},
+            ],
+            "stewards": [{"issuer": "provider", "subject": "steward"}],
+            "machines": {
+                "webhook": ["system:serviceaccount:leasehold-system:leasehold-webhook"],
+                "provisioner": ["system:serviceaccount:leasehold-system:leasehold-provisioner"],
+                "spawner_hook": ["system:serviceaccount:leasehold-system:leasehold-spawner-hook"],
+            },
+        });
+        std::fs::write(directory.path().join("config.yaml"), config.to_string()).unwrap();
+        let fixture = Self {
+            directory,
+            provider,
+            cluster,
+            process: Mutex::new(None),
+            answers: Mutex::new(Vec::new()),
+        };
+        fixture.run().await;
+        fixture
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    pub fn log_path(&self) -> PathBuf {
+        self.directory.path().join("broker.log")
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap()
+    }
+
+    /// Starts the process and waits until it is ready.
+    pub async fn run(&self) {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .unwrap();
+        let before = self.log().len();
+        let child = Command::new(env!("CARGO_BIN_EXE_leasehold-secret-broker"))
+            .env_clear()
+            .env(
+                "LEASEHOLD_LOG",
+                "trace,hyper=info,h2=info,rustls=info,sqlx=trace,tokio=info,mio=info",
+            )
+            .args([
+                "--organisation",
+                "UiSMSP",
+                "--kek-create",
+                "--local-roots",
+                "UiSMSP=/srv/leasehold/uis",
+            ])
+            .args([
+                "--rest-listen",
+                "127.0.0.1:0",
+                "--grpc-listen",
+                "127.0.0.1:0",
+                "--probe-listen",
+                "127.0.0.1:0",
+            ])
+            .arg("--config")
+            .arg(self.directory.path().join("config.yaml"))
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .stderr(log)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let line = eventually("the broker to listen", async || {
+            self.log()[before..]
+                .lines()
+                .find(|l| l.contains("the secret broker listens"))
+                .map(str::to_owned)
+        })
+        .await;
+        let line: Value = serde_json::from_str(&line).unwrap();
+        let at = |name: &str| line[name].as_str().unwrap().to_owned();
+        let process = Process {
+            child,
+            rest: at("rest"),
+            grpc: at("grpc"),
+            probe: at("probe"),
+        };
+        let probe = format!("http://{}/readyz", process.probe);
+        *self.process.lock().unwrap() = Some(process);
+        eventually("the broker to be ready", async || {
+            let mut process = self.process.lock().unwrap().take().unwrap();
+            let ended = process.child.try_wait().unwrap();
+            *self.process.lock().unwrap() = Some(process);
+            assert!(ended.is_none(), "the broker ended: {ended:?}");
+            client(None)
+                .get(&probe)
+                .send()
+                .await
+                .ok()?
+                .status()
+                .is_success()
+                .then_some(())
+        })
+        .await;
+    }
+
+    /// Ends the process as `kill -9` does.
+    pub fn kill(&self) {
+        let mut process = self.process.lock().unwrap().take().unwrap();
+        process.child.kill().unwrap();
+        process.child.wait().unwrap();
+    }
+
+    /// Asks the process to end, as Kubernetes does, and waits until it has.
+    pub fn terminate(&self) -> std::process::ExitStatus {
+        let mut process = self.process.lock().unwrap().take().unwrap();
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(process.child.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        process.child.wait().unwrap()
+    }
+
+    pub async fn metrics(&self) -> String {
+        let url = format!("http://{}/metrics", self.at(|p| p.probe.clone()));
+        client(None).get(url).send().await.unwrap().text().await.unwrap()
+    }
+
+    fn at<T>(&self, get: impl Fn(&Process) -> T) -> T {
+        get(self.process.lock().unwrap().as_ref().unwrap())
+    }
+
+    pub fn authority(&self) -> String {
+        let pem = std::fs::read_to_string(self.data_dir().join("tls-ca.pem")).unwrap();
+        pem[pem.find("-----BEGIN CERTIFICATE-----").unwrap()..].to_owned()
+    }
+
+    pub fn rest_url(&self, path: &str) -> String {
+        format!("https://{}{path}", self.at(|p| p.rest.clone()))
+    }
+
+    pub fn client(&self) -> reqwest::Client {
+        client(Some(&self.authority()))
+    }
+
+    pub fn person(&self, sub: &str) -> String {
+        self.provider.sign(&self.provider.person(sub))
+    }
+
+    /// A person's request. Yields status, headers' location, and the JSON body.
+    pub async fn call(&self, method: &str, path: &str, token: &str, body: Option<Value>) -> Answer {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let mut request = self
+            .client()
+            .request(method, self.rest_url(path))
+            .bearer_auth(token);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        self.send(request).await
+    }
+
+    pub async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
+        let text = response.text().await.unwrap();
+        self.answers.lock().unwrap().push(text.clone());
+        Answer {
+            status,
+            headers,
+            body: serde_json::from_str(&text).unwrap_or(Value::Null),
+        }
+    }
+
+    /// Waits until an accepted operation is decided.
+    pub async fn decided(&self, accepted: &Answer, token: &str) -> Value {
+        assert_eq!(accepted.status, 202, "{}", accepted.body);
+        let location = accepted.headers["location"].to_str().unwrap().to_owned();
+        eventually("an operation to be decided", async || {
+            let operation = self.call("GET", &location, token, None).await.body;
+            matches!(operation["status"].as_str(), Some("succeeded" | "failed")).then_some(operation)
+        })
+        .await
+    }
+
+    pub async fn register(&self, name: &str) -> String {
+        let token = self.person("steward");
+        let accepted = self
+            .call("POST", "/v1/datasets", &token, Some(registration(name)))
+            .await;
+        let operation = self.decided(&accepted, &token).await;
+        assert_eq!(operation["status"], "succeeded", "{operation}");
+        operation["result"]["dataset"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn lease(&self, dataset: &str, token: &str) -> String {
+        let accepted = self
+            .call("POST", "/v1/leases", token, Some(json!({ "dataset": dataset })))
+            .await;
+        let operation = self.decided(&accepted, token).await;
+        assert_eq!(operation["status"], "succeeded", "{operation}");
+        operation["result"]["lease"].as_str().unwrap().to_owned()
+    }
+
+    pub fn machine_token(&self, name: &str) -> String {
+        self.cluster.sign(
+            &self
+                .cluster
+                .account("leasehold-system", name, "machine-uid", "leasehold-broker"),
+        )
+    }
+
+    /// A machine with its own token.
+    pub async fn machine(&self, name: &str) -> Machines {
+        self.machine_with(&self.machine_token(name)).await
+    }
+
+    pub async fn machine_with(&self, token: &str) -> Machines {
+        let tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(self.authority()))
+            .domain_name("localhost");
+        let channel = Channel::from_shared(format!("https://{}", self.at(|p| p.grpc.clone())))
+            .unwrap()
+            .tls_config(tls)
+            .unwrap()
+            .connect()
+            .await
+            .unwrap();
+        let value: tonic::metadata::MetadataValue<_> = format!("Bearer {token}").parse().unwrap();
+        MachinesClient::with_interceptor(
+            channel,
+            Box::new(move |mut request: Request<()>| {
+                request.metadata_mut().insert("authorization", value.clone());
+                Ok(request)
+            }),
+        )
+    }
+
+    /// What everybody can see of the state, to compare.
+    pub async fn state(&self) -> Value {
+        let token = self.person("steward");
+        let datasets = self.call("GET", "/v1/datasets", &token, None).await.body;
+        let leases = self.call("GET", "/v1/leases", &token, None).await.body;
+        json!([datasets, leases])
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.lock().unwrap().take() {
+            let _gone = process.child.kill();
+            let _gone = process.child.wait();
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<_> = log
+                .lines()
+                .filter(|l| !l.contains("\"TRACE\""))
+                .rev()
+                .take(40)
+                .collect();
+            eprintln!("end of the broker's log:");
+            for line in tail.iter().rev() {
+                eprintln!("{line}");
+            }
+        }
+    }
+}
+
+/// A REST answer.
+pub struct Answer {
+    pub status: u16,
+    pub headers: http::HeaderMap,
+    pub body: Value,
+}
+
+impl Answer {
+    /// The problem's stable code.
+    pub fn code(&self) -> &str {
+        self.body["type"]
+            .as_str()
+            .unwrap_or_default()
+            .rsplit(':')
+            .next()
+            .unwrap_or_default()
+    }
+}
+
+pub fn registration(name: &str) -> Value {
+    json!({
+        "name": name, "title": "Three texts", "description": "for tests", "max_ttl_seconds": 3600,
+        "volume": {"kind": "local", "path": format!("/srv/leasehold/uis/{name}"), "node": "node-1"},
+    })
+}
+
+fn client(authority: Option<&str>) -> reqwest::Client {
+    let roots = authority.map(|pem| reqwest::Certificate::from_pem(pem.as_bytes()).unwrap());
+    reqwest::Client::builder()
+        .tls_certs_only(roots)
+        .no_proxy()
+        .timeout(PATIENCE)
+        .build()
+        .unwrap()
+}
+
+/// Waits for a condition, looking again and again.
+pub async fn eventually<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// All files below a directory.
+pub fn files(directory: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(directory)
+        .unwrap()
+        .flat_map(|entry| {
+            let path = entry.unwrap().path();
+            if path.is_dir() { files(&path) } else { vec![path] }
+        })
+        .collect()
+}

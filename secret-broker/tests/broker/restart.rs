@@ -1,0 +1,148 @@
+//! What was accepted happens exactly once, whenever the broker is killed.
+
+use base64::Engine as _;
+use leasehold_broker_wire::machines::WatchLeasesRequest;
+use leasehold_chaincode::{Ciphertext, Command, DatasetId, Msp, TxId};
+use leasehold_secret_broker::ledger::{Ledger, LedgerOptions, Submission};
+use leasehold_secret_broker::store::Store;
+use leasehold_secret_broker::store::data_keys::DataKey;
+use leasehold_secret_broker::store::operations::NewOperation;
+use serde_json::{Value, json};
+
+use crate::fixture::{Answer, Fixture, registration};
+
+fn operation(id: &str, name: &str) -> NewOperation {
+    let dataset = DatasetId::derive(&TxId::new(id).unwrap());
+    NewOperation {
+        id: id.to_owned(),
+        submitter: "a-submitter".to_owned(),
+        command: Command::RegisterDataset {
+            name: name.to_owned(),
+            title: "t".to_owned(),
+            description: String::new(),
+            max_ttl_seconds: 60,
+            volume_ciphertext: Ciphertext(base64::engine::general_purpose::STANDARD.encode([1; 64])),
+            key_version: 1,
+        },
+        data_key: Some(DataKey {
+            dataset_id: dataset.to_string(),
+            version: 1,
+            kek_version: 1,
+            wrapped: vec![1],
+        }),
+        idempotency: None,
+    }
+}
+
+/// The broker was killed after the ledger had committed and before it noted that.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_that_the_ledger_took_before_the_kill_succeeds_once() {
+    let fixture = Fixture::start().await;
+    fixture.kill();
+    let id = uuid::Uuid::new_v4().to_string();
+    let lost = uuid::Uuid::new_v4().to_string();
+    {
+        let store = Store::open(&fixture.data_dir().join("broker.db")).await.unwrap();
+        let accepted = operation(&id, "texts");
+        store.accept(&accepted).await.unwrap();
+        store.accept(&operation(&lost, "texts")).await.unwrap();
+        assert_eq!(store.claim().await.unwrap().unwrap().id, id);
+        let options = LedgerOptions::new(fixture.data_dir().join("ledger.db"), Msp::new("UiSMSP").unwrap());
+        let ledger = Ledger::open(options).await.unwrap();
+        ledger
+            .submit(Submission {
+                tx_id: TxId::new(id.clone()).unwrap(),
+                command: accepted.command,
+            })
+            .await
+            .unwrap();
+        ledger.close().await;
+        store.close().await;
+    }
+    fixture.run().await;
+    let steward = fixture.person("steward");
+    crate::fixture::eventually("both operations to be decided", async || {
+        let metrics = fixture.metrics().await;
+        (metrics.contains("ending=\"succeeded\"} 1") && metrics.contains("ending=\"failed\"} 1"))
+            .then_some(())
+    })
+    .await;
+    let catalogue = fixture.call("GET", "/v1/datasets", &steward, None).await.body;
+    assert_eq!(catalogue["items"].as_array().unwrap().len(), 1);
+    fixture.kill();
+    let store = Store::open(&fixture.data_dir().join("broker.db")).await.unwrap();
+    let (kept, gone) = (
+        DatasetId::derive(&TxId::new(id.clone()).unwrap()),
+        DatasetId::derive(&TxId::new(lost).unwrap()),
+    );
+    assert!(store.data_key(kept.as_str(), 1).await.unwrap().is_some());
+    assert!(
+        store.data_key(gone.as_str(), 1).await.unwrap().is_none(),
+        "a refused registration leaves no key"
+    );
+    assert_eq!(
+        store.operation(&id, "a-submitter").await.unwrap().unwrap().status,
+        "succeeded"
+    );
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accepted_work_survives_kills_at_any_moment() {
+    let fixture = Fixture::start().await;
+    let steward = fixture.person("steward");
+    let mut accepted: Vec<(String, Answer)> = Vec::new();
+    for round in 0..4 {
+        for i in 0..3 {
+            let name = format!("texts-{round}-{i}");
+            let answer = fixture
+                .call("POST", "/v1/datasets", &steward, Some(registration(&name)))
+                .await;
+            assert_eq!(answer.status, 202, "{}", answer.body);
+            accepted.push((name, answer));
+        }
+        fixture.kill();
+        fixture.run().await;
+    }
+    for (name, answer) in &accepted {
+        let operation = fixture.decided(answer, &steward).await;
+        assert_eq!(operation["status"], "succeeded", "{name}: {operation}");
+    }
+    let catalogue = fixture.call("GET", "/v1/datasets", &steward, None).await.body;
+    let names: Vec<&Value> = catalogue["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|d| &d["name"])
+        .collect();
+    let mut expected: Vec<_> = accepted.iter().map(|(name, _)| name.as_str()).collect();
+    expected.sort_unstable();
+    assert_eq!(json!(names), json!(expected));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_drains_and_ends_the_broker() {
+    let fixture = Fixture::start().await;
+    fixture.register("texts").await;
+    // An open stream must not hold the broker back.
+    let mut webhook = fixture.machine("leasehold-webhook").await;
+    let stream = webhook.watch_leases(WatchLeasesRequest {}).await.unwrap();
+    let asked = std::time::Instant::now();
+    let status = fixture.terminate();
+    assert!(
+        asked.elapsed() < std::time::Duration::from_secs(5),
+        "it took {:?}",
+        asked.elapsed()
+    );
+    drop(stream);
+    assert!(status.success(), "{status}");
+    assert!(fixture.log().contains("the secret broker has stopped"));
+    fixture.run().await;
+    assert_eq!(
+        fixture
+            .call("GET", "/v1/datasets/texts", &fixture.person("alice"), None)
+            .await
+            .status,
+        200
+    );
+}
