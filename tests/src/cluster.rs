@@ -23,7 +23,10 @@ use std::{
 use kube::{Client, Config, config::KubeConfigOptions, config::Kubeconfig};
 use tokio::runtime::Runtime;
 
-pub use self::{images::Image, launcher::Output};
+pub use self::{
+    images::{Image, binary},
+    launcher::{Output, repository},
+};
 use self::{launcher::Launcher, namespace::NetworkNamespace};
 use crate::{Error, TestResult};
 
@@ -133,6 +136,16 @@ impl Cluster {
                 token: Some(token.to_owned().into()),
                 ..Default::default()
             };
+        })
+    }
+
+    /// A client with an administrator's rights that acts as `username`, as `kubectl --as` does.
+    ///
+    /// # Errors
+    /// If the kubeconfig is unusable.
+    pub fn client_as(&self, username: &str) -> Result<Client, Error> {
+        self.client_with(|config| {
+            config.auth_info.impersonate = Some(username.to_owned());
         })
     }
 

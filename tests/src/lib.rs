@@ -21,10 +21,14 @@
 //! the node itself. Starting a cluster needs root; one at a time is plenty for a small machine, so
 //! run such tests with `--test-threads=1`.
 
+mod argo;
 pub mod cluster;
+pub mod demo;
 mod error;
+pub mod journey;
 mod wait;
 
+pub use argo::Argo;
 pub use cluster::{Cluster, Image, Output, with_cluster};
 pub use error::Error;
 pub use wait::wait_for;

@@ -65,6 +65,12 @@ impl Cluster {
     }
 }
 
+/// A program of this workspace, built beside the running one.
+#[must_use]
+pub fn binary(name: &str) -> PathBuf {
+    profile_directory().join(name)
+}
+
 /// Where cargo put the running test's siblings: `target/debug`, `target/release`.
 fn profile_directory() -> PathBuf {
     let running = std::env::current_exe().unwrap_or_default();

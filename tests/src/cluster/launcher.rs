@@ -50,7 +50,8 @@ impl Output {
 }
 
 /// The repository's root.
-pub(super) fn repository() -> &'static Path {
+#[must_use]
+pub fn repository() -> &'static Path {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     tests.parent().unwrap_or(tests)
 }
