@@ -68,7 +68,13 @@ impl Argo {
         cluster.apply(RBAC).await?;
         let mut names = Vec::new();
         for kind in &kinds {
-            names.extend(cluster.apply(kind).await?.into_iter().filter_map(|it| it.metadata.name));
+            names.extend(
+                cluster
+                    .apply(kind)
+                    .await?
+                    .into_iter()
+                    .filter_map(|it| it.metadata.name),
+            );
         }
         for name in &names {
             established(cluster, name).await?;
