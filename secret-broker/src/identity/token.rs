@@ -251,4 +251,12 @@ mod tests {
             assert!(Unverified::parse(text).is_err());
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in ".{0,200}", header in ".{0,80}", payload in ".{0,80}") {
+            let _refused = Unverified::parse(&text);
+            let _refused = Unverified::parse(&token(&header, &payload, "AA"));
+        }
+    }
 }

@@ -1,10 +1,19 @@
 //! The broker's promises, over real sockets: the built binary as a process of its own, an OpenID provider and an API server of the
 //! tests', REST and gRPC as people and machines speak them.
 
+// Helpers of tests may fail like tests do; clippy's leave for tests covers only the test functions themselves.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
 mod canary;
 mod fixture;
 mod issuer;
 mod machines;
 mod people;
+mod refusals;
 mod restart;
 mod tokens;
