@@ -1,5 +1,7 @@
 //! The decision alone: from the bytes of a recorded review to its patch, without TLS or HTTP.
 
+#![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark that cannot run says so by panicking")]
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -13,7 +15,11 @@ use leasehold_webhook::stamps::Owner;
 
 fn views() -> Views {
     let account = |name: &str, uid: &str| {
-        Some(machines::ServiceAccount { namespace: "hub".into(), name: name.into(), uid: uid.into() })
+        Some(machines::ServiceAccount {
+            namespace: "hub".into(),
+            name: name.into(),
+            uid: uid.into(),
+        })
     };
     let uid = "ec95f4dd-c276-40a0-87b4-8862f4d54361";
     let lease = machines::Lease {
@@ -30,15 +36,29 @@ fn views() -> Views {
         subject: "alice".into(),
         notebook: account("nb-alice-0123456789abcdef", uid),
         executor: account("wf-alice-0123456789abcdef", "executor"),
-        home: Some(machines::Home { claim: "claim-alice".into(), sub_path: String::new(), mount_path: "/home/jovyan".into() }),
+        home: Some(machines::Home {
+            claim: "claim-alice".into(),
+            sub_path: String::new(),
+            mount_path: "/home/jovyan".into(),
+        }),
     };
     let views = Views::default();
     views.leases.begin_snapshot();
-    for change in [Change::Lease(lease), Change::Binding(binding), Change::Bookmark(machines::Bookmark {})] {
-        let message = WatchLeasesResponse { revision: 1, now_ms: 1_000, change: Some(change) };
+    for change in [
+        Change::Lease(lease),
+        Change::Binding(binding),
+        Change::Bookmark(machines::Bookmark {}),
+    ] {
+        let message = WatchLeasesResponse {
+            revision: 1,
+            now_ms: 1_000,
+            change: Some(change),
+        };
         views.leases.apply(message, Instant::now()).unwrap();
     }
-    views.accounts.insert("hub", "wf-alice-0123456789abcdef", "executor");
+    views
+        .accounts
+        .insert("hub", "wf-alice-0123456789abcdef", "executor");
     views.workflows.insert(Owner {
         uid: "120f5be9-d9ea-4f11-9e03-be720a0eac6f".into(),
         namespace: "hub".into(),
@@ -58,20 +78,32 @@ fn views() -> Views {
 
 fn reviews(criterion: &mut Criterion) {
     let views = views();
-    let identities = Identities { controller: "system:serviceaccount:argo:argo".into(), provisioner: String::new() };
+    let identities = Identities {
+        controller: "system:serviceaccount:argo:argo".into(),
+        provisioner: String::new(),
+    };
     let now = Instant::now();
-    let pod = include_str!("../tests/fixtures/pod-job.json")
-        .replace("\"serviceAccountName\":\"alice\"", "\"serviceAccountName\":\"wf-alice-0123456789abcdef\"");
+    let pod = include_str!("../tests/fixtures/pod-job.json").replace(
+        "\"serviceAccountName\":\"alice\"",
+        "\"serviceAccountName\":\"wf-alice-0123456789abcdef\"",
+    );
     let workflow = include_str!("../tests/fixtures/workflow-of-jupyterflow.json")
-        .replace("system:serviceaccount:hub:alice", "system:serviceaccount:hub:nb-alice-0123456789abcdef")
-        .replace("\"serviceAccountName\":\"alice\"", "\"serviceAccountName\":\"nb-alice-0123456789abcdef\"");
+        .replace(
+            "system:serviceaccount:hub:alice",
+            "system:serviceaccount:hub:nb-alice-0123456789abcdef",
+        )
+        .replace(
+            "\"serviceAccountName\":\"alice\"",
+            "\"serviceAccountName\":\"nb-alice-0123456789abcdef\"",
+        );
     let mut group = criterion.benchmark_group("review");
     group.measurement_time(Duration::from_secs(3));
     for (name, body) in [("pod", pod), ("workflow", workflow)] {
         group.throughput(Throughput::Bytes(body.len() as u64));
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                let envelope: AdmissionReview<'_> = serde_json::from_slice(black_box(body.as_bytes())).unwrap();
+                let envelope: AdmissionReview<'_> =
+                    serde_json::from_slice(black_box(body.as_bytes())).unwrap();
                 let request = envelope.request.unwrap();
                 let view = View {
                     leases: &views.leases,

@@ -18,7 +18,10 @@ use tokio_util::sync::CancellationToken;
 const NOTEBOOK: &str = "ec95f4dd-c276-40a0-87b4-8862f4d54361";
 
 fn main() -> Result<(), Failure> {
-    let core = std::env::args().nth(1).ok_or("give the core to run on")?.parse()?;
+    let core = std::env::args()
+        .nth(1)
+        .ok_or("give the core to run on")?
+        .parse()?;
     pin(core)?;
     tokio::runtime::Runtime::new()?.block_on(run())
 }
@@ -29,9 +32,20 @@ async fn run() -> Result<(), Failure> {
         controller: "system:serviceaccount:argo:argo".into(),
         provisioner: "system:serviceaccount:leasehold-system:leasehold-provisioner".into(),
     };
-    let admission = Arc::new(Admission::new(Arc::clone(&views), identities, Lookups::default(), 512));
+    let admission = Arc::new(Admission::new(
+        Arc::clone(&views),
+        identities,
+        Lookups::default(),
+        512,
+    ));
     let (listener, tls) = listen().await?;
-    let serving = serve(listener, tls, admission, Duration::from_secs(4), CancellationToken::new());
+    let serving = serve(
+        listener,
+        tls,
+        admission,
+        Duration::from_secs(4),
+        CancellationToken::new(),
+    );
     let beating = async {
         loop {
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -48,12 +62,20 @@ async fn run() -> Result<(), Failure> {
 }
 
 fn message(change: Change) -> WatchLeasesResponse {
-    WatchLeasesResponse { revision: 1, now_ms: 1_000, change: Some(change) }
+    WatchLeasesResponse {
+        revision: 1,
+        now_ms: 1_000,
+        change: Some(change),
+    }
 }
 
 fn views() -> Result<Views, Failure> {
     let account = |name: &str, uid: &str| {
-        Some(machines::ServiceAccount { namespace: "hub".into(), name: name.into(), uid: uid.into() })
+        Some(machines::ServiceAccount {
+            namespace: "hub".into(),
+            name: name.into(),
+            uid: uid.into(),
+        })
     };
     let lease = machines::Lease {
         lease_id: "a".repeat(32),
@@ -80,10 +102,16 @@ fn views() -> Result<Views, Failure> {
     };
     let views = Views::default();
     views.leases.begin_snapshot();
-    for change in [Change::Lease(lease), Change::Binding(binding), Change::Bookmark(machines::Bookmark {})] {
+    for change in [
+        Change::Lease(lease),
+        Change::Binding(binding),
+        Change::Bookmark(machines::Bookmark {}),
+    ] {
         views.leases.apply(message(change), Instant::now())?;
     }
-    views.accounts.insert("hub", "wf-alice-0123456789abcdef", "executor");
+    views
+        .accounts
+        .insert("hub", "wf-alice-0123456789abcdef", "executor");
     views.workflows.insert(Owner {
         uid: "120f5be9-d9ea-4f11-9e03-be720a0eac6f".into(),
         namespace: "hub".into(),

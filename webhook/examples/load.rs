@@ -59,7 +59,11 @@ async fn compare(time: Duration, rounds: usize) -> Result<(), Failure> {
     let mut first = webhook.connect().await?;
     let injected = Bytes::from(recorded());
     let untouched = untouched(&ask(&mut first, &injected).await?)?;
-    let cases = [("injected", injected), ("refused", refused()), ("untouched", untouched)];
+    let cases = [
+        ("injected", injected),
+        ("refused", refused()),
+        ("untouched", untouched),
+    ];
     println!("| review | connections | | CPU µs | reviews/s | p50 µs | p99 µs |");
     println!("|---|---|---|---|---|---|---|");
     for (case, body) in cases {
@@ -122,13 +126,20 @@ impl Server {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Self { child, port, tls: TlsConnector::from(Arc::new(config)) })
+        Ok(Self {
+            child,
+            port,
+            tls: TlsConnector::from(Arc::new(config)),
+        })
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Failure> {
         let stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
         stream.set_nodelay(true)?;
-        let stream = self.tls.connect(ServerName::try_from("localhost")?, stream).await?;
+        let stream = self
+            .tls
+            .connect(ServerName::try_from("localhost")?, stream)
+            .await?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         Ok(sender)
@@ -174,7 +185,10 @@ impl Server {
         let (wall, cpu) = (began.elapsed(), self.cpu()? - cpu);
         took.sort_unstable();
         let count = took.len() as f64;
-        let at = |share: f64| took.get((count * share) as usize).map_or(0.0, |took| took.as_secs_f64() * 1e6);
+        let at = |share: f64| {
+            took.get((count * share) as usize)
+                .map_or(0.0, |took| took.as_secs_f64() * 1e6)
+        };
         Ok(Figures {
             cpu_us: cpu.as_secs_f64() * 1e6 / count,
             per_second: count / wall.as_secs_f64(),
@@ -213,7 +227,11 @@ fn verify(case: &str, answer: &[u8]) -> Result<(), Failure> {
         "untouched" => allowed && response.get("patch").is_none(),
         _ => !allowed,
     };
-    if fits { Ok(()) } else { Err(format!("{case} was answered with {answer}").into()) }
+    if fits {
+        Ok(())
+    } else {
+        Err(format!("{case} was answered with {answer}").into())
+    }
 }
 
 fn median(all: &[Figures]) -> Figures {
@@ -222,23 +240,38 @@ fn median(all: &[Figures]) -> Figures {
         values.sort_by(f64::total_cmp);
         values.get(values.len() / 2).copied().unwrap_or_default()
     };
-    Figures { cpu_us: of(|f| f.cpu_us), per_second: of(|f| f.per_second), p50_us: of(|f| f.p50_us), p99_us: of(|f| f.p99_us) }
+    Figures {
+        cpu_us: of(|f| f.cpu_us),
+        per_second: of(|f| f.per_second),
+        p50_us: of(|f| f.p50_us),
+        p99_us: of(|f| f.p99_us),
+    }
 }
 
 /// The recorded pod of a jupyterflow job, run by an executor as Leasehold makes them.
 fn recorded() -> String {
-    include_str!("../tests/fixtures/pod-job.json")
-        .replace("\"serviceAccountName\":\"alice\"", "\"serviceAccountName\":\"wf-alice-0123456789abcdef\"")
+    include_str!("../tests/fixtures/pod-job.json").replace(
+        "\"serviceAccountName\":\"alice\"",
+        "\"serviceAccountName\":\"wf-alice-0123456789abcdef\"",
+    )
 }
 
 fn refused() -> Bytes {
-    recorded().replace("\"workflows.argoproj.io/completed\":\"false\"", "\"app\":\"jupyterhub\"").into()
+    recorded()
+        .replace(
+            "\"workflows.argoproj.io/completed\":\"false\"",
+            "\"app\":\"jupyterhub\"",
+        )
+        .into()
 }
 
 /// What a second pass sees: everything is in place.
 fn untouched(answer: &[u8]) -> Result<Bytes, Failure> {
     let answer: serde_json::Value = serde_json::from_slice(answer)?;
-    let patch = answer.pointer("/response/patch").and_then(|patch| patch.as_str()).ok_or("no patch")?;
+    let patch = answer
+        .pointer("/response/patch")
+        .and_then(|patch| patch.as_str())
+        .ok_or("no patch")?;
     let patch: json_patch::Patch =
         serde_json::from_slice(&base64::engine::general_purpose::STANDARD.decode(patch)?)?;
     let mut review: serde_json::Value = serde_json::from_str(&recorded())?;

@@ -102,7 +102,14 @@ impl Admission {
     /// Answers from `views`, asking `lookups` what they don't know; at most `most_in_flight` reviews at once.
     #[must_use]
     pub fn new(views: Arc<Views>, identities: Identities, lookups: Lookups, most_in_flight: usize) -> Self {
-        Self { views, identities, lookups, metrics: Metrics::default(), in_flight: AtomicUsize::new(0), most_in_flight }
+        Self {
+            views,
+            identities,
+            lookups,
+            metrics: Metrics::default(),
+            in_flight: AtomicUsize::new(0),
+            most_in_flight,
+        }
     }
 
     /// Counts and durations.
@@ -151,7 +158,10 @@ impl Admission {
                 denial.message,
             );
         }
-        Reply { status: StatusCode::OK, body: write(&request.uid, verdict) }
+        Reply {
+            status: StatusCode::OK,
+            body: write(&request.uid, verdict),
+        }
     }
 
     /// Decides, asks, and decides again until there is a verdict.
@@ -170,7 +180,12 @@ impl Admission {
         Verdict::Deny(internal())
     }
 
-    fn decide_once(&self, stage: Stage, request: &Request<'_>, facts: &[(Question, Fact)]) -> Result<Patch, Stop> {
+    fn decide_once(
+        &self,
+        stage: Stage,
+        request: &Request<'_>,
+        facts: &[(Question, Fact)],
+    ) -> Result<Patch, Stop> {
         let view = View {
             leases: &self.views.leases,
             workflows: &self.views.workflows,
@@ -189,7 +204,10 @@ impl Admission {
 }
 
 fn internal() -> Denial {
-    Denial::new(Reason::Internal, "the review failed by a defect of Leasehold's webhook; tell your administrator, its log says more")
+    Denial::new(
+        Reason::Internal,
+        "the review failed by a defect of Leasehold's webhook; tell your administrator, its log says more",
+    )
 }
 
 /// One of the places for reviews in flight.
@@ -225,22 +243,46 @@ fn write(uid: &str, verdict: Verdict) -> Vec<u8> {
     let response = match verdict {
         Verdict::Allow(changes) => {
             patch = (!changes.is_empty()).then(|| STANDARD.encode(changes.into_json()));
-            Response { uid, allowed: true, status: None, patch_type: patch.as_ref().map(|_| "JSONPatch"), patch }
+            Response {
+                uid,
+                allowed: true,
+                status: None,
+                patch_type: patch.as_ref().map(|_| "JSONPatch"),
+                patch,
+            }
         }
         Verdict::Deny(denial) => {
             message = denial.to_string();
-            let status = Some(Status { code: denial.reason.status(), message: &message });
-            Response { uid, allowed: false, status, patch_type: None, patch: None }
+            let status = Some(Status {
+                code: denial.reason.status(),
+                message: &message,
+            });
+            Response {
+                uid,
+                allowed: false,
+                status,
+                patch_type: None,
+                patch: None,
+            }
         }
     };
-    let answer = Answer { api_version: "admission.k8s.io/v1", kind: "AdmissionReview", response };
+    let answer = Answer {
+        api_version: "admission.k8s.io/v1",
+        kind: "AdmissionReview",
+        response,
+    };
     // Strings and numbers into memory: cannot fail. An empty body would be a denial by failurePolicy.
     serde_json::to_vec(&answer).unwrap_or_default()
 }
 
 /// An HTTP failure in JSON.
 fn problem(status: StatusCode, code: &str, message: &str) -> Reply {
-    Reply { status, body: serde_json::json!({ "code": code, "message": message }).to_string().into_bytes() }
+    Reply {
+        status,
+        body: serde_json::json!({ "code": code, "message": message })
+            .to_string()
+            .into_bytes(),
+    }
 }
 
 /// Runs `work` until `deadline`.

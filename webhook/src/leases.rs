@@ -56,7 +56,10 @@ impl LeaseIndex {
     /// An index that has heard nothing yet: not synced, infinitely old.
     #[must_use]
     pub fn new() -> Self {
-        Self { view: RwLock::default(), changed: watch::Sender::new(0) }
+        Self {
+            view: RwLock::default(),
+            changed: watch::Sender::new(0),
+        }
     }
 
     /// A new connection begins: what follows up to the bookmark is a snapshot that replaces everything.
@@ -69,9 +72,17 @@ impl LeaseIndex {
     /// # Errors
     /// The message carries a lease or binding that no correct broker sends. It is left out of the view, which makes it
     /// unmountable; the rest of the view is as good as before.
-    pub fn apply(&self, message: machines::WatchLeasesResponse, received: Instant) -> Result<(), InvalidEntry> {
+    pub fn apply(
+        &self,
+        message: machines::WatchLeasesResponse,
+        received: Instant,
+    ) -> Result<(), InvalidEntry> {
         let mut view = self.write();
-        let View { tables, building, heard } = &mut *view;
+        let View {
+            tables,
+            building,
+            heard,
+        } = &mut *view;
         let mut applied = Ok(());
         let mut published = false;
         match message.change {
@@ -90,7 +101,10 @@ impl LeaseIndex {
         }
         if building.is_none() {
             tables.revision = tables.revision.max(message.revision);
-            *heard = Some(Heard { at: received, broker_ms: message.now_ms });
+            *heard = Some(Heard {
+                at: received,
+                broker_ms: message.now_ms,
+            });
         }
         let revision = tables.revision;
         drop(view);
@@ -109,7 +123,9 @@ impl LeaseIndex {
     /// Time since the broker last vouched for this view; [`Duration::MAX`] before the first snapshot.
     #[must_use]
     pub fn age(&self, now: Instant) -> Duration {
-        self.read().heard.map_or(Duration::MAX, |heard| now.saturating_duration_since(heard.at))
+        self.read()
+            .heard
+            .map_or(Duration::MAX, |heard| now.saturating_duration_since(heard.at))
     }
 
     /// The broker's clock at `now`: its last word plus the time since. `None` before the first snapshot.
@@ -117,7 +133,9 @@ impl LeaseIndex {
     pub fn broker_now_ms(&self, now: Instant) -> Option<i64> {
         self.read().heard.map(|heard| {
             let since = now.saturating_duration_since(heard.at).as_millis();
-            heard.broker_ms.saturating_add(i64::try_from(since).unwrap_or(i64::MAX))
+            heard
+                .broker_ms
+                .saturating_add(i64::try_from(since).unwrap_or(i64::MAX))
         })
     }
 
@@ -136,7 +154,12 @@ impl LeaseIndex {
     /// Leases of a subject that have not ended, the ending ones included, in order of dataset name and fencing token.
     #[must_use]
     pub fn leases_of(&self, subject: &str) -> Vec<Arc<Lease>> {
-        self.read().tables.by_subject.get(subject).cloned().unwrap_or_default()
+        self.read()
+            .tables
+            .by_subject
+            .get(subject)
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Binding and leases from one state of the view.
@@ -144,7 +167,12 @@ impl LeaseIndex {
     pub fn person(&self, notebook_uid: &str) -> Option<(Arc<Binding>, Vec<Arc<Lease>>)> {
         let view = self.read();
         let binding = view.tables.by_notebook.get(notebook_uid)?;
-        let leases = view.tables.by_subject.get(&*binding.subject).cloned().unwrap_or_default();
+        let leases = view
+            .tables
+            .by_subject
+            .get(&*binding.subject)
+            .cloned()
+            .unwrap_or_default();
         Some((Arc::clone(binding), leases))
     }
 
@@ -204,7 +232,8 @@ impl Tables {
                     self.by_notebook.remove(account.uid.as_str());
                 }
                 let binding = Binding::try_from(binding)?;
-                self.by_notebook.insert(binding.notebook.uid.clone(), Arc::new(binding));
+                self.by_notebook
+                    .insert(binding.notebook.uid.clone(), Arc::new(binding));
             }
             Change::BindingRemoved(removed) => {
                 self.by_notebook.remove(removed.notebook_uid.as_str());
@@ -224,7 +253,9 @@ impl Tables {
     }
 
     fn forget(&mut self, id: LeaseId) {
-        let Some(former) = self.leases.remove(&id) else { return };
+        let Some(former) = self.leases.remove(&id) else {
+            return;
+        };
         if let Some(theirs) = self.by_subject.get_mut(&former.subject) {
             theirs.retain(|lease| lease.id != id);
             if theirs.is_empty() {

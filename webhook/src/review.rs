@@ -170,7 +170,9 @@ impl View<'_> {
             Some((_, Fact::Unanswered(why))) => Err(Stop::Deny(match question {
                 Question::Person { .. } => Denial::new(
                     Reason::BrokerUnreachable,
-                    format!("the secret broker cannot say what is leased now: {why}; this is tried again by itself"),
+                    format!(
+                        "the secret broker cannot say what is leased now: {why}; this is tried again by itself"
+                    ),
                 ),
                 _ => Denial::new(
                     Reason::LookupFailed,
@@ -190,7 +192,11 @@ impl View<'_> {
             && let Some((binding, leases)) = self.leases.person(uid)
             && let Some(broker_now_ms) = self.leases.broker_now_ms(self.now)
         {
-            return Ok(Person { binding, leases, broker_now_ms });
+            return Ok(Person {
+                binding,
+                leases,
+                broker_now_ms,
+            });
         }
         self.person_now(uid)
     }
@@ -207,7 +213,9 @@ impl View<'_> {
     }
 
     fn was_asked(&self, uid: &str) -> bool {
-        self.facts.iter().any(|(question, _)| matches!(question, Question::Person { uid: asked } if asked == uid))
+        self.facts
+            .iter()
+            .any(|(question, _)| matches!(question, Question::Person { uid: asked } if asked == uid))
     }
 
     /// A Workflow or CronWorkflow by uid: a hit in the view is final, since a stamp never changes; a miss is read live.
@@ -219,7 +227,11 @@ impl View<'_> {
         let seen = match index.get(uid) {
             Some(owner) => Some(owner),
             None => {
-                match self.fact(Question::Owner { kind, namespace: namespace.to_owned(), name: name.to_owned() })? {
+                match self.fact(Question::Owner {
+                    kind,
+                    namespace: namespace.to_owned(),
+                    name: name.to_owned(),
+                })? {
                     Fact::Owner(owner) => owner.clone(),
                     _ => None,
                 }
@@ -227,13 +239,18 @@ impl View<'_> {
         };
         match seen {
             Some(owner)
-                if &*owner.uid == uid && &*owner.name == name && &*owner.namespace == namespace && !owner.deleting =>
+                if &*owner.uid == uid
+                    && &*owner.name == name
+                    && &*owner.namespace == namespace
+                    && !owner.deleting =>
             {
                 Ok(owner)
             }
             _ => deny(
                 Reason::OwnerUnresolved,
-                format!("{kind:?} {name} with the uid that owns this object does not exist in {namespace}, or is being deleted"),
+                format!(
+                    "{kind:?} {name} with the uid that owns this object does not exist in {namespace}, or is being deleted"
+                ),
             ),
         }
     }
@@ -244,11 +261,16 @@ impl View<'_> {
             return Ok(());
         }
         // Recreated or not seen yet: the API server knows.
-        match self.fact(Question::Account { namespace: namespace.to_owned(), name: name.to_owned() })? {
+        match self.fact(Question::Account {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        })? {
             Fact::Account(Some(live)) if live == uid => Ok(()),
             _ => deny(
                 Reason::ServiceAccount,
-                format!("ServiceAccount {name} is not the one that was bound to this person; stop and start your server from the hub"),
+                format!(
+                    "ServiceAccount {name} is not the one that was bound to this person; stop and start your server from the hub"
+                ),
             ),
         }
     }
@@ -259,7 +281,11 @@ impl View<'_> {
 /// # Errors
 /// A denial, or the one question whose answer is needed next.
 pub fn review(stage: Stage, request: &Request<'_>, view: &View<'_>) -> Result<Patch, Stop> {
-    let resource = (&*request.resource.group, &*request.resource.resource, request.sub_resource.as_deref());
+    let resource = (
+        &*request.resource.group,
+        &*request.resource.resource,
+        request.sub_resource.as_deref(),
+    );
     match resource {
         ("argoproj.io", "workflows" | "workflowtemplates", None) => workflow::review(stage, request, view),
         ("argoproj.io", "cronworkflows", None) => cron_workflow::review(stage, request, view),
@@ -297,7 +323,10 @@ pub(crate) fn old_object<'a>(request: &Request<'a>) -> Result<&'a str, Stop> {
 fn present(object: Option<&serde_json::value::RawValue>) -> Result<&str, Stop> {
     match object {
         Some(raw) => Ok(raw.get()),
-        None => deny(Reason::WrongType, "the request carries no object, which its operation must have"),
+        None => deny(
+            Reason::WrongType,
+            "the request carries no object, which its operation must have",
+        ),
     }
 }
 

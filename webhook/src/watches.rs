@@ -24,7 +24,10 @@ const TRY_AGAIN_EVERY: Duration = Duration::from_secs(1);
 /// Argo's Workflows.
 #[must_use]
 pub fn workflows() -> ApiResource {
-    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Workflow"), "workflows")
+    ApiResource::from_gvk_with_plural(
+        &GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Workflow"),
+        "workflows",
+    )
 }
 
 /// Argo's CronWorkflows.
@@ -37,7 +40,10 @@ pub fn cron_workflows() -> ApiResource {
 /// Reduces an object to what a review needs; `None` if it lacks what every stored object has.
 #[must_use]
 pub fn owner(metadata: &ObjectMeta) -> Option<Owner> {
-    let stamp = metadata.annotations.as_ref().and_then(|annotations| annotations.get(STAMP_ANNOTATION));
+    let stamp = metadata
+        .annotations
+        .as_ref()
+        .and_then(|annotations| annotations.get(STAMP_ANNOTATION));
     Some(Owner {
         uid: metadata.uid.as_deref()?.into(),
         namespace: metadata.namespace.as_deref()?.into(),
@@ -56,21 +62,35 @@ pub async fn follow(client: &Client, views: &Views, shutdown: CancellationToken)
     let of_people = watcher::Config::default().labels(PERSON_LABEL);
     let all = async {
         tokio::join!(
-            feed("workflows", watcher::watcher(workflows, everything.clone()), owners(&views.workflows)),
-            feed("cronworkflows", watcher::watcher(cron_workflows, everything), owners(&views.cron_workflows)),
-            feed("serviceaccounts", watcher::watcher(accounts, of_people), |change| match change {
-                Change::All(metadata) => views.accounts.replace(metadata.iter().filter_map(account).collect()),
-                Change::Is(metadata) => {
-                    if let Some((namespace, name, uid)) = account(&metadata) {
-                        views.accounts.insert(&namespace, &name, &uid);
+            feed(
+                "workflows",
+                watcher::watcher(workflows, everything.clone()),
+                owners(&views.workflows)
+            ),
+            feed(
+                "cronworkflows",
+                watcher::watcher(cron_workflows, everything),
+                owners(&views.cron_workflows)
+            ),
+            feed(
+                "serviceaccounts",
+                watcher::watcher(accounts, of_people),
+                |change| match change {
+                    Change::All(metadata) => views
+                        .accounts
+                        .replace(metadata.iter().filter_map(account).collect()),
+                    Change::Is(metadata) => {
+                        if let Some((namespace, name, uid)) = account(&metadata) {
+                            views.accounts.insert(&namespace, &name, &uid);
+                        }
+                    }
+                    Change::Gone(metadata) => {
+                        if let Some((namespace, name, _)) = account(&metadata) {
+                            views.accounts.remove(&namespace, &name);
+                        }
                     }
                 }
-                Change::Gone(metadata) => {
-                    if let Some((namespace, name, _)) = account(&metadata) {
-                        views.accounts.remove(&namespace, &name);
-                    }
-                }
-            }),
+            ),
         )
     };
     tokio::select! {
@@ -102,7 +122,11 @@ fn owners(index: &StampIndex) -> impl FnMut(Change) {
 }
 
 fn account(metadata: &ObjectMeta) -> Option<(String, String, String)> {
-    Some((metadata.namespace.clone()?, metadata.name.clone()?, metadata.uid.clone()?))
+    Some((
+        metadata.namespace.clone()?,
+        metadata.name.clone()?,
+        metadata.uid.clone()?,
+    ))
 }
 
 /// Applies events; a new list shows only when it is whole.

@@ -14,7 +14,11 @@ use clap::{Parser, ValueEnum};
 )]
 pub struct AdmissionArguments {
     /// Identity of Argo's workflow-controller.
-    #[arg(long, env = "LEASEHOLD_ARGO_IDENTITY", default_value = "system:serviceaccount:argo:argo")]
+    #[arg(
+        long,
+        env = "LEASEHOLD_ARGO_IDENTITY",
+        default_value = "system:serviceaccount:argo:argo"
+    )]
     pub argo_identity: String,
     /// Identity of our provisioner; empty: the ServiceAccount leasehold-provisioner of the namespace.
     #[arg(long, env = "LEASEHOLD_PROVISIONER_IDENTITY", default_value = "")]
@@ -32,7 +36,11 @@ pub struct AdmissionArguments {
     #[arg(long, env = "LEASEHOLD_WEBHOOK_CONFIGURATION", default_value = "leasehold")]
     pub webhook_configuration: String,
     /// ConfigMap in which replicas publish their CA certificates.
-    #[arg(long, env = "LEASEHOLD_WEBHOOK_CA_CONFIG_MAP", default_value = "leasehold-webhook-ca")]
+    #[arg(
+        long,
+        env = "LEASEHOLD_WEBHOOK_CA_CONFIG_MAP",
+        default_value = "leasehold-webhook-ca"
+    )]
     pub webhook_ca_config_map: String,
     /// Seconds that a serving certificate lives; it is renewed after two thirds.
     #[arg(long, env = "LEASEHOLD_CERTIFICATE_LIFETIME_SECONDS", default_value_t = 24 * 3600, value_parser = clap::value_parser!(u64).range(3..))]
@@ -45,10 +53,18 @@ pub struct AdmissionArguments {
     )]
     pub broker_url: String,
     /// File with the broker's CA certificate.
-    #[arg(long, env = "LEASEHOLD_BROKER_CA_FILE", default_value = "/var/run/leasehold/ca.crt")]
+    #[arg(
+        long,
+        env = "LEASEHOLD_BROKER_CA_FILE",
+        default_value = "/var/run/leasehold/ca.crt"
+    )]
     pub broker_ca_file: PathBuf,
     /// File with our token for the broker, read at each call.
-    #[arg(long, env = "LEASEHOLD_BROKER_TOKEN_FILE", default_value = "/var/run/leasehold/token")]
+    #[arg(
+        long,
+        env = "LEASEHOLD_BROKER_TOKEN_FILE",
+        default_value = "/var/run/leasehold/token"
+    )]
     pub broker_token_file: PathBuf,
     /// Address of the admission port, TLS.
     #[arg(long, env = "LEASEHOLD_LISTEN", default_value = "[::]:8443")]
@@ -83,7 +99,9 @@ impl AdmissionArguments {
     /// Sends events to stderr from now on.
     pub fn start_logging(&self) {
         let filter = tracing_subscriber::EnvFilter::new(&self.log);
-        let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr);
         // Fails only where a subscriber is installed already, which then does the work.
         let _ = match self.log_format {
             LogFormat::Text => subscriber.try_init(),
@@ -120,6 +138,9 @@ mod tests {
             "--pod-name=leasehold-webhook-0",
         ])
         .unwrap();
-        assert_eq!(arguments.provisioner(), "system:serviceaccount:leasehold-system:leasehold-provisioner");
+        assert_eq!(
+            arguments.provisioner(),
+            "system:serviceaccount:leasehold-system:leasehold-provisioner"
+        );
     }
 }

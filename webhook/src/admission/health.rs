@@ -34,29 +34,54 @@ pub(super) async fn serve(
     let router = Router::new()
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(ready))
-        .route("/metrics", get(async |State(health): State<Health>| {
-            let text = health.admission.metrics().render(health.admission.views());
-            ([("content-type", "text/plain; version=0.0.4")], text)
-        }))
-        .with_state(Health { admission, certificate });
-    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
+        .route(
+            "/metrics",
+            get(async |State(health): State<Health>| {
+                let text = health.admission.metrics().render(health.admission.views());
+                ([("content-type", "text/plain; version=0.0.4")], text)
+            }),
+        )
+        .with_state(Health {
+            admission,
+            certificate,
+        });
+    axum::serve(listener, router)
+        .with_graceful_shutdown(shutdown.cancelled_owned())
+        .await
 }
 
 async fn ready(State(health): State<Health>, RawQuery(query): RawQuery) -> (StatusCode, String) {
     let ready = health.certificate.is_ready();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     let mut text = String::new();
-    if query.is_some_and(|query| query.split('&').any(|part| part == "verbose" || part.starts_with("verbose="))) {
+    if query.is_some_and(|query| {
+        query
+            .split('&')
+            .any(|part| part == "verbose" || part.starts_with("verbose="))
+    }) {
         let leases = &health.admission.views().leases;
         let mark = |good: bool| if good { "+" } else { "-" };
         let age = leases.age(Instant::now());
         // Writing into a String cannot fail.
         let _ = writeln!(text, "[{}]certificate", mark(ready));
         let _ = match leases.synced() {
-            true => writeln!(text, "[{}]leases: {} in view, vouched for {age:?} ago", mark(age <= FRESH), leases.len()),
+            true => writeln!(
+                text,
+                "[{}]leases: {} in view, vouched for {age:?} ago",
+                mark(age <= FRESH),
+                leases.len()
+            ),
             false => writeln!(text, "[-]leases: nothing heard from the broker yet"),
         };
     }
-    text.push_str(if ready { "ok\n" } else { "not ready: the API server does not trust our certificate yet\n" });
+    text.push_str(if ready {
+        "ok\n"
+    } else {
+        "not ready: the API server does not trust our certificate yet\n"
+    });
     (status, text)
 }

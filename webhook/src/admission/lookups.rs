@@ -56,14 +56,20 @@ impl Lookups {
         }
         let cluster = self.cluster.clone().ok_or("no cluster is configured")?;
         match question {
-            Question::Owner { kind, namespace, name } => {
+            Question::Owner {
+                kind,
+                namespace,
+                name,
+            } => {
                 let resource = match kind {
                     OwnerKind::Workflow => watches::workflows(),
                     OwnerKind::CronWorkflow => watches::cron_workflows(),
                 };
                 let api: Api<DynamicObject> = Api::namespaced_with(cluster, namespace, &resource);
                 let found = api.get_metadata_opt(name).await.map_err(failed)?;
-                Ok(Fact::Owner(found.and_then(|found| owner(&found.metadata)).map(Arc::new)))
+                Ok(Fact::Owner(
+                    found.and_then(|found| owner(&found.metadata)).map(Arc::new),
+                ))
             }
             Question::Account { namespace, name } => {
                 let api: Api<ServiceAccount> = Api::namespaced(cluster, namespace);
@@ -100,7 +106,9 @@ fn mounts_a_claim(pod: &Pod) -> bool {
 }
 
 fn person(answer: machines::ResolveMountsResponse) -> Result<Fact, String> {
-    let Some(binding) = answer.binding else { return Ok(Fact::Person(None)) };
+    let Some(binding) = answer.binding else {
+        return Ok(Fact::Person(None));
+    };
     let not_understood = |error| {
         tracing::error!(%error, "the broker's answer was not understood");
         "the broker's answer was not understood".to_owned()
@@ -115,5 +123,9 @@ fn person(answer: machines::ResolveMountsResponse) -> Result<Fact, String> {
         leases.push(Arc::new(lease));
     }
     leases.sort_by(|a, b| (&a.dataset_name, a.fencing_token).cmp(&(&b.dataset_name, b.fencing_token)));
-    Ok(Fact::Person(Some(Person { binding, leases, broker_now_ms: answer.now_ms })))
+    Ok(Fact::Person(Some(Person {
+        binding,
+        leases,
+        broker_now_ms: answer.now_ms,
+    })))
 }

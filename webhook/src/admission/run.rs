@@ -21,7 +21,9 @@ use crate::watches;
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// There is no way to the API server.
-    #[error("cannot make a client of the API server: {0}; run in a pod with a ServiceAccount, or set KUBECONFIG")]
+    #[error(
+        "cannot make a client of the API server: {0}; run in a pod with a ServiceAccount, or set KUBECONFIG"
+    )]
     Client(Box<kube::Error>),
     /// The broker's address is wrong.
     #[error(transparent)]
@@ -52,7 +54,9 @@ pub enum RunError {
 pub async fn run(arguments: AdmissionArguments, shutdown: CancellationToken) -> Result<(), RunError> {
     // Several dependencies can bring a provider; this one is ours.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = Client::try_default().await.map_err(|error| RunError::Client(Box::new(error)))?;
+    let client = Client::try_default()
+        .await
+        .map_err(|error| RunError::Client(Box::new(error)))?;
     let broker = MachinesClient::new(Endpoint {
         url: arguments.broker_url.clone(),
         ca_file: arguments.broker_ca_file.clone(),
@@ -62,10 +66,20 @@ pub async fn run(arguments: AdmissionArguments, shutdown: CancellationToken) -> 
     let health_listener = bind(arguments.listen_health).await?;
 
     let views = Arc::new(Views::default());
-    let identities =
-        Identities { controller: arguments.argo_identity.clone(), provisioner: arguments.provisioner() };
-    let lookups = Lookups { cluster: Some(client.clone()), broker: Some(broker.clone()) };
-    let admission = Arc::new(Admission::new(Arc::clone(&views), identities, lookups, arguments.most_in_flight));
+    let identities = Identities {
+        controller: arguments.argo_identity.clone(),
+        provisioner: arguments.provisioner(),
+    };
+    let lookups = Lookups {
+        cluster: Some(client.clone()),
+        broker: Some(broker.clone()),
+    };
+    let admission = Arc::new(Admission::new(
+        Arc::clone(&views),
+        identities,
+        lookups,
+        arguments.most_in_flight,
+    ));
     let certificate = ServingCertificate::new();
     let tls = Arc::new(certificate.server_config()?);
     let options = CertificateOptions {
@@ -86,7 +100,12 @@ pub async fn run(arguments: AdmissionArguments, shutdown: CancellationToken) -> 
         Ok(())
     };
     let probes = async {
-        let served = health::serve(health_listener, Arc::clone(&admission), Arc::clone(&certificate), drained.clone());
+        let served = health::serve(
+            health_listener,
+            Arc::clone(&admission),
+            Arc::clone(&certificate),
+            drained.clone(),
+        );
         let served = served.await.map_err(RunError::Health);
         shutdown.cancel();
         served
@@ -107,12 +126,16 @@ pub async fn run(arguments: AdmissionArguments, shutdown: CancellationToken) -> 
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, RunError> {
-    TcpListener::bind(address).await.map_err(|source| RunError::Listen { address, source })
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| RunError::Listen { address, source })
 }
 
 /// Returns at SIGTERM or SIGINT.
 pub async fn terminated() {
-    let (Ok(mut term), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         // Without handlers the signals end the process as they always did.
         return std::future::pending().await;
     };

@@ -91,13 +91,25 @@ async fn connection(
         async move { Ok::<_, Infallible>(respond(request, &admission, patience).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MOST_STREAMS);
-    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MOST_STREAMS);
+    let connection = builder
+        .serve_connection(TokioIo::new(stream), service)
+        .into_owned();
     watcher.watch(connection).await
 }
 
-async fn respond(request: Request<Incoming>, admission: &Admission, patience: Duration) -> Response<Full<Bytes>> {
+async fn respond(
+    request: Request<Incoming>,
+    admission: &Admission,
+    patience: Duration,
+) -> Response<Full<Bytes>> {
     let reply = match accept(&request) {
         Err(reply) => reply,
         Ok(stage) => {
@@ -107,7 +119,11 @@ async fn respond(request: Request<Incoming>, admission: &Admission, patience: Du
                     return response(admission.answer(stage, body, deadline).await);
                 }
                 Some(Err(reply)) => reply,
-                None => problem(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not arrive in time"),
+                None => problem(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "timeout",
+                    "the body did not arrive in time",
+                ),
             }
         }
     };
@@ -124,12 +140,26 @@ fn accept(request: &Request<Incoming>) -> Result<Stage, Reply> {
     let stage = match request.uri().path() {
         "/mutate" => Stage::Mutating,
         "/validate" => Stage::Validating,
-        _ => return Err(problem(StatusCode::NOT_FOUND, "not_found", "there is /mutate and /validate")),
+        _ => {
+            return Err(problem(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "there is /mutate and /validate",
+            ));
+        }
     };
     if request.method() != Method::POST {
-        return Err(problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "send a POST"));
+        return Err(problem(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "send a POST",
+        ));
     }
-    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     if !media_type.eq_ignore_ascii_case("application/json") {
         return Err(problem(
@@ -151,7 +181,11 @@ async fn read(request: Request<Incoming>) -> Result<Bytes, Reply> {
     let mut seen = 0;
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
-            return Err(problem(StatusCode::BAD_REQUEST, "malformed", "the body broke off"));
+            return Err(problem(
+                StatusCode::BAD_REQUEST,
+                "malformed",
+                "the body broke off",
+            ));
         };
         let data = frame.into_data().unwrap_or_default();
         seen += data.len();
@@ -201,9 +235,13 @@ fn patience_of(request: &Request<Incoming>, ours: Duration) -> Duration {
 fn response(reply: Reply) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(reply.body)));
     *response.status_mut() = reply.status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if reply.status == StatusCode::METHOD_NOT_ALLOWED {
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("POST"));
     }
     response
 }

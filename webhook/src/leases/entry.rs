@@ -20,7 +20,11 @@ impl LeaseId {
         if lower && hex::decode_to_slice(text, &mut id).is_ok() {
             Ok(Self(id))
         } else {
-            Err(InvalidEntry { what: "lease", field: "lease_id", value: text.into() })
+            Err(InvalidEntry {
+                what: "lease",
+                field: "lease_id",
+                value: text.into(),
+            })
         }
     }
 
@@ -137,7 +141,9 @@ pub struct Binding {
 
 /// A lease or binding that no correct broker sends.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("the broker sent a {what} whose {field} is not valid: {value:?}; it is left out of the view, check that broker and webhook are of one release")]
+#[error(
+    "the broker sent a {what} whose {field} is not valid: {value:?}; it is left out of the view, check that broker and webhook are of one release"
+)]
 pub struct InvalidEntry {
     what: &'static str,
     field: &'static str,
@@ -148,7 +154,11 @@ impl TryFrom<machines::Lease> for Lease {
     type Error = InvalidEntry;
 
     fn try_from(lease: machines::Lease) -> Result<Self, InvalidEntry> {
-        let invalid = |field, value: String| InvalidEntry { what: "lease", field, value };
+        let invalid = |field, value: String| InvalidEntry {
+            what: "lease",
+            field,
+            value,
+        };
         let id = LeaseId::parse(&lease.lease_id)?;
         if !is_label(&lease.dataset_name, 40) {
             return Err(invalid("dataset_name", lease.dataset_name));
@@ -191,16 +201,26 @@ impl TryFrom<machines::Binding> for Binding {
     type Error = InvalidEntry;
 
     fn try_from(binding: machines::Binding) -> Result<Self, InvalidEntry> {
-        let invalid = |field, value: String| InvalidEntry { what: "binding", field, value };
+        let invalid = |field, value: String| InvalidEntry {
+            what: "binding",
+            field,
+            value,
+        };
         let account = |field, account: Option<machines::ServiceAccount>| match account {
             Some(a) if !a.namespace.is_empty() && !a.name.is_empty() && !a.uid.is_empty() => {
-                Ok(ServiceAccount { namespace: a.namespace.into(), name: a.name.into(), uid: a.uid.into() })
+                Ok(ServiceAccount {
+                    namespace: a.namespace.into(),
+                    name: a.name.into(),
+                    uid: a.uid.into(),
+                })
             }
             other => Err(invalid(field, format!("{other:?}"))),
         };
         let notebook = account("notebook", binding.notebook)?;
         let executor = account("executor", binding.executor)?;
-        let Some(home) = binding.home else { return Err(invalid("home", String::new())) };
+        let Some(home) = binding.home else {
+            return Err(invalid("home", String::new()));
+        };
         if home.claim.is_empty() || home.claim.starts_with(names::CLAIM_PREFIX) {
             return Err(invalid("home.claim", home.claim));
         }
@@ -228,12 +248,18 @@ fn is_label(name: &str, longest: usize) -> bool {
         && name.len() <= longest
         && !name.starts_with('-')
         && !name.ends_with('-')
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 fn is_absolute_and_normal(path: &str) -> bool {
-    let Some(rest) = path.strip_prefix('/') else { return false };
+    let Some(rest) = path.strip_prefix('/') else {
+        return false;
+    };
     !rest.is_empty()
         && !path.contains('\0')
-        && rest.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
+        && rest
+            .split('/')
+            .all(|part| !part.is_empty() && part != "." && part != "..")
 }

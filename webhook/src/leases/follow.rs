@@ -24,8 +24,11 @@ pub async fn follow(client: MachinesClient, index: Arc<LeaseIndex>, shutdown: Ca
 }
 
 /// The same over any source of the stream; `connect` is called anew after each break.
-pub async fn follow_stream<S, E>(mut connect: impl FnMut() -> S, index: &LeaseIndex, shutdown: CancellationToken)
-where
+pub async fn follow_stream<S, E>(
+    mut connect: impl FnMut() -> S,
+    index: &LeaseIndex,
+    shutdown: CancellationToken,
+) where
     S: Stream<Item = Result<WatchLeasesResponse, E>>,
     E: Display,
 {
@@ -37,7 +40,11 @@ where
             broke = drain(connect(), index) => broke,
         };
         // A connection that held for a while was a good one: try again soon.
-        pause = if began.elapsed() > LONGEST_PAUSE { SHORTEST_PAUSE } else { pause };
+        pause = if began.elapsed() > LONGEST_PAUSE {
+            SHORTEST_PAUSE
+        } else {
+            pause
+        };
         tracing::warn!(error = %broke, retry_in = ?pause, "the lease stream of the broker broke");
         tokio::select! {
             () = shutdown.cancelled() => return,

@@ -58,23 +58,35 @@ pub fn review(request: &Request<'_>, view: &View<'_>) -> Result<Patch, Stop> {
     let mut reserved = request.name().starts_with(CLAIM_PREFIX);
     for object in [request.object, request.old_object].into_iter().flatten() {
         let object: Object<'_> = parse(object.get(), "the object")?;
-        let references = [&object.spec.claim_ref, &object.spec.data_source, &object.spec.data_source_ref];
-        reserved |= [&object.metadata.name, &object.metadata.generate_name, &object.spec.volume_name]
-            .into_iter()
-            .chain(references.into_iter().flatten().map(|reference| &reference.name))
-            .any(|name| name.starts_with(CLAIM_PREFIX));
+        let references = [
+            &object.spec.claim_ref,
+            &object.spec.data_source,
+            &object.spec.data_source_ref,
+        ];
+        reserved |= [
+            &object.metadata.name,
+            &object.metadata.generate_name,
+            &object.spec.volume_name,
+        ]
+        .into_iter()
+        .chain(references.into_iter().flatten().map(|reference| &reference.name))
+        .any(|name| name.starts_with(CLAIM_PREFIX));
     }
     if !reserved || (request.operation != Operation::Create && is_kubernetes_own(user)) {
         return Ok(Patch::new());
     }
     deny(
         Reason::ClaimReserved,
-        format!("claims and volumes that begin with {CLAIM_PREFIX}, or point at one, belong to leases; only Leasehold's provisioner makes, changes or deletes them: end the lease instead"),
+        format!(
+            "claims and volumes that begin with {CLAIM_PREFIX}, or point at one, belong to leases; only Leasehold's provisioner makes, changes or deletes them: end the lease instead"
+        ),
     )
 }
 
 /// Controllers of the control plane, with one identity or one each.
 fn is_kubernetes_own(username: &str) -> bool {
-    matches!(username, "system:kube-controller-manager" | "system:kube-scheduler")
-        || username.starts_with("system:serviceaccount:kube-system:")
+    matches!(
+        username,
+        "system:kube-controller-manager" | "system:kube-scheduler"
+    ) || username.starts_with("system:serviceaccount:kube-system:")
 }

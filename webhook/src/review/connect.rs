@@ -27,13 +27,18 @@ pub fn review(request: &Request<'_>, view: &View<'_>) -> Result<Patch, Stop> {
     if is_argos_signal(request, view)? {
         return Ok(Patch::new());
     }
-    let question =
-        Question::Pod { namespace: request.namespace().to_owned(), name: request.name().to_owned() };
+    let question = Question::Pod {
+        namespace: request.namespace().to_owned(),
+        name: request.name().to_owned(),
+    };
     match view.fact(question)? {
         Fact::Pod(Some(false)) => Ok(Patch::new()),
         _ => deny(
             Reason::ConnectDatasetPod,
-            format!("pod {} has a leased dataset mounted, or does not exist; nobody connects to such a pod, read its logs instead", request.name()),
+            format!(
+                "pod {} has a leased dataset mounted, or does not exist; nobody connects to such a pod, read its logs instead",
+                request.name()
+            ),
         ),
     }
 }
@@ -41,11 +46,14 @@ pub fn review(request: &Request<'_>, view: &View<'_>) -> Result<Patch, Stop> {
 /// The controller signals containers by executing `argoexec kill <signal> <pid>` in them (`workflow/signal/signal.go`);
 /// that binary comes from Argo's own volume, which no user mount may cover.
 fn is_argos_signal(request: &Request<'_>, view: &View<'_>) -> Result<bool, Stop> {
-    if *request.user_info.username != *view.identities.controller || request.sub_resource.as_deref() != Some("exec") {
+    if *request.user_info.username != *view.identities.controller
+        || request.sub_resource.as_deref() != Some("exec")
+    {
         return Ok(false);
     }
     let options: ExecOptions<'_> = parse(object(request)?, "the exec request")?;
-    let number = |text: &Text<'_>| !text.is_empty() && text.len() <= 2 && text.bytes().all(|b| b.is_ascii_digit());
+    let number =
+        |text: &Text<'_>| !text.is_empty() && text.len() <= 2 && text.bytes().all(|b| b.is_ascii_digit());
     Ok(match options.command.as_slice() {
         [program, kill, signal, process] => {
             !options.stdin

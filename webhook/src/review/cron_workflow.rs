@@ -69,7 +69,12 @@ fn create(request: &Request<'_>, view: &View<'_>) -> Result<Patch, Stop> {
     let cron: CronWorkflow<'_> = parse(object(request)?, "the CronWorkflow")?;
     workflow::refuse_status(cron.status)?;
     let mut patch = Patch::new();
-    rules::check(&cron.spec.workflow_spec, "/spec/workflowSpec", &person, &mut patch)?;
+    rules::check(
+        &cron.spec.workflow_spec,
+        "/spec/workflowSpec",
+        &person,
+        &mut patch,
+    )?;
     metadata::stamp(&cron.metadata, &stamp, metadata::From::Person, &mut patch)?;
     Ok(patch)
 }

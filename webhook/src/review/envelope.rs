@@ -107,7 +107,9 @@ impl UserInfo<'_> {
     /// Namespace and name, if this is a ServiceAccount.
     #[must_use]
     pub fn service_account(&self) -> Option<(&str, &str)> {
-        self.username.strip_prefix("system:serviceaccount:")?.split_once(':')
+        self.username
+            .strip_prefix("system:serviceaccount:")?
+            .split_once(':')
     }
 }
 

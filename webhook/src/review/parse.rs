@@ -60,23 +60,129 @@ const REFUSED_KEYS: &[(&str, Reason)] = &[
 
 /// Fields that Workflows, templates, containers or pods do have and that no allowlist of ours names.
 const KNOWN_KEYS: &[&str] = &[
-    "activeDeadlineSeconds", "affinity", "annotations", "args", "arguments", "automountServiceAccountToken", "clusterScope",
-    "container", "continueOn", "daemon", "depends", "dnsConfig", "dnsPolicy", "entrypoint", "ephemeralContainers",
-    "executorPlugins", "failFast", "finalizers", "fsGroup", "hooks", "host", "hostAliases", "hostIPC", "hostNetwork",
-    "hostPID", "hostUsers", "hostname", "initContainers", "inline", "inputs", "labels", "labelsFrom", "lifecycle",
-    "livenessProbe", "memoize", "metadata", "metrics", "mirrorVolumeMounts", "mountPropagation", "nodeName",
-    "nodeSelector", "onExit", "outputs", "overhead", "parallelism", "parameters", "pendingTimeout", "podDisruptionBudget",
-    "podGC", "podPriorityClassName", "podResources", "ports", "priority", "priorityClassName", "privileged", "procMount",
-    "readinessGates", "readinessProbe", "recursiveReadOnly", "resizePolicy", "resourceClaims", "restartPolicy",
-    "restartPolicyRules", "retryStrategy", "runtimeClassName", "schedule", "schedulerName", "schedulingGates",
-    "securityContext", "seLinuxOptions", "seccompProfile", "setHostnameAsFQDN", "shareProcessNamespace", "sidecars",
-    "startupProbe", "stdin", "stdinOnce", "subPathExpr", "subdomain", "synchronization", "sysctls", "template",
-    "templateDefaults", "templateRef", "timeout", "tolerations", "topologySpreadConstraints", "ttlStrategy", "tty",
-    "volumeClaimGC", "volumeDevices", "when", "withItems", "withParam", "withSequence", "workflowTemplateRef",
-    "configMapKeyRef", "fileKeyRef", "supplementalGroups", "capabilities", "allowPrivilegeEscalation", "serviceAccount",
-    "terminationGracePeriodSeconds", "terminationMessagePath", "terminationMessagePolicy", "name", "value", "valueFrom", "workloadRef", "volumes",
-    "volumeMounts", "env", "image", "command", "workingDir", "resources", "serviceAccountName", "templates", "dag", "tasks",
-    "dependencies", "enableServiceLinks", "preemptionPolicy",
+    "activeDeadlineSeconds",
+    "affinity",
+    "annotations",
+    "args",
+    "arguments",
+    "automountServiceAccountToken",
+    "clusterScope",
+    "container",
+    "continueOn",
+    "daemon",
+    "depends",
+    "dnsConfig",
+    "dnsPolicy",
+    "entrypoint",
+    "ephemeralContainers",
+    "executorPlugins",
+    "failFast",
+    "finalizers",
+    "fsGroup",
+    "hooks",
+    "host",
+    "hostAliases",
+    "hostIPC",
+    "hostNetwork",
+    "hostPID",
+    "hostUsers",
+    "hostname",
+    "initContainers",
+    "inline",
+    "inputs",
+    "labels",
+    "labelsFrom",
+    "lifecycle",
+    "livenessProbe",
+    "memoize",
+    "metadata",
+    "metrics",
+    "mirrorVolumeMounts",
+    "mountPropagation",
+    "nodeName",
+    "nodeSelector",
+    "onExit",
+    "outputs",
+    "overhead",
+    "parallelism",
+    "parameters",
+    "pendingTimeout",
+    "podDisruptionBudget",
+    "podGC",
+    "podPriorityClassName",
+    "podResources",
+    "ports",
+    "priority",
+    "priorityClassName",
+    "privileged",
+    "procMount",
+    "readinessGates",
+    "readinessProbe",
+    "recursiveReadOnly",
+    "resizePolicy",
+    "resourceClaims",
+    "restartPolicy",
+    "restartPolicyRules",
+    "retryStrategy",
+    "runtimeClassName",
+    "schedule",
+    "schedulerName",
+    "schedulingGates",
+    "securityContext",
+    "seLinuxOptions",
+    "seccompProfile",
+    "setHostnameAsFQDN",
+    "shareProcessNamespace",
+    "sidecars",
+    "startupProbe",
+    "stdin",
+    "stdinOnce",
+    "subPathExpr",
+    "subdomain",
+    "synchronization",
+    "sysctls",
+    "template",
+    "templateDefaults",
+    "templateRef",
+    "timeout",
+    "tolerations",
+    "topologySpreadConstraints",
+    "ttlStrategy",
+    "tty",
+    "volumeClaimGC",
+    "volumeDevices",
+    "when",
+    "withItems",
+    "withParam",
+    "withSequence",
+    "workflowTemplateRef",
+    "configMapKeyRef",
+    "fileKeyRef",
+    "supplementalGroups",
+    "capabilities",
+    "allowPrivilegeEscalation",
+    "serviceAccount",
+    "terminationGracePeriodSeconds",
+    "terminationMessagePath",
+    "terminationMessagePolicy",
+    "name",
+    "value",
+    "valueFrom",
+    "workloadRef",
+    "volumes",
+    "volumeMounts",
+    "env",
+    "image",
+    "command",
+    "workingDir",
+    "resources",
+    "serviceAccountName",
+    "templates",
+    "dag",
+    "tasks",
+    "dependencies",
+    "enableServiceLinks",
+    "preemptionPolicy",
 ];
 
 /// Reads `json` as a `T`.
@@ -107,7 +213,9 @@ fn refusal<'a, T: Deserialize<'a>>(json: &'a str, what: &str, error: &serde_json
             reason,
             match reason {
                 Reason::UnknownField => {
-                    format!("{what} has the field {place}, which is not known; check its spelling and case, or remove it")
+                    format!(
+                        "{what} has the field {place}, which is not known; check its spelling and case, or remove it"
+                    )
                 }
                 _ => format!("{what} has the field {place}, which is not allowed here; remove it"),
             },
@@ -119,12 +227,24 @@ fn refusal<'a, T: Deserialize<'a>>(json: &'a str, what: &str, error: &serde_json
             format!("{what} gives the field {key} twice at {place}; give it once"),
         );
     }
-    Denial::new(Reason::WrongType, format!("{what} has a value at {place} that does not fit: {text}"))
+    Denial::new(
+        Reason::WrongType,
+        format!("{what} has a value at {place} that does not fit: {text}"),
+    )
 }
 
 fn reason_of_key(key: &str) -> Reason {
-    REFUSED_KEYS.iter().find(|(refused, _)| *refused == key).map_or_else(
-        || if KNOWN_KEYS.contains(&key) { Reason::FieldNotAllowed } else { Reason::UnknownField },
-        |(_, reason)| *reason,
-    )
+    REFUSED_KEYS
+        .iter()
+        .find(|(refused, _)| *refused == key)
+        .map_or_else(
+            || {
+                if KNOWN_KEYS.contains(&key) {
+                    Reason::FieldNotAllowed
+                } else {
+                    Reason::UnknownField
+                }
+            },
+            |(_, reason)| *reason,
+        )
 }

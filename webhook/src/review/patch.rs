@@ -57,7 +57,11 @@ impl Patch {
             value: Option<&'a V>,
         }
         self.json.push(if self.json.is_empty() { b'[' } else { b',' });
-        let operation = Operation { op, path: path.to_string(), value };
+        let operation = Operation {
+            op,
+            path: path.to_string(),
+            value,
+        };
         // Writing plain structs of strings and numbers into memory cannot fail.
         let written = serde_json::to_writer(&mut self.json, &operation);
         debug_assert!(written.is_ok());

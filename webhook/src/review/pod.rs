@@ -30,7 +30,10 @@ pub fn review(stage: Stage, request: &Request<'_>, view: &View<'_>) -> Result<Pa
         Operation::Create => foreign(object(request)?),
         Operation::Update => update::review(request, view),
         Operation::Delete => Ok(Patch::new()),
-        Operation::Connect => deny(Reason::Unsupported, "a pod is connected to through its subresources"),
+        Operation::Connect => deny(
+            Reason::Unsupported,
+            "a pod is connected to through its subresources",
+        ),
     }
 }
 
@@ -55,7 +58,10 @@ fn create(stage: Stage, request: &Request<'_>, view: &View<'_>) -> Result<Patch,
     let Some(stamp) = &owner.stamp else {
         return deny(
             Reason::Unstamped,
-            format!("Workflow {} carries no stamp: it was not created from a notebook, or before Leasehold was enforced here; create it again from your notebook", owner.name),
+            format!(
+                "Workflow {} carries no stamp: it was not created from a notebook, or before Leasehold was enforced here; create it again from your notebook",
+                owner.name
+            ),
         );
     };
     let person = view.person(&stamp.uid)?;
@@ -63,14 +69,20 @@ fn create(stage: Stage, request: &Request<'_>, view: &View<'_>) -> Result<Patch,
     if *stamp.namespace != *request.namespace() || *binding.executor.namespace != *request.namespace() {
         return deny(
             Reason::ServiceAccount,
-            format!("Workflow {} belongs to another namespace than its owner", owner.name),
+            format!(
+                "Workflow {} belongs to another namespace than its owner",
+                owner.name
+            ),
         );
     }
     let runs_as = pod.spec.service_account_name.as_deref().unwrap_or_default();
     if runs_as != &*binding.executor.name {
         return deny(
             Reason::ServiceAccount,
-            format!("the pod runs as {runs_as:?} and must run as {}, the executor of the Workflow's owner; leave serviceAccountName out of the Workflow", binding.executor.name),
+            format!(
+                "the pod runs as {runs_as:?} and must run as {}, the executor of the Workflow's owner; leave serviceAccountName out of the Workflow",
+                binding.executor.name
+            ),
         );
     }
     view.account_is(request.namespace(), runs_as, &binding.executor.uid)?;
@@ -144,13 +156,17 @@ fn foreign(object: &str) -> Result<Patch, Stop> {
     if let Some(claim) = pod.claims().next() {
         return deny(
             Reason::PvcNotInjected,
-            format!("claim {claim} is mounted by naming it, but leased datasets are mounted by Leasehold alone and only into jobs of a Workflow; run a job instead"),
+            format!(
+                "claim {claim} is mounted by naming it, but leased datasets are mounted by Leasehold alone and only into jobs of a Workflow; run a job instead"
+            ),
         );
     }
     if pod.is_marked() {
         return deny(
             Reason::ReservedMetadata,
-            format!("label {DATASET_POD_LABEL} and annotation {LEASES_ANNOTATION} are set by Leasehold alone; remove them"),
+            format!(
+                "label {DATASET_POD_LABEL} and annotation {LEASES_ANNOTATION} are set by Leasehold alone; remove them"
+            ),
         );
     }
     Ok(Patch::new())

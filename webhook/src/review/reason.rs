@@ -125,7 +125,10 @@ pub struct Denial {
 impl Denial {
     /// A refusal with its sentence.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self {
+            reason,
+            message: message.into(),
+        }
     }
 }
 

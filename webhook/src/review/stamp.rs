@@ -34,15 +34,21 @@ impl Stamp {
             namespace: namespace.to_owned(),
             service_account: service_account.to_owned(),
             uid: user.uid.to_string(),
-            pod: user.extra("authentication.kubernetes.io/pod-name").map(str::to_owned),
-            pod_uid: user.extra("authentication.kubernetes.io/pod-uid").map(str::to_owned),
+            pod: user
+                .extra("authentication.kubernetes.io/pod-name")
+                .map(str::to_owned),
+            pod_uid: user
+                .extra("authentication.kubernetes.io/pod-uid")
+                .map(str::to_owned),
         }
     }
 
     /// Reads an annotation's value. What isn't exactly a stamp is none.
     #[must_use]
     pub fn parse(annotation: &str) -> Option<Self> {
-        serde_json::from_str::<Self>(annotation).ok().filter(|stamp| stamp.v == 1 && !stamp.uid.is_empty())
+        serde_json::from_str::<Self>(annotation)
+            .ok()
+            .filter(|stamp| stamp.v == 1 && !stamp.uid.is_empty())
     }
 
     /// The annotation's value.

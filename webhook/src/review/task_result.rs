@@ -45,14 +45,21 @@ pub fn review(request: &Request<'_>, view: &View<'_>) -> Result<Patch, Stop> {
 
 fn owned(object: &str, request: &Request<'_>, view: &View<'_>) -> Result<Patch, Stop> {
     let result: TaskResult<'_> = parse(object, "the task result")?;
-    let [owner] = result.metadata.owner_references.as_slice() else { return foreign() };
+    let [owner] = result.metadata.owner_references.as_slice() else {
+        return foreign();
+    };
     let label = result.metadata.labels.get("workflows.argoproj.io/workflow");
-    let named_for_it = request.name().strip_prefix(&*owner.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+    let named_for_it = request
+        .name()
+        .strip_prefix(&*owner.name)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
     if owner.kind != "Workflow" || label != Some(&owner.name) || !named_for_it {
         return foreign();
     }
     let workflow = view.owner(OwnerKind::Workflow, request.namespace(), &owner.name, &owner.uid)?;
-    let Some(stamp) = &workflow.stamp else { return foreign() };
+    let Some(stamp) = &workflow.stamp else {
+        return foreign();
+    };
     let person = view.person(&stamp.uid)?;
     let user = &request.user_info;
     if !user.uid.is_empty() && *user.uid == *person.binding.executor.uid {

@@ -15,7 +15,15 @@ pub const TOKEN_VOLUME_PREFIX: &str = "kube-api-access-";
 pub const NO_TOKEN_VOLUME: &str = "leasehold-no-token";
 
 /// Paths that no mount of the user's may touch.
-const RESERVED_PATHS: &[&str] = &["/var/run/argo", "/run/argo", "/var/run/secrets", "/run/secrets", "/proc", "/sys", "/mainctrfs"];
+const RESERVED_PATHS: &[&str] = &[
+    "/var/run/argo",
+    "/run/argo",
+    "/var/run/secrets",
+    "/run/secrets",
+    "/proc",
+    "/sys",
+    "/mainctrfs",
+];
 
 /// A volume. Kinds that aren't named here are refused by being unknown.
 #[derive(Debug, Deserialize)]
@@ -141,7 +149,9 @@ impl Volume<'_> {
     /// Carries a token of the pod's ServiceAccount.
     #[must_use]
     pub fn has_token(&self) -> bool {
-        self.projected.as_ref().is_some_and(|p| p.sources.iter().any(|s| s.service_account_token.is_some()))
+        self.projected
+            .as_ref()
+            .is_some_and(|p| p.sources.iter().any(|s| s.service_account_token.is_some()))
     }
 }
 
@@ -150,12 +160,17 @@ pub(crate) fn foreign_claim<T>(claim: &str, home: &Home) -> Result<T, Stop> {
     if claim.starts_with(CLAIM_PREFIX) {
         return deny(
             Reason::PvcNotInjected,
-            format!("claim {claim} is mounted by naming it, but leased datasets are mounted by Leasehold alone; remove the volume: what you lease appears by itself"),
+            format!(
+                "claim {claim} is mounted by naming it, but leased datasets are mounted by Leasehold alone; remove the volume: what you lease appears by itself"
+            ),
         );
     }
     deny(
         Reason::PvcNotInjected,
-        format!("claim {claim} is not your home ({}); no other claim can be mounted", home.claim),
+        format!(
+            "claim {claim} is not your home ({}); no other claim can be mounted",
+            home.claim
+        ),
     )
 }
 
@@ -165,13 +180,18 @@ pub(crate) fn check_home_mount(mount: &Mount<'_>, home: &Home) -> Result<(), Sto
     let normal = sub_path.split('/').all(|part| part != "..") && !sub_path.starts_with('/');
     let within = home.sub_path.is_empty()
         || sub_path == &*home.sub_path
-        || sub_path.strip_prefix(&*home.sub_path).is_some_and(|rest| rest.starts_with('/'));
+        || sub_path
+            .strip_prefix(&*home.sub_path)
+            .is_some_and(|rest| rest.starts_with('/'));
     if normal && within {
         return Ok(());
     }
     deny(
         Reason::PvcNotInjected,
-        format!("the home claim is mounted with subPath {sub_path:?}, outside your own home ({:?}); mount your home as your notebook does", home.sub_path),
+        format!(
+            "the home claim is mounted with subPath {sub_path:?}, outside your own home ({:?}); mount your home as your notebook does",
+            home.sub_path
+        ),
     )
 }
 
@@ -180,17 +200,27 @@ pub(crate) fn check_user_path(mount_path: &str, home: &Home) -> Result<(), Stop>
     let Some(path) = normal(mount_path) else {
         return deny(
             Reason::PathOverlap,
-            format!("mount path {mount_path} is not absolute and normalised; write it without '.', '..' and doubled slashes"),
+            format!(
+                "mount path {mount_path} is not absolute and normalised; write it without '.', '..' and doubled slashes"
+            ),
         );
     };
     let datasets = format!("{}/{DATASETS_DIRECTORY}", home.mount_path);
     let mut reserved = RESERVED_PATHS.iter().copied().chain([datasets.as_str()]);
-    match reserved.find(|reserved| within(path, reserved) || (within(reserved, path) && path != &*home.mount_path)) {
+    match reserved
+        .find(|reserved| within(path, reserved) || (within(reserved, path) && path != &*home.mount_path))
+    {
         // An ancestor of the datasets' directory other than the home hides nothing: it is mounted first.
-        Some(reserved) if reserved == datasets && within(reserved, path) && path != reserved && path != "/" => Ok(()),
+        Some(reserved)
+            if reserved == datasets && within(reserved, path) && path != reserved && path != "/" =>
+        {
+            Ok(())
+        }
         Some(reserved) => deny(
             Reason::PathOverlap,
-            format!("mount path {mount_path} overlaps {reserved}, which is kept for Argo, Kubernetes or leased datasets; mount it elsewhere"),
+            format!(
+                "mount path {mount_path} overlaps {reserved}, which is kept for Argo, Kubernetes or leased datasets; mount it elsewhere"
+            ),
         ),
         None => Ok(()),
     }
@@ -204,11 +234,17 @@ pub(crate) fn normal(path: &str) -> Option<&str> {
         return Some("/");
     }
     let clean = !rest.contains('\0')
-        && trimmed.strip_prefix('/')?.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
+        && trimmed
+            .strip_prefix('/')?
+            .split('/')
+            .all(|part| !part.is_empty() && part != "." && part != "..");
     clean.then_some(trimmed)
 }
 
 /// Whether a normalised path is `parent` or below it.
 pub(crate) fn within(path: &str, parent: &str) -> bool {
-    parent == "/" || path.strip_prefix(parent).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    parent == "/"
+        || path
+            .strip_prefix(parent)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

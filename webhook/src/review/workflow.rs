@@ -76,7 +76,12 @@ pub(super) fn author<'a>(request: &Request<'a>, view: &View<'_>) -> Result<Autho
         if &*request.resource.resource == "workflows"
             && let Some(cron) = loose.metadata.controlling_owner("CronWorkflow")
         {
-            let owner = view.owner(OwnerKind::CronWorkflow, request.namespace(), &cron.name, &cron.uid)?;
+            let owner = view.owner(
+                OwnerKind::CronWorkflow,
+                request.namespace(),
+                &cron.name,
+                &cron.uid,
+            )?;
             if let Some(stamp) = &owner.stamp {
                 let person = view.person(&stamp.uid)?;
                 return Ok(Author::Cron(Box::new(person), stamp.clone()));
@@ -91,7 +96,10 @@ pub(super) fn author<'a>(request: &Request<'a>, view: &View<'_>) -> Result<Autho
     if namespace != request.namespace() || !name.starts_with(NOTEBOOK_PREFIX) || user.uid.is_empty() {
         return deny(
             Reason::NotBound,
-            format!("{} may not create this here; create it from your notebook, as its own ServiceAccount", user.username),
+            format!(
+                "{} may not create this here; create it from your notebook, as its own ServiceAccount",
+                user.username
+            ),
         );
     }
     let person = view.person(&user.uid)?;
@@ -99,7 +107,9 @@ pub(super) fn author<'a>(request: &Request<'a>, view: &View<'_>) -> Result<Autho
     if &*bound.namespace != namespace || &*bound.name != name {
         return deny(
             Reason::NotBound,
-            format!("ServiceAccount {name} is not the one that was bound to its person; stop and start your server from the hub"),
+            format!(
+                "ServiceAccount {name} is not the one that was bound to its person; stop and start your server from the hub"
+            ),
         );
     }
     let stamp = Stamp::of(user, namespace, name);
@@ -161,15 +171,26 @@ pub(super) fn update(
     let mut patch = Patch::new();
     let stamp = old.metadata.stamp().and_then(Stamp::parse);
     if *user.username != *view.identities.controller {
-        let owns = stamp.as_ref().is_some_and(|stamp| !user.uid.is_empty() && stamp.uid == *user.uid);
+        let owns = stamp
+            .as_ref()
+            .is_some_and(|stamp| !user.uid.is_empty() && stamp.uid == *user.uid);
         if is_persons_account(user) && !owns {
-            return deny(Reason::NotOwner, "this belongs to somebody else, or to nobody; only its owner may change it");
+            return deny(
+                Reason::NotOwner,
+                "this belongs to somebody else, or to nobody; only its owner may change it",
+            );
         }
         if !same(new.status, old.status) {
-            return deny(Reason::Status, "only the workflow-controller may change the status");
+            return deny(
+                Reason::Status,
+                "only the workflow-controller may change the status",
+            );
         }
         if new.metadata.owner_references() != old.metadata.owner_references() && is_persons_account(user) {
-            return deny(Reason::OwnerReference, "owner references cannot be changed; leave them as they are");
+            return deny(
+                Reason::OwnerReference,
+                "owner references cannot be changed; leave them as they are",
+            );
         }
         if is_persons_account(user) && !metadata::same_reserved(&new.metadata, &old.metadata) {
             return deny(
@@ -195,10 +216,16 @@ pub(super) fn update(
     match (old.metadata.stamp(), new.metadata.stamp()) {
         (was, is) if was == is => {}
         _ if stage == Stage::Validating => {
-            return deny(Reason::StampImmutable, format!("annotation {STAMP_ANNOTATION} says whose this is and cannot be changed"));
+            return deny(
+                Reason::StampImmutable,
+                format!("annotation {STAMP_ANNOTATION} says whose this is and cannot be changed"),
+            );
         }
         (Some(was), _) if new.metadata.has_annotations() => patch.add(metadata::stamp_path(), &was),
-        (Some(was), _) => patch.add("/metadata/annotations", &serde_json::json!({ STAMP_ANNOTATION: was })),
+        (Some(was), _) => patch.add(
+            "/metadata/annotations",
+            &serde_json::json!({ STAMP_ANNOTATION: was }),
+        ),
         (None, _) => patch.remove(metadata::stamp_path()),
     }
     settle(stage, patch)
@@ -213,7 +240,10 @@ pub(super) fn delete(request: &Request<'_>, view: &View<'_>) -> Result<Patch, St
     let old: Loose<'_> = parse(old_object(request)?, "the object")?;
     match old.metadata.stamp().and_then(Stamp::parse) {
         Some(stamp) if !user.uid.is_empty() && stamp.uid == *user.uid => Ok(Patch::new()),
-        _ => deny(Reason::NotOwner, "this belongs to somebody else, or to nobody; only its owner may delete it"),
+        _ => deny(
+            Reason::NotOwner,
+            "this belongs to somebody else, or to nobody; only its owner may delete it",
+        ),
     }
 }
 

@@ -9,7 +9,11 @@ use leasehold_webhook::review::Denial;
 const CAT: &str = "cccccccccccccccccccccccccccccccc";
 
 fn world() -> World {
-    World::with(vec![lease(UIS, "uis", "alice"), lease(CAT, "cat", "alice"), lease(BOBS, "secret", "bob")])
+    World::with(vec![
+        lease(UIS, "uis", "alice"),
+        lease(CAT, "cat", "alice"),
+        lease(BOBS, "secret", "bob"),
+    ])
 }
 
 /// A job with these words after the emissary's `--`, and this LEASE_DATASETS in its environment.
@@ -20,7 +24,10 @@ fn job(argv: &[&str], env: Option<&str>) -> Value {
     command.extend(argv);
     main["command"] = json!(command);
     if let Some(env) = env {
-        main["env"].as_array_mut().unwrap().push(json!({"name": "LEASE_DATASETS", "value": env}));
+        main["env"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"name": "LEASE_DATASETS", "value": env}));
     }
     review
 }
@@ -28,7 +35,11 @@ fn job(argv: &[&str], env: Option<&str>) -> Value {
 fn mounted(world: &World, review: &Value) -> Result<Vec<String>, Denial> {
     let pod = world.mutate(review)?;
     let mounts = pod["spec"]["containers"][1]["volumeMounts"].as_array().unwrap();
-    let paths = mounts.iter().filter_map(|mount| mount["mountPath"].as_str()?.strip_prefix("/home/jovyan/datasets/"));
+    let paths = mounts.iter().filter_map(|mount| {
+        mount["mountPath"]
+            .as_str()?
+            .strip_prefix("/home/jovyan/datasets/")
+    });
     let mut paths: Vec<String> = paths.map(str::to_owned).collect();
     paths.sort();
     Ok(paths)
@@ -43,14 +54,26 @@ fn a_job_sees_what_it_names_and_everything_where_it_names_nothing() {
         (&["python", "x.py"], Some(" uis , cat,"), &["cat", "uis"]),
         (&["python", "x.py"], Some(""), &[]),
         (&["env", "LEASE_DATASETS=cat", "python"], Some("uis"), &["cat"]),
-        (&["/usr/bin/env", "-u", "X", "A=b", "LEASE_DATASETS=uis", "python"], None, &["uis"]),
+        (
+            &["/usr/bin/env", "-u", "X", "A=b", "LEASE_DATASETS=uis", "python"],
+            None,
+            &["uis"],
+        ),
         (&["env", "-i", "LEASE_DATASETS=", "python"], None, &[]),
-        (&["env", "LEASE_DATASETS=uis", "LEASE_DATASETS=cat", "python"], None, &["cat"]),
+        (
+            &["env", "LEASE_DATASETS=uis", "LEASE_DATASETS=cat", "python"],
+            None,
+            &["cat"],
+        ),
         (&["env", "python", "LEASE_DATASETS=cat"], Some("uis"), &["uis"]),
         (&["python", "LEASE_DATASETS=cat"], Some("uis"), &["uis"]),
         (&["env", "LEASE_DATASETS=uis,uis", "python"], None, &["uis"]),
     ] {
-        assert_eq!(mounted(&world, &job(argv, env)).unwrap(), seen, "{argv:?} {env:?}");
+        assert_eq!(
+            mounted(&world, &job(argv, env)).unwrap(),
+            seen,
+            "{argv:?} {env:?}"
+        );
     }
     assert!(world.asked.borrow().is_empty(), "all of it from memory");
 }
@@ -69,10 +92,24 @@ fn of_two_equal_env_names_the_last_counts_as_for_the_kubelet() {
 fn a_dataset_that_is_not_leased_is_refused_with_the_command_that_leases_it() {
     let world = world();
     for name in ["other", "secret", "../uis", "UIS"] {
-        let denial = refused(name, mounted(&world, &job(&["env", &format!("LEASE_DATASETS={name}"), "x"], None)), "no_lease");
-        assert!(denial.message.contains(&format!("`leasehold lease {name}`")), "{denial}");
+        let denial = refused(
+            name,
+            mounted(
+                &world,
+                &job(&["env", &format!("LEASE_DATASETS={name}"), "x"], None),
+            ),
+            "no_lease",
+        );
+        assert!(
+            denial.message.contains(&format!("`leasehold lease {name}`")),
+            "{denial}"
+        );
     }
-    assert_eq!(world.asked.borrow().len(), 4, "before a no the broker is asked: a lease may be younger than the view");
+    assert_eq!(
+        world.asked.borrow().len(),
+        4,
+        "before a no the broker is asked: a lease may be younger than the view"
+    );
 }
 
 #[test]
@@ -84,9 +121,17 @@ fn a_released_and_an_expired_lease_mount_nothing() {
     expired.expires_at_ms = NOW_MS;
     let world = World::with(vec![ending, expired]);
     assert!(mounted(&world, &job(&["x"], None)).unwrap().is_empty());
-    let denial = refused("released", mounted(&world, &job(&["x"], Some("uis"))), "lease_ended");
+    let denial = refused(
+        "released",
+        mounted(&world, &job(&["x"], Some("uis"))),
+        "lease_ended",
+    );
     assert!(denial.message.contains("released"), "{denial}");
-    let denial = refused("expired", mounted(&world, &job(&["x"], Some("cat"))), "lease_ended");
+    let denial = refused(
+        "expired",
+        mounted(&world, &job(&["x"], Some("cat"))),
+        "lease_ended",
+    );
     assert!(denial.message.contains("expired"), "{denial}");
 }
 
@@ -110,8 +155,15 @@ fn what_cannot_be_mounted_stops_only_jobs_that_name_it() {
     world.apply(Change::Lease(failed));
     assert_eq!(mounted(&world, &job(&["x"], None)).unwrap(), ["cat"]);
     assert_eq!(mounted(&world, &job(&["x"], Some("cat"))).unwrap(), ["cat"]);
-    let denial = refused("failed", mounted(&world, &job(&["x"], Some("uis"))), "mount_failed");
-    assert!(denial.message.contains("the directory is missing on the node"), "{denial}");
+    let denial = refused(
+        "failed",
+        mounted(&world, &job(&["x"], Some("uis"))),
+        "mount_failed",
+    );
+    assert!(
+        denial.message.contains("the directory is missing on the node"),
+        "{denial}"
+    );
 }
 
 #[test]
@@ -120,11 +172,28 @@ fn a_volume_that_is_being_made_is_waited_for() {
     let mut pending = lease(UIS, "uis", "alice");
     pending.mount = machines::MountState::Pending.into();
     world.apply(Change::Lease(pending.clone()));
-    assert_eq!(refused("named", mounted(&world, &job(&["x"], Some("uis"))), "mount_pending").reason.status(), 429);
-    assert_eq!(mounted(&world, &job(&["x"], None)).unwrap(), ["cat"], "an hour is long enough for who doesn't name it");
+    assert_eq!(
+        refused(
+            "named",
+            mounted(&world, &job(&["x"], Some("uis"))),
+            "mount_pending"
+        )
+        .reason
+        .status(),
+        429
+    );
+    assert_eq!(
+        mounted(&world, &job(&["x"], None)).unwrap(),
+        ["cat"],
+        "an hour is long enough for who doesn't name it"
+    );
     pending.granted_at_ms = NOW_MS - 5_000;
     world.apply(Change::Lease(pending));
-    refused("just granted", mounted(&world, &job(&["x"], None)), "mount_pending");
+    refused(
+        "just granted",
+        mounted(&world, &job(&["x"], None)),
+        "mount_pending",
+    );
     assert_eq!(mounted(&world, &job(&["x"], Some("cat"))).unwrap(), ["cat"]);
 }
 
@@ -134,6 +203,12 @@ fn the_pods_deadline_is_the_shortest_of_its_leases() {
     let mut short = lease(CAT, "cat", "alice");
     short.max_ttl_seconds = 600;
     world.apply(Change::Lease(short));
-    assert_eq!(world.mutate(&job(&["x"], None)).unwrap()["spec"]["activeDeadlineSeconds"], 600);
-    assert_eq!(world.mutate(&job(&["x"], Some("uis"))).unwrap()["spec"]["activeDeadlineSeconds"], 86_400);
+    assert_eq!(
+        world.mutate(&job(&["x"], None)).unwrap()["spec"]["activeDeadlineSeconds"],
+        600
+    );
+    assert_eq!(
+        world.mutate(&job(&["x"], Some("uis"))).unwrap()["spec"]["activeDeadlineSeconds"],
+        86_400
+    );
 }

@@ -16,22 +16,41 @@ fn admission() -> Admission {
 }
 
 fn answer(admission: &Admission, stage: Stage, body: Vec<u8>) -> (u16, Value) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let deadline = Instant::now() + Duration::from_secs(5);
     let reply = runtime.block_on(admission.answer(stage, Bytes::from(body), deadline));
-    (reply.status.as_u16(), serde_json::from_slice(&reply.body).unwrap())
+    (
+        reply.status.as_u16(),
+        serde_json::from_slice(&reply.body).unwrap(),
+    )
 }
 
 fn patch_of(answer: &Value) -> String {
     use base64::Engine;
-    let Some(patch) = answer["response"]["patch"].as_str() else { return String::new() };
+    let Some(patch) = answer["response"]["patch"].as_str() else {
+        return String::new();
+    };
     String::from_utf8(base64::engine::general_purpose::STANDARD.decode(patch).unwrap()).unwrap()
 }
 
 fn arbitrary_json() -> impl Strategy<Value = Value> {
     let words = prop::sample::select(vec![
-        "leasehold-x", "{{x}}", "", "/", "main", "wait", "leasehold-bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb", "LEASE_DATASETS",
-        "secret", "~1", "claim-bob", "/var/run/argo", "..",
+        "leasehold-x",
+        "{{x}}",
+        "",
+        "/",
+        "main",
+        "wait",
+        "leasehold-bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
+        "LEASE_DATASETS",
+        "secret",
+        "~1",
+        "claim-bob",
+        "/var/run/argo",
+        "..",
     ]);
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -41,14 +60,31 @@ fn arbitrary_json() -> impl Strategy<Value = Value> {
         ".{0,8}".prop_map(Value::from),
     ];
     let keys = prop::sample::select(vec![
-        "name", "metadata", "spec", "volumes", "persistentVolumeClaim", "claimName", "readOnly", "containers", "command",
-        "env", "value", "volumeMounts", "mountPath", "labels", "annotations", "templates", "container", "x",
+        "name",
+        "metadata",
+        "spec",
+        "volumes",
+        "persistentVolumeClaim",
+        "claimName",
+        "readOnly",
+        "containers",
+        "command",
+        "env",
+        "value",
+        "volumeMounts",
+        "mountPath",
+        "labels",
+        "annotations",
+        "templates",
+        "container",
+        "x",
     ]);
     leaf.prop_recursive(4, 24, 4, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::vec((keys.clone(), inner), 0..4)
-                .prop_map(|entries| Value::Object(entries.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())),
+            prop::collection::vec((keys.clone(), inner), 0..4).prop_map(|entries| Value::Object(
+                entries.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
+            )),
         ]
     })
 }
@@ -59,7 +95,11 @@ fn places(value: &Value, at: String, found: &mut Vec<String>) {
     match value {
         Value::Object(map) => {
             for (key, value) in map {
-                places(value, format!("{at}/{}", key.replace('~', "~0").replace('/', "~1")), found);
+                places(
+                    value,
+                    format!("{at}/{}", key.replace('~', "~0").replace('/', "~1")),
+                    found,
+                );
             }
         }
         Value::Array(list) => {

@@ -14,16 +14,28 @@ fn the_documentation_lists_every_code_with_its_status_in_order() {
             Some((code, cells.next()?.parse().ok()?))
         })
         .collect();
-    let real: Vec<(String, u16)> = Reason::ALL.iter().map(|reason| (reason.code().to_owned(), reason.status())).collect();
+    let real: Vec<(String, u16)> = Reason::ALL
+        .iter()
+        .map(|reason| (reason.code().to_owned(), reason.status()))
+        .collect();
     assert_eq!(documented, real);
 }
 
 #[test]
 fn only_what_may_heal_by_waiting_is_429() {
-    let waiting: Vec<&str> =
-        Reason::ALL.iter().filter(|reason| reason.status() == 429).map(|reason| reason.code()).collect();
+    let waiting: Vec<&str> = Reason::ALL
+        .iter()
+        .filter(|reason| reason.status() == 429)
+        .map(|reason| reason.code())
+        .collect();
     assert_eq!(
         waiting,
-        ["mount_pending", "broker_unreachable", "lookup_failed", "views_disagree", "overloaded"]
+        [
+            "mount_pending",
+            "broker_unreachable",
+            "lookup_failed",
+            "views_disagree",
+            "overloaded"
+        ]
     );
 }

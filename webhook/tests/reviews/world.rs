@@ -36,7 +36,10 @@ pub struct World {
 }
 
 pub fn identities() -> Identities {
-    Identities { controller: CONTROLLER.into(), provisioner: PROVISIONER.into() }
+    Identities {
+        controller: CONTROLLER.into(),
+        provisioner: PROVISIONER.into(),
+    }
 }
 
 pub fn lease(id: &str, dataset: &str, subject: &str) -> machines::Lease {
@@ -56,15 +59,30 @@ pub fn lease(id: &str, dataset: &str, subject: &str) -> machines::Lease {
     }
 }
 
-pub fn binding(name: &str, uid: &str, executor: &str, executor_uid: &str, subject: &str, claim: &str) -> machines::Binding {
+pub fn binding(
+    name: &str,
+    uid: &str,
+    executor: &str,
+    executor_uid: &str,
+    subject: &str,
+    claim: &str,
+) -> machines::Binding {
     let account = |name: &str, uid: &str| {
-        Some(machines::ServiceAccount { namespace: "hub".into(), name: name.into(), uid: uid.into() })
+        Some(machines::ServiceAccount {
+            namespace: "hub".into(),
+            name: name.into(),
+            uid: uid.into(),
+        })
     };
     machines::Binding {
         subject: subject.into(),
         notebook: account(name, uid),
         executor: account(executor, executor_uid),
-        home: Some(machines::Home { claim: claim.into(), sub_path: String::new(), mount_path: "/home/jovyan".into() }),
+        home: Some(machines::Home {
+            claim: claim.into(),
+            sub_path: String::new(),
+            mount_path: "/home/jovyan".into(),
+        }),
     }
 }
 
@@ -82,19 +100,41 @@ impl World {
         let fed = Instant::now();
         let views = Views::default();
         views.leases.begin_snapshot();
-        let bob = binding(BOB, BOB_UID, "wf-bob-fedcba9876543210", "executor-of-bob", "bob", "claim-bob");
-        let changes = leases
-            .into_iter()
-            .map(Change::Lease)
-            .chain([Change::Binding(alice()), Change::Binding(bob), Change::Bookmark(machines::Bookmark {})]);
+        let bob = binding(
+            BOB,
+            BOB_UID,
+            "wf-bob-fedcba9876543210",
+            "executor-of-bob",
+            "bob",
+            "claim-bob",
+        );
+        let changes = leases.into_iter().map(Change::Lease).chain([
+            Change::Binding(alice()),
+            Change::Binding(bob),
+            Change::Bookmark(machines::Bookmark {}),
+        ]);
         for change in changes {
-            let message = WatchLeasesResponse { revision: 1, now_ms: NOW_MS, change: Some(change) };
+            let message = WatchLeasesResponse {
+                revision: 1,
+                now_ms: NOW_MS,
+                change: Some(change),
+            };
             views.leases.apply(message, fed).unwrap();
         }
         views.accounts.insert("hub", EXECUTOR, EXECUTOR_UID);
-        let world =
-            Self { views, identities: identities(), facts: HashMap::new(), asked: Default::default(), fed, now: fed };
-        world.own("120f5be9-d9ea-4f11-9e03-be720a0eac6f", "jupyter-alice-example-com---ff8d9819-4hmvs", Some(ALICE));
+        let world = Self {
+            views,
+            identities: identities(),
+            facts: HashMap::new(),
+            asked: Default::default(),
+            fed,
+            now: fed,
+        };
+        world.own(
+            "120f5be9-d9ea-4f11-9e03-be720a0eac6f",
+            "jupyter-alice-example-com---ff8d9819-4hmvs",
+            Some(ALICE),
+        );
         world.own("f14fed14-cb02-4715-9fa7-718ee94946ca", "steps-4bkr7", Some(ALICE));
         world
     }
@@ -105,7 +145,11 @@ impl World {
     }
 
     pub fn apply(&self, change: Change) {
-        let message = WatchLeasesResponse { revision: 2, now_ms: NOW_MS, change: Some(change) };
+        let message = WatchLeasesResponse {
+            revision: 2,
+            now_ms: NOW_MS,
+            change: Some(change),
+        };
         self.views.leases.apply(message, self.fed).unwrap();
     }
 
@@ -154,7 +198,11 @@ impl World {
                 Err(Stop::Ask(question)) => {
                     assert!(facts.len() < 8, "asks in circles: {facts:?}");
                     self.asked.borrow_mut().push(question.clone());
-                    let fact = self.facts.get(&question).cloned().unwrap_or_else(|| self.nothing(&question));
+                    let fact = self
+                        .facts
+                        .get(&question)
+                        .cloned()
+                        .unwrap_or_else(|| self.nothing(&question));
                     facts.push((question, fact));
                 }
             }
@@ -167,16 +215,29 @@ impl World {
             Question::Owner { .. } => Fact::Owner(None),
             Question::Account { .. } => Fact::Account(None),
             Question::Pod { .. } => Fact::Pod(None),
-            Question::Person { uid } => Fact::Person(self.views.leases.person(uid).map(|(binding, leases)| {
-                leasehold_webhook::review::Person { binding, leases, broker_now_ms: NOW_MS }
-            })),
+            Question::Person { uid } => {
+                Fact::Person(self.views.leases.person(uid).map(|(binding, leases)| {
+                    leasehold_webhook::review::Person {
+                        binding,
+                        leases,
+                        broker_now_ms: NOW_MS,
+                    }
+                }))
+            }
         }
     }
 }
 
 pub fn stamp_of(whose: &str) -> Stamp {
     let uid = if whose == BOB { BOB_UID } else { ALICE_UID };
-    Stamp { v: 1, namespace: "hub".into(), service_account: whose.into(), uid: uid.into(), pod: None, pod_uid: None }
+    Stamp {
+        v: 1,
+        namespace: "hub".into(),
+        service_account: whose.into(),
+        uid: uid.into(),
+        pod: None,
+        pod_uid: None,
+    }
 }
 
 pub fn owner(uid: &str, name: &str, whose: Option<&str>) -> Owner {
@@ -191,14 +252,20 @@ pub fn owner(uid: &str, name: &str, whose: Option<&str>) -> Owner {
 
 /// A recording, with alice's accounts as Leasehold makes them.
 pub fn recorded(name: &str) -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(format!("{name}.json"));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(format!("{name}.json"));
     let mut review: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let request = &mut review["request"];
     if request["userInfo"]["username"] == "system:serviceaccount:hub:alice" {
         request["userInfo"]["username"] = json!(format!("system:serviceaccount:hub:{ALICE}"));
         request["userInfo"]["uid"] = json!(ALICE_UID);
     }
-    let account = if request["resource"]["resource"] == "pods" { EXECUTOR } else { ALICE };
+    let account = if request["resource"]["resource"] == "pods" {
+        EXECUTOR
+    } else {
+        ALICE
+    };
     for object in ["object", "oldObject"] {
         rename(&mut request[object], account);
     }

@@ -20,21 +20,36 @@ pub enum Asked<'a> {
 /// Argo's own containers are told by the command that the controller gave them, since names can be chosen.
 #[must_use]
 pub fn user_argv<'c, 'a>(container: &'c Container<'a>) -> Option<Vec<&'c Text<'a>>> {
-    let [program, emissary, rest @ ..] = container.command.as_slice() else { return None };
+    let [program, emissary, rest @ ..] = container.command.as_slice() else {
+        return None;
+    };
     if !program.ends_with("argoexec") || *emissary != "emissary" {
         return None;
     }
     let end_of_flags = rest.iter().position(|word| *word == "--")?;
-    Some(rest.iter().skip(end_of_flags + 1).chain(&container.args).collect())
+    Some(
+        rest.iter()
+            .skip(end_of_flags + 1)
+            .chain(&container.args)
+            .collect(),
+    )
 }
 
 /// What the job in this container asks for: by `env LEASE_DATASETS=a,b …` in its own command line, else by its environment.
 #[must_use]
 pub fn asked<'c>(container: &'c Container<'_>, argv: &[&'c Text<'_>]) -> Asked<'c> {
     let named: Option<Cow<'c, str>> = by_argv(argv).map(Cow::Borrowed).or_else(|| {
-        let last = container.env.iter().rev().find(|env| env.name == LEASE_DATASETS)?;
+        let last = container
+            .env
+            .iter()
+            .rev()
+            .find(|env| env.name == LEASE_DATASETS)?;
         // No value, or one that is no string, asks for nothing.
-        Some(last.value.and_then(|raw| serde_json::from_str(raw.get()).ok()).map_or(Cow::Borrowed(""), Cow::Owned))
+        Some(
+            last.value
+                .and_then(|raw| serde_json::from_str(raw.get()).ok())
+                .map_or(Cow::Borrowed(""), Cow::Owned),
+        )
     });
     let Some(named) = named else { return Asked::All };
     let mut names: Vec<Cow<'c, str>> = Vec::new();
@@ -44,8 +59,12 @@ pub fn asked<'c>(container: &'c Container<'_>, argv: &[&'c Text<'_>]) -> Asked<'
         }
     };
     match named {
-        Cow::Borrowed(text) => text.split(',').for_each(|name| name_one(Cow::Borrowed(name.trim()))),
-        Cow::Owned(text) => text.split(',').for_each(|name| name_one(Cow::Owned(name.trim().to_owned()))),
+        Cow::Borrowed(text) => text
+            .split(',')
+            .for_each(|name| name_one(Cow::Borrowed(name.trim()))),
+        Cow::Owned(text) => text
+            .split(',')
+            .for_each(|name| name_one(Cow::Owned(name.trim().to_owned()))),
     }
     Asked::Named(names)
 }
@@ -69,7 +88,9 @@ fn by_argv<'c>(argv: &[&'c Text<'_>]) -> Option<&'c str> {
             }
             continue;
         }
-        let Some((name, value)) = word.split_once('=') else { break };
+        let Some((name, value)) = word.split_once('=') else {
+            break;
+        };
         options = false;
         if name == LEASE_DATASETS {
             found = Some(value);

@@ -50,8 +50,13 @@ pub(crate) fn inject(
     let mut shares = Vec::new();
     for (place, container) in pod.spec.containers.iter().enumerate() {
         if let Some(argv) = user_argv(container) {
-            let leases = select(&asked(container, &argv), person).map_err(|denial| once_more(denial, stamp, view))?;
-            shares.push(Share { place, container, leases });
+            let leases =
+                select(&asked(container, &argv), person).map_err(|denial| once_more(denial, stamp, view))?;
+            shares.push(Share {
+                place,
+                container,
+                leases,
+            });
         }
     }
     let mut leases: Vec<Arc<Lease>> = shares.iter().flat_map(|share| &share.leases).cloned().collect();
@@ -101,11 +106,17 @@ fn select(asked: &Asked<'_>, person: &Person) -> Result<Vec<Arc<Lease>>, Denial>
 
 fn named(name: &str, person: &Person) -> Result<Arc<Lease>, Denial> {
     let now = person.broker_now_ms;
-    let mut of_that_name = person.leases.iter().filter(|lease| *lease.dataset_name == *name).rev();
+    let mut of_that_name = person
+        .leases
+        .iter()
+        .filter(|lease| *lease.dataset_name == *name)
+        .rev();
     let Some(newest) = of_that_name.clone().next() else {
         return Err(Denial::new(
             Reason::NoLease,
-            format!("this job names dataset {name:?}, which you do not lease; lease it with `leasehold lease {name}`, or leave it out of LEASE_DATASETS"),
+            format!(
+                "this job names dataset {name:?}, which you do not lease; lease it with `leasehold lease {name}`, or leave it out of LEASE_DATASETS"
+            ),
         ));
     };
     let Some(lease) = of_that_name.find(|lease| lease.is_active(now)) else {
@@ -115,7 +126,9 @@ fn named(name: &str, person: &Person) -> Result<Arc<Lease>, Denial> {
         };
         return Err(Denial::new(
             Reason::LeaseEnded,
-            format!("your lease of dataset {name:?} is over ({how}); lease it again with `leasehold lease {name}`"),
+            format!(
+                "your lease of dataset {name:?} is over ({how}); lease it again with `leasehold lease {name}`"
+            ),
         ));
     };
     match &lease.mount {
@@ -123,7 +136,10 @@ fn named(name: &str, person: &Person) -> Result<Arc<Lease>, Denial> {
         Mount::Pending => Err(pending(lease)),
         Mount::Failed(finding) => Err(Denial::new(
             Reason::MountFailed,
-            format!("dataset {name:?} cannot be mounted: {finding}; tell its owner ({}), or leave it out of LEASE_DATASETS", lease.owner),
+            format!(
+                "dataset {name:?} cannot be mounted: {finding}; tell its owner ({}), or leave it out of LEASE_DATASETS",
+                lease.owner
+            ),
         )),
     }
 }
@@ -131,14 +147,19 @@ fn named(name: &str, person: &Person) -> Result<Arc<Lease>, Denial> {
 fn pending(lease: &Lease) -> Denial {
     Denial::new(
         Reason::MountPending,
-        format!("dataset {:?} is being made ready to mount; this is tried again by itself", lease.dataset_name),
+        format!(
+            "dataset {:?} is being made ready to mount; this is tried again by itself",
+            lease.dataset_name
+        ),
     )
 }
 
 /// A lease may be younger than the view: before a no stands, the broker is asked.
 fn once_more(denial: Denial, stamp: &Stamp, view: &View<'_>) -> Stop {
     if denial.reason == Reason::NoLease && !view.was_asked(&stamp.uid) {
-        return Stop::Ask(Question::Person { uid: stamp.uid.clone() });
+        return Stop::Ask(Question::Person {
+            uid: stamp.uid.clone(),
+        });
     }
     Stop::Deny(denial)
 }
@@ -153,10 +174,19 @@ fn refuse_other_claims(
     view: &View<'_>,
 ) -> Result<(), Stop> {
     for (i, volume) in pod.spec.volumes.iter().enumerate() {
-        let Some(claim) = &volume.persistent_volume_claim else { continue };
-        let Some(id) = claim.claim_name.strip_prefix(CLAIM_PREFIX) else { continue };
+        let Some(claim) = &volume.persistent_volume_claim else {
+            continue;
+        };
+        let Some(id) = claim.claim_name.strip_prefix(CLAIM_PREFIX) else {
+            continue;
+        };
         let injected = leases.iter().any(|lease| lease.id.to_string() == *id);
-        let twice = pod.spec.volumes.iter().take(i).any(|other| other.name == volume.name);
+        let twice = pod
+            .spec
+            .volumes
+            .iter()
+            .take(i)
+            .any(|other| other.name == volume.name);
         if injected && claim.read_only && !twice {
             continue;
         }
@@ -174,15 +204,36 @@ fn refuse_other_claims(
 
 /// Label and annotation, which nobody else may set.
 fn mark(pod: &Pod<'_>, leases: &[Arc<Lease>], patch: &mut Patch) -> Result<(), Stop> {
-    let ids = leases.iter().map(|lease| lease.id.to_string()).collect::<Vec<_>>().join(",");
-    let (label, annotation) = if leases.is_empty() { (None, None) } else { (Some("true"), Some(&*ids)) };
+    let ids = leases
+        .iter()
+        .map(|lease| lease.id.to_string())
+        .collect::<Vec<_>>()
+        .join(",");
+    let (label, annotation) = if leases.is_empty() {
+        (None, None)
+    } else {
+        (Some("true"), Some(&*ids))
+    };
     let empty = Vec::new();
     let annotations = pod.metadata.annotations.as_ref().map_or(&empty, |map| &map.0);
     for (map, key, wanted, at) in [
-        (&pod.metadata.labels.0, DATASET_POD_LABEL, label, "/metadata/labels"),
-        (annotations, LEASES_ANNOTATION, annotation, "/metadata/annotations"),
+        (
+            &pod.metadata.labels.0,
+            DATASET_POD_LABEL,
+            label,
+            "/metadata/labels",
+        ),
+        (
+            annotations,
+            LEASES_ANNOTATION,
+            annotation,
+            "/metadata/annotations",
+        ),
     ] {
-        let given = map.iter().find(|(k, _)| *k == key).map(|(_, value): &(Text<'_>, Text<'_>)| &**value);
+        let given = map
+            .iter()
+            .find(|(k, _)| *k == key)
+            .map(|(_, value): &(Text<'_>, Text<'_>)| &**value);
         match (given, wanted) {
             (given, wanted) if given == wanted => {}
             (None, Some(wanted)) if map.is_empty() => patch.add(at, &json!({ key: wanted })),
@@ -208,7 +259,8 @@ fn add_volumes(pod: &Pod<'_>, leases: &[Arc<Lease>], hide_token: bool, patch: &m
     for lease in leases {
         let name = lease.id.claim_name();
         if !present(&name) {
-            missing.push(json!({"name": name, "persistentVolumeClaim": {"claimName": name, "readOnly": true}}));
+            missing
+                .push(json!({"name": name, "persistentVolumeClaim": {"claimName": name, "readOnly": true}}));
         }
     }
     if hide_token && !present(NO_TOKEN_VOLUME) {
@@ -217,7 +269,9 @@ fn add_volumes(pod: &Pod<'_>, leases: &[Arc<Lease>], hide_token: bool, patch: &m
     if pod.spec.volumes.is_empty() && !missing.is_empty() {
         patch.add("/spec/volumes", &missing);
     } else {
-        missing.iter().for_each(|volume| patch.add("/spec/volumes/-", volume));
+        missing
+            .iter()
+            .for_each(|volume| patch.add("/spec/volumes/-", volume));
     }
 }
 
@@ -228,7 +282,10 @@ fn mount(share: &Share<'_, '_>, pod: &Pod<'_>, person: &Person, patch: &mut Patc
         .leases
         .iter()
         .map(|lease| {
-            let path = format!("{}/{DATASETS_DIRECTORY}/{}", person.binding.home.mount_path, lease.dataset_name);
+            let path = format!(
+                "{}/{DATASETS_DIRECTORY}/{}",
+                person.binding.home.mount_path, lease.dataset_name
+            );
             (lease.id.claim_name(), path)
         })
         .collect();
@@ -237,42 +294,73 @@ fn mount(share: &Share<'_, '_>, pod: &Pod<'_>, person: &Person, patch: &mut Patc
         let fits = mount.read_only
             && mount.sub_path.is_none()
             && ((mount.name == NO_TOKEN_VOLUME && mount.mount_path == TOKEN_PATH)
-                || wanted.iter().any(|(name, path)| mount.name == name.as_str() && mount.mount_path == path.as_str()))
+                || wanted
+                    .iter()
+                    .any(|(name, path)| mount.name == name.as_str() && mount.mount_path == path.as_str()))
             && mounts.iter().filter(|other| other.name == mount.name).count() == 1;
         if !fits {
             return deny(
                 Reason::ReservedName,
-                format!("container {} mounts {} in another way than Leasehold does; remove the mount", share.container.name, mount.name),
+                format!(
+                    "container {} mounts {} in another way than Leasehold does; remove the mount",
+                    share.container.name, mount.name
+                ),
             );
         }
     }
     for (name, path) in &wanted {
         if !mounts.iter().any(|mount| mount.name == name.as_str()) {
-            missing.push(NewMount { name, mount_path: path, read_only: true });
+            missing.push(NewMount {
+                name,
+                mount_path: path,
+                read_only: true,
+            });
         }
     }
-    let is_token = |name: &Text<'_>| pod.spec.volumes.iter().any(|volume| volume.name == *name && volume.has_token());
+    let is_token = |name: &Text<'_>| {
+        pod.spec
+            .volumes
+            .iter()
+            .any(|volume| volume.name == *name && volume.has_token())
+    };
     let mut hidden = mounts.iter().any(|mount| mount.name == NO_TOKEN_VOLUME);
-    for (i, mount) in mounts.iter().enumerate().filter(|(_, mount)| is_token(&mount.name)) {
+    for (i, mount) in mounts
+        .iter()
+        .enumerate()
+        .filter(|(_, mount)| is_token(&mount.name))
+    {
         if hidden {
             return deny(
                 Reason::ReservedName,
-                format!("container {} mounts {} beside what hides it; remove the mount", share.container.name, mount.name),
+                format!(
+                    "container {} mounts {} beside what hides it; remove the mount",
+                    share.container.name, mount.name
+                ),
             );
         }
         patch.replace(
             format_args!("{at}/{i}"),
-            &NewMount { name: NO_TOKEN_VOLUME, mount_path: TOKEN_PATH, read_only: true },
+            &NewMount {
+                name: NO_TOKEN_VOLUME,
+                mount_path: TOKEN_PATH,
+                read_only: true,
+            },
         );
         hidden = true;
     }
     if !hidden {
-        missing.push(NewMount { name: NO_TOKEN_VOLUME, mount_path: TOKEN_PATH, read_only: true });
+        missing.push(NewMount {
+            name: NO_TOKEN_VOLUME,
+            mount_path: TOKEN_PATH,
+            read_only: true,
+        });
     }
     if mounts.is_empty() && !missing.is_empty() {
         patch.add(&at, &missing);
     } else {
-        missing.iter().for_each(|mount| patch.add(format_args!("{at}/-"), mount));
+        missing
+            .iter()
+            .for_each(|mount| patch.add(format_args!("{at}/-"), mount));
     }
     Ok(())
 }

@@ -12,10 +12,23 @@ const ARGO: &str = "workflows.argoproj.io/";
 /// Labels that Argo's controller sets on pods of templates (`workflowpod.go`).
 const LABELS: &[&str] = &["completed", "workflow", "on-exit", "controller-instanceid"];
 /// Annotations likewise. `kill-cmd-*` chooses what the controller executes in the pod and is not among them.
-const ANNOTATIONS: &[&str] =
-    &["node-id", "node-name", "span-id", "trace-id", "pod-gc-strategy", "progress", "outputs", "template", "execution"];
-const OTHER_ANNOTATIONS: &[&str] =
-    &["kubectl.kubernetes.io/default-container", "sidecar.istio.io/inject", "kubernetes.io/limit-ranger", LEASES_ANNOTATION];
+const ANNOTATIONS: &[&str] = &[
+    "node-id",
+    "node-name",
+    "span-id",
+    "trace-id",
+    "pod-gc-strategy",
+    "progress",
+    "outputs",
+    "template",
+    "execution",
+];
+const OTHER_ANNOTATIONS: &[&str] = &[
+    "kubectl.kubernetes.io/default-container",
+    "sidecar.istio.io/inject",
+    "kubernetes.io/limit-ranger",
+    LEASES_ANNOTATION,
+];
 
 /// Checks all that does not depend on leases.
 pub(crate) fn check(pod: &Pod<'_>, owner: &Owner, person: &Person) -> Result<(), Stop> {
@@ -24,8 +37,13 @@ pub(crate) fn check(pod: &Pod<'_>, owner: &Owner, person: &Person) -> Result<(),
     for volume in &pod.spec.volumes {
         check_volume(volume, person)?;
     }
-    let all = pod.spec.init_containers.iter().map(|container| (container, false));
-    for (container, may_be_users) in all.chain(pod.spec.containers.iter().map(|container| (container, true))) {
+    let all = pod
+        .spec
+        .init_containers
+        .iter()
+        .map(|container| (container, false));
+    for (container, may_be_users) in all.chain(pod.spec.containers.iter().map(|container| (container, true)))
+    {
         let users = may_be_users && user_argv(container).is_some();
         check_security(container)?;
         check_mounts(container, users, pod, person)?;
@@ -39,17 +57,27 @@ fn check_metadata(pod: &Pod<'_>, owner: &Owner) -> Result<(), Stop> {
         if !argos.is_some_and(|name| LABELS.contains(&name)) && *key != DATASET_POD_LABEL {
             return deny(
                 Reason::LabelNotAllowed,
-                format!("label {key} is not allowed on pods of jobs, where it could join a Service or NetworkPolicy; remove it from the template"),
+                format!(
+                    "label {key} is not allowed on pods of jobs, where it could join a Service or NetworkPolicy; remove it from the template"
+                ),
             );
         }
         if argos == Some("workflow") && **value != *owner.name {
             return deny(
                 Reason::ReservedMetadata,
-                format!("label {key} is {value} but the pod belongs to Workflow {}; remove it from the template", owner.name),
+                format!(
+                    "label {key} is {value} but the pod belongs to Workflow {}; remove it from the template",
+                    owner.name
+                ),
             );
         }
     }
-    for (key, value) in pod.metadata.annotations.iter().flat_map(|annotations| &annotations.0) {
+    for (key, value) in pod
+        .metadata
+        .annotations
+        .iter()
+        .flat_map(|annotations| &annotations.0)
+    {
         let argos = key.strip_prefix(ARGO);
         if !argos.is_some_and(|name| ANNOTATIONS.contains(&name)) && !OTHER_ANNOTATIONS.contains(&&**key) {
             return deny(
@@ -60,40 +88,59 @@ fn check_metadata(pod: &Pod<'_>, owner: &Owner) -> Result<(), Stop> {
         let belongs = || {
             value.strip_prefix(&*owner.name).is_some_and(|rest| {
                 rest.is_empty()
-                    || rest.strip_prefix('-').is_some_and(|hash| !hash.is_empty() && hash.bytes().all(|b| b.is_ascii_digit()))
+                    || rest
+                        .strip_prefix('-')
+                        .is_some_and(|hash| !hash.is_empty() && hash.bytes().all(|b| b.is_ascii_digit()))
             })
         };
         if argos == Some("node-id") && !belongs() {
             return deny(
                 Reason::ReservedMetadata,
-                format!("annotation {key} is {value}, no node of Workflow {}; remove it from the template", owner.name),
+                format!(
+                    "annotation {key} is {value}, no node of Workflow {}; remove it from the template",
+                    owner.name
+                ),
             );
         }
-    }
-    if pod.metadata.finalizers.0 {
-        // Argo's own finalizer keeps finished pods until they were seen.
-        tracing::trace!("the pod has finalizers");
     }
     Ok(())
 }
 
 fn check_placement(pod: &Pod<'_>) -> Result<(), Stop> {
     let spec = &pod.spec;
-    if let Some(foreign) = spec
-        .tolerations
-        .iter()
-        .find(|toleration| !toleration.key.as_ref().is_some_and(|key| key.starts_with("node.kubernetes.io/")))
+    if let Some(foreign) = spec.tolerations.iter().find(|toleration| {
+        !toleration
+            .key
+            .as_ref()
+            .is_some_and(|key| key.starts_with("node.kubernetes.io/"))
+    }) {
+        return deny(
+            Reason::FieldNotAllowed,
+            format!(
+                "toleration of {:?} is not allowed on pods of jobs; remove it",
+                foreign.key.as_deref().unwrap_or("every taint")
+            ),
+        );
+    }
+    if let Some(class) = spec
+        .priority_class_name
+        .as_deref()
+        .filter(|class| class.starts_with("system-"))
     {
         return deny(
             Reason::FieldNotAllowed,
-            format!("toleration of {:?} is not allowed on pods of jobs; remove it", foreign.key.as_deref().unwrap_or("every taint")),
+            format!("priorityClassName {class} is not allowed on pods of jobs; remove it"),
         );
     }
-    if let Some(class) = spec.priority_class_name.as_deref().filter(|class| class.starts_with("system-")) {
-        return deny(Reason::FieldNotAllowed, format!("priorityClassName {class} is not allowed on pods of jobs; remove it"));
-    }
-    if let Some(scheduler) = spec.scheduler_name.as_deref().filter(|name| !matches!(*name, "" | "default-scheduler")) {
-        return deny(Reason::FieldNotAllowed, format!("schedulerName {scheduler} is not allowed on pods of jobs; remove it"));
+    if let Some(scheduler) = spec
+        .scheduler_name
+        .as_deref()
+        .filter(|name| !matches!(*name, "" | "default-scheduler"))
+    {
+        return deny(
+            Reason::FieldNotAllowed,
+            format!("schedulerName {scheduler} is not allowed on pods of jobs; remove it"),
+        );
     }
     Ok(())
 }
@@ -102,13 +149,16 @@ fn check_volume(volume: &Volume<'_>, person: &Person) -> Result<(), Stop> {
     if volume.name.starts_with(CLAIM_PREFIX) {
         // Content is compared with what this review injects; here only the kind.
         let fits = match &volume.persistent_volume_claim {
-            Some(claim) => claim.claim_name == &*volume.name,
+            Some(claim) => claim.claim_name == *volume.name,
             None => volume.name == NO_TOKEN_VOLUME && volume.empty_dir.is_some(),
         };
         if !fits {
             return deny(
                 Reason::ReservedName,
-                format!("volume {} has a name that is kept for leased datasets; rename it", volume.name),
+                format!(
+                    "volume {} has a name that is kept for leased datasets; rename it",
+                    volume.name
+                ),
             );
         }
         return Ok(());
@@ -130,7 +180,10 @@ fn check_volume(volume: &Volume<'_>, person: &Person) -> Result<(), Stop> {
     }
     deny(
         Reason::VolumeType,
-        format!("volume {} is neither your home nor Argo's own; no other kind of volume can be mounted", volume.name),
+        format!(
+            "volume {} is neither your home nor Argo's own; no other kind of volume can be mounted",
+            volume.name
+        ),
     )
 }
 
@@ -138,15 +191,24 @@ fn check_volume(volume: &Volume<'_>, person: &Person) -> Result<(), Stop> {
 fn check_token_volume(volume: &Volume<'_>) -> Result<(), Stop> {
     for source in volume.projected.iter().flat_map(|projected| &projected.sources) {
         let foreign_audience = source.service_account_token.as_ref().is_some_and(|token| {
-            token.audience.as_deref().is_some_and(|audience| !audience.is_empty())
+            token
+                .audience
+                .as_deref()
+                .is_some_and(|audience| !audience.is_empty())
         });
         let foreign_config = source.config_map.as_ref().is_some_and(|config| {
-            !matches!(config.name.as_deref(), Some("kube-root-ca.crt" | "openshift-service-ca.crt"))
+            !matches!(
+                config.name.as_deref(),
+                Some("kube-root-ca.crt" | "openshift-service-ca.crt")
+            )
         });
         if foreign_audience || foreign_config {
             return deny(
                 Reason::VolumeType,
-                format!("volume {} is not the API server's own token volume; remove it", volume.name),
+                format!(
+                    "volume {} is not the API server's own token volume; remove it",
+                    volume.name
+                ),
             );
         }
     }
@@ -154,21 +216,30 @@ fn check_token_volume(volume: &Volume<'_>) -> Result<(), Stop> {
 }
 
 fn check_security(container: &Container<'_>) -> Result<(), Stop> {
-    let Some(context) = &container.security_context else { return Ok(()) };
+    let Some(context) = &container.security_context else {
+        return Ok(());
+    };
     let wrong = if context.privileged {
         "privileged"
     } else if context.allow_privilege_escalation {
         "allowPrivilegeEscalation"
     } else if !context.capabilities.add.is_empty() {
         "capabilities.add"
-    } else if context.seccomp_profile.get("type").is_some_and(|kind| *kind == "Unconfined") {
+    } else if context
+        .seccomp_profile
+        .get("type")
+        .is_some_and(|kind| *kind == "Unconfined")
+    {
         "seccompProfile Unconfined"
     } else {
         return Ok(());
     };
     deny(
         Reason::FieldNotAllowed,
-        format!("container {} asks for {wrong}, which is not allowed in pods of jobs; remove it", container.name),
+        format!(
+            "container {} asks for {wrong}, which is not allowed in pods of jobs; remove it",
+            container.name
+        ),
     )
 }
 
@@ -178,14 +249,20 @@ fn check_mounts(container: &Container<'_>, users: bool, pod: &Pod<'_>, person: &
         let Some(volume) = pod.spec.volumes.iter().find(|volume| volume.name == mount.name) else {
             return deny(
                 Reason::WrongType,
-                format!("container {} mounts {}, which is no volume of the pod", container.name, mount.name),
+                format!(
+                    "container {} mounts {}, which is no volume of the pod",
+                    container.name, mount.name
+                ),
             );
         };
         if volume.name.starts_with(CLAIM_PREFIX) {
             if !users {
                 return deny(
                     Reason::ReservedName,
-                    format!("container {} mounts {}, which only the job's own container may", container.name, mount.name),
+                    format!(
+                        "container {} mounts {}, which only the job's own container may",
+                        container.name, mount.name
+                    ),
                 );
             }
             continue;
@@ -193,7 +270,10 @@ fn check_mounts(container: &Container<'_>, users: bool, pod: &Pod<'_>, person: &
         if volume.persistent_volume_claim.is_some() {
             volume::check_home_mount(mount, home)?;
         }
-        let argos = matches!(&*volume.name, "var-run-argo" | "tmp-dir-argo" | "argo-env-config" | "input-artifacts");
+        let argos = matches!(
+            &*volume.name,
+            "var-run-argo" | "tmp-dir-argo" | "argo-env-config" | "input-artifacts"
+        );
         if !users || argos {
             continue;
         }
@@ -201,7 +281,10 @@ fn check_mounts(container: &Container<'_>, users: bool, pod: &Pod<'_>, person: &
             if volume::normal(&mount.mount_path) != Some(TOKEN_PATH) {
                 return deny(
                     Reason::ReservedName,
-                    format!("container {} mounts the executor's token at {}; remove the mount", container.name, mount.mount_path),
+                    format!(
+                        "container {} mounts the executor's token at {}; remove the mount",
+                        container.name, mount.mount_path
+                    ),
                 );
             }
             continue;

@@ -15,7 +15,9 @@ pub(crate) fn review(request: &Request<'_>, view: &View<'_>) -> Result<Patch, St
         if is_dataset_pod(new)? {
             return deny(
                 Reason::ReservedMetadata,
-                format!("label {DATASET_POD_LABEL} and annotation {LEASES_ANNOTATION} are set at a pod's creation, by Leasehold alone"),
+                format!(
+                    "label {DATASET_POD_LABEL} and annotation {LEASES_ANNOTATION} are set at a pod's creation, by Leasehold alone"
+                ),
             );
         }
         return Ok(Patch::new());
@@ -28,13 +30,18 @@ pub(crate) fn review(request: &Request<'_>, view: &View<'_>) -> Result<Patch, St
     if !same_spec(&new, &old) {
         return frozen("its spec cannot change, apart from a shorter activeDeadlineSeconds");
     }
-    let metadata = |pod: &Value, key: &str| pod.pointer(&format!("/metadata/{key}")).cloned().unwrap_or(Value::Null);
+    let metadata = |pod: &Value, key: &str| {
+        pod.pointer(&format!("/metadata/{key}"))
+            .cloned()
+            .unwrap_or(Value::Null)
+    };
     if metadata(&new, "ownerReferences") != metadata(&old, "ownerReferences") {
         return frozen("its owners cannot change");
     }
     let changed_labels = changed(&metadata(&new, "labels"), &metadata(&old, "labels"));
-    if let Some(label) =
-        changed_labels.iter().find(|label| !is_controller || *label != "workflows.argoproj.io/completed")
+    if let Some(label) = changed_labels
+        .iter()
+        .find(|label| !is_controller || *label != "workflows.argoproj.io/completed")
     {
         return frozen(&format!("its label {label} cannot change"));
     }
@@ -61,7 +68,10 @@ pub(crate) fn review_ephemeral(request: &Request<'_>) -> Result<Patch, Stop> {
 }
 
 fn frozen<T>(what: &str) -> Result<T, Stop> {
-    deny(Reason::DatasetPodFrozen, format!("the pod has a leased dataset mounted: {what}; run another job instead"))
+    deny(
+        Reason::DatasetPodFrozen,
+        format!("the pod has a leased dataset mounted: {what}; run another job instead"),
+    )
 }
 
 fn read(json: &str) -> Result<Value, Stop> {
@@ -73,8 +83,14 @@ fn read(json: &str) -> Result<Value, Stop> {
 
 fn same_spec(new: &Value, old: &Value) -> bool {
     let split = |pod: &Value| {
-        let mut spec = pod.get("spec").and_then(Value::as_object).cloned().unwrap_or_default();
-        let deadline = spec.remove("activeDeadlineSeconds").and_then(|deadline| deadline.as_i64());
+        let mut spec = pod
+            .get("spec")
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default();
+        let deadline = spec
+            .remove("activeDeadlineSeconds")
+            .and_then(|deadline| deadline.as_i64());
         (spec, deadline.unwrap_or(i64::MAX))
     };
     let ((new, new_deadline), (old, old_deadline)) = (split(new), split(old));
@@ -85,8 +101,12 @@ fn changed(new: &Value, old: &Value) -> Vec<String> {
     let empty = Map::new();
     let new = new.as_object().unwrap_or(&empty);
     let old = old.as_object().unwrap_or(&empty);
-    let mut keys: Vec<String> =
-        new.keys().chain(old.keys()).filter(|key| new.get(*key) != old.get(*key)).cloned().collect();
+    let mut keys: Vec<String> = new
+        .keys()
+        .chain(old.keys())
+        .filter(|key| new.get(*key) != old.get(*key))
+        .cloned()
+        .collect();
     keys.dedup();
     keys
 }

@@ -92,13 +92,18 @@ impl<'a> LooseMetadata<'a> {
     /// The stamp annotation as it stands.
     #[must_use]
     pub fn stamp(&self) -> Option<&str> {
-        self.annotations.as_ref()?.get(STAMP_ANNOTATION).map(|text| &**text)
+        self.annotations
+            .as_ref()?
+            .get(STAMP_ANNOTATION)
+            .map(|text| &**text)
     }
 
     /// Whether there is a map of annotations to add to.
     #[must_use]
     pub fn has_annotations(&self) -> bool {
-        self.annotations.as_ref().is_some_and(|annotations| !annotations.0.is_empty())
+        self.annotations
+            .as_ref()
+            .is_some_and(|annotations| !annotations.0.is_empty())
     }
 
     /// The owners.
@@ -110,9 +115,14 @@ impl<'a> LooseMetadata<'a> {
     /// The one controlling owner, if it is of this Argo kind.
     #[must_use]
     pub fn controlling_owner(&self, kind: &str) -> Option<&OwnerReference<'a>> {
-        let mut controlling = self.owner_references.iter().filter(|owner| owner.controller == Some(true));
+        let mut controlling = self
+            .owner_references
+            .iter()
+            .filter(|owner| owner.controller == Some(true));
         match (controlling.next(), controlling.next()) {
-            (Some(owner), None) if owner.api_version == "argoproj.io/v1alpha1" && owner.kind == kind => Some(owner),
+            (Some(owner), None) if owner.api_version == "argoproj.io/v1alpha1" && owner.kind == kind => {
+                Some(owner)
+            }
             _ => None,
         }
     }
@@ -128,13 +138,24 @@ pub enum From {
 }
 
 /// Writes the stamp over whatever was sent.
-pub(crate) fn stamp(metadata: &Metadata<'_>, stamp: &Stamp, from: From, patch: &mut Patch) -> Result<(), Stop> {
+pub(crate) fn stamp(
+    metadata: &Metadata<'_>,
+    stamp: &Stamp,
+    from: From,
+    patch: &mut Patch,
+) -> Result<(), Stop> {
     if from == From::Person {
         if !metadata.owner_references.is_empty() {
-            return deny(Reason::OwnerReference, "ownerReferences are set by the controller only; remove them");
+            return deny(
+                Reason::OwnerReference,
+                "ownerReferences are set by the controller only; remove them",
+            );
         }
         if metadata.finalizers.0 {
-            return deny(Reason::FieldNotAllowed, "finalizers are set by controllers only; remove them");
+            return deny(
+                Reason::FieldNotAllowed,
+                "finalizers are set by controllers only; remove them",
+            );
         }
     }
     let strip = |key: &str| match from {
@@ -145,11 +166,22 @@ pub(crate) fn stamp(metadata: &Metadata<'_>, stamp: &Stamp, from: From, patch: &
         patch.remove(format_args!("/metadata/labels/{}", escape(key)));
     }
     let value = stamp.to_annotation();
-    let Some(annotations) = metadata.annotations.as_ref().filter(|annotations| !annotations.0.is_empty()) else {
-        patch.add("/metadata/annotations", &serde_json::json!({ STAMP_ANNOTATION: value }));
+    let Some(annotations) = metadata
+        .annotations
+        .as_ref()
+        .filter(|annotations| !annotations.0.is_empty())
+    else {
+        patch.add(
+            "/metadata/annotations",
+            &serde_json::json!({ STAMP_ANNOTATION: value }),
+        );
         return Ok(());
     };
-    for (key, _) in annotations.0.iter().filter(|(key, _)| strip(key) && *key != STAMP_ANNOTATION) {
+    for (key, _) in annotations
+        .0
+        .iter()
+        .filter(|(key, _)| strip(key) && *key != STAMP_ANNOTATION)
+    {
         patch.remove(format_args!("/metadata/annotations/{}", escape(key)));
     }
     if annotations.get(STAMP_ANNOTATION).map(|text| &**text) != Some(&value) {
@@ -166,10 +198,16 @@ pub(crate) fn stamp_path() -> String {
 /// Whether both carry the same labels and annotations of Argo and Leasehold, the stamp aside (it is restored).
 pub(crate) fn same_reserved(a: &LooseMetadata<'_>, b: &LooseMetadata<'_>) -> bool {
     fn reserved<'m>(metadata: &'m LooseMetadata<'_>) -> Vec<(bool, &'m str, &'m str)> {
-        let annotations = metadata.annotations.iter().flat_map(|map| &map.0).map(|(k, v)| (true, &**k, &**v));
+        let annotations = metadata
+            .annotations
+            .iter()
+            .flat_map(|map| &map.0)
+            .map(|(k, v)| (true, &**k, &**v));
         let labels = metadata.labels.0.iter().map(|(k, v)| (false, &**k, &**v));
-        let mut reserved: Vec<_> =
-            annotations.chain(labels).filter(|(_, k, _)| is_reserved(k) && *k != STAMP_ANNOTATION).collect();
+        let mut reserved: Vec<_> = annotations
+            .chain(labels)
+            .filter(|(_, k, _)| is_reserved(k) && *k != STAMP_ANNOTATION)
+            .collect();
         reserved.sort_unstable();
         reserved
     }
@@ -177,7 +215,10 @@ pub(crate) fn same_reserved(a: &LooseMetadata<'_>, b: &LooseMetadata<'_>) -> boo
 }
 
 fn is_reserved(key: &str) -> bool {
-    is_ours(key) || key.split_once('/').is_some_and(|(domain, _)| domain == "argoproj.io" || domain.ends_with(".argoproj.io"))
+    is_ours(key)
+        || key
+            .split_once('/')
+            .is_some_and(|(domain, _)| domain == "argoproj.io" || domain.ends_with(".argoproj.io"))
 }
 
 fn is_ours(key: &str) -> bool {

@@ -13,23 +13,43 @@ use leasehold_broker_wire::names::LEASE_DATASETS;
 const ISTIO_ANNOTATION: &str = "sidecar.istio.io/inject";
 
 /// Checks a spec that lies at `at` in its object.
-pub(crate) fn check(spec: &WorkflowSpec<'_>, at: &str, person: &Person, patch: &mut Patch) -> Result<(), Stop> {
+pub(crate) fn check(
+    spec: &WorkflowSpec<'_>,
+    at: &str,
+    person: &Person,
+    patch: &mut Patch,
+) -> Result<(), Stop> {
     let executor = &*person.binding.executor.name;
-    account(spec.service_account_name.as_ref(), &format!("{at}/serviceAccountName"), true, person, patch)?;
+    account(
+        spec.service_account_name.as_ref(),
+        &format!("{at}/serviceAccountName"),
+        true,
+        person,
+        patch,
+    )?;
     for (key, value) in &spec.node_selector.0 {
         literal("nodeSelector", key)?;
         literal("nodeSelector", value)?;
     }
     for (i, template) in spec.templates.iter().enumerate() {
         let at = format!("{at}/templates/{i}");
-        account(template.service_account_name.as_ref(), &format!("{at}/serviceAccountName"), false, person, patch)?;
+        account(
+            template.service_account_name.as_ref(),
+            &format!("{at}/serviceAccountName"),
+            false,
+            person,
+            patch,
+        )?;
         for (key, value) in &template.metadata.annotations.0 {
             literal("a template's annotation", key)?;
             literal("a template's annotation", value)?;
             if *key != ISTIO_ANNOTATION {
                 return deny(
                     Reason::AnnotationNotAllowed,
-                    format!("template {} has the annotation {key}, which is not allowed; remove it", name(template.name.as_ref())),
+                    format!(
+                        "template {} has the annotation {key}, which is not allowed; remove it",
+                        name(template.name.as_ref())
+                    ),
                 );
             }
         }
@@ -37,7 +57,10 @@ pub(crate) fn check(spec: &WorkflowSpec<'_>, at: &str, person: &Person, patch: &
             literal("a template's label", key)?;
             return deny(
                 Reason::LabelNotAllowed,
-                format!("template {} has the label {key}; pods of jobs carry no labels of their own, remove it", name(template.name.as_ref())),
+                format!(
+                    "template {} has the label {key}; pods of jobs carry no labels of their own, remove it",
+                    name(template.name.as_ref())
+                ),
             );
         }
         if let Some(container) = &template.container {
@@ -81,9 +104,10 @@ fn check_container(
     patch: &mut Patch,
 ) -> Result<(), Stop> {
     literal("image", container.image.as_deref().unwrap_or_default())?;
-    for (present, key) in
-        [(&container.image_pull_secret, "imagePullSecret"), (&container.image_pull_secrets, "imagePullSecrets")]
-    {
+    for (present, key) in [
+        (&container.image_pull_secret, "imagePullSecret"),
+        (&container.image_pull_secrets, "imagePullSecrets"),
+    ] {
         if present.is_some() {
             patch.remove(format_args!("{at}/{key}"));
         }
@@ -92,7 +116,13 @@ fn check_container(
         literal("the name of an environment variable", &env.name)?;
     }
     // The last first, so that the places of the others stay right.
-    for (i, _) in container.env.iter().enumerate().rev().filter(|(i, env)| is_stripped(env, &container.env, *i)) {
+    for (i, _) in container
+        .env
+        .iter()
+        .enumerate()
+        .rev()
+        .filter(|(i, env)| is_stripped(env, &container.env, *i))
+    {
         patch.remove(format_args!("{at}/env/{i}"));
     }
     let home = &person.binding.home;
@@ -119,7 +149,9 @@ fn check_container(
 /// The hub's tokens, our own settings, Argo's switches; and of equal names all but the last, as the kubelet takes them.
 fn is_stripped(env: &Env<'_>, all: &[Env<'_>], i: usize) -> bool {
     let name = &*env.name;
-    let foreign = ["JUPYTERHUB_", "JPY_", "LEASEHOLD_", "ARGO_"].iter().any(|prefix| name.starts_with(prefix));
+    let foreign = ["JUPYTERHUB_", "JPY_", "LEASEHOLD_", "ARGO_"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix));
     (foreign && name != LEASE_DATASETS) || all.iter().skip(i + 1).any(|later| later.name == env.name)
 }
 
@@ -141,7 +173,10 @@ fn check_volumes(volumes: &[Volume<'_>], at: &str, person: &Person, patch: &mut 
         } else if volume.empty_dir.is_none() {
             return deny(
                 Reason::VolumeType,
-                format!("volume {} is neither your home nor an emptyDir; no other kind of volume can be mounted", volume.name),
+                format!(
+                    "volume {} is neither your home nor an emptyDir; no other kind of volume can be mounted",
+                    volume.name
+                ),
             );
         }
     }
