@@ -61,11 +61,17 @@ $(HUB_PROXY)/ready:
 .PHONY: hub
 hub: $(HUB_VENV)/ready $(HUB_PROXY)/ready ## Install JupyterHub and its proxy, for the demo and the cluster tests
 
+# The stand-in's executor runs inside users' images, whatever C library these have: it is linked statically.
+.PHONY: programs
+programs: ## Build every program
+	cargo build --workspace --bins --locked
+	cargo rustc --package leasehold-argo-standin --bin argo-standin-exec --locked -- -C target-feature=+crt-static
+
 ## Seeing it
 
 .PHONY: demo
 demo: binaries hub ## The whole way of a dataset on a real cluster, told step by step (root); KEEP=1 leaves the cluster running
-	cargo build --workspace --bins --locked
+	$(MAKE) --no-print-directory programs
 	cargo run --quiet --package leasehold-tests --bin leasehold-demo --locked
 
 ## Checks
@@ -129,7 +135,7 @@ cluster-tests: ## The whole way of a dataset on a real cluster (root); with LEAS
 	@if [[ $$EUID != 0 && -z $${LEASEHOLD_TEST_KUBECONFIG:-} ]]; then echo "SKIPPED: cluster-tests: a cluster of our own needs root"; exit 0; fi; \
 	if [[ -z $${LEASEHOLD_ARGO_BIN:-} ]]; then echo "SKIPPED: real Argo Workflows: LEASEHOLD_ARGO_BIN is not set; the stand-in runs instead"; fi; \
 	$(MAKE) --no-print-directory binaries hub; \
-	cargo build --workspace --bins --locked; \
+	$(MAKE) --no-print-directory programs; \
 	cargo test --package leasehold-tests --tests --locked --no-fail-fast -- --test-threads=1
 
 ## Generated files

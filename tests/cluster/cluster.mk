@@ -13,6 +13,5 @@ cluster: ## Start a one-node Kubernetes cluster in namespaces of its own and say
 cluster-down: ## End the cluster; fails if a process, mount, cgroup or interface of it remains
 	$(CLUSTER)/down
 
-images: ## Build the container images from target/$(PROFILE) (PROFILE=debug unless set)
-	cargo build --bins $(if $(filter release,$(PROFILE)),--release)
-	tests/images/build target/$(or $(PROFILE),debug)
+images: programs ## Build the container images from the programs of this build
+	tests/images/build $(or $(CARGO_TARGET_DIR),target)/debug

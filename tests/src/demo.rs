@@ -91,7 +91,7 @@ async fn tell(site: &Site, narrator: &Narrator) -> TestResult<String> {
     type_in(narrator, &alice, "leasehold leases").await?;
     narrator.step("the skeleton is in the home, the data is not");
     type_in(narrator, &alice, "find datasets -type d").await?;
-    type_in(narrator, &alice, "find datasets -type f | wc -l").await?;
+    type_in(narrator, &alice, "find datasets -name '*.txt' | wc -l").await?;
 
     narrator.step("an ordinary jupyterflow workflow of three jobs");
     alice.write("count.py", COUNT).await?;
@@ -112,8 +112,8 @@ async fn tell(site: &Site, narrator: &Narrator) -> TestResult<String> {
     let read = alice.shell("cat uis-count.txt").await?;
 
     narrator.step("the notebook asks for the Secrets");
-    alice.write("secrets.py", LIST_SECRETS).await?;
-    type_in(narrator, &alice, "python3 secrets.py").await?;
+    alice.write("ask.py", LIST_SECRETS).await?;
+    type_in(narrator, &alice, "python3 ask.py").await?;
 
     narrator.step("the lease is given back, and its volume goes");
     type_in(narrator, &alice, "leasehold release uis").await?;

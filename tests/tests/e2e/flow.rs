@@ -36,7 +36,7 @@ fn a_leased_dataset_is_read_by_an_unchanged_jupyterflow_workflow_until_the_lease
             alice.shell("find datasets -type d | sort").await?,
             "datasets\ndatasets/uis\ndatasets/uis/more\n"
         );
-        assert_eq!(alice.shell("find datasets -type f").await?, "");
+        assert_eq!(alice.shell("find datasets -type f -not -name '.*'").await?, "");
 
         alice.write("count.py", COUNT).await?;
         let run = alice
@@ -49,7 +49,7 @@ fn a_leased_dataset_is_read_by_an_unchanged_jupyterflow_workflow_until_the_lease
         assert_eq!(run.phase, "Succeeded", "{:?}", run.messages);
         assert_eq!(alice.shell("cat uis-count.txt").await?, "5");
         // The notebook itself still sees no data.
-        assert_eq!(alice.shell("find datasets -type f").await?, "");
+        assert_eq!(alice.shell("find datasets -type f -not -name '.*'").await?, "");
 
         // Nobody writes to a dataset, not even a job that may read it.
         let run = alice
