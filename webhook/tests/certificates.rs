@@ -1,7 +1,7 @@
 //! The webhook's certificates over their life: published, trusted by the configuration, served, renewed; every handshake on
 //! the way succeeds against what the configuration trusts at that moment.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 #[path = "provisioner/fake_api.rs"]
 #[allow(dead_code)]

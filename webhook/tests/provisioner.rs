@@ -1,7 +1,7 @@
 //! The provisioner as a whole, against an API server and a broker in memory: a lease becomes a claim, its end takes everything
 //! away, and a kill after any write is made good by the next process.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 #[path = "provisioner/fake_api.rs"]
 #[allow(dead_code)]
@@ -194,7 +194,7 @@ async fn a_lease_that_runs_out_while_the_broker_is_away_loses_its_claim_in_time(
     .await;
     let now = fake_broker::now_ms();
     assert!(
-        (expires..expires + 3000).contains(&now),
+        (expires..expires + 5000).contains(&now),
         "{} ms after its end",
         now - expires
     );

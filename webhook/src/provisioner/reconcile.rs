@@ -1,21 +1,22 @@
 //! The loop of the leader: observes, plans for every lease, lets steps run side by side, a few at a time. A lease that fails is
 //! tried again after a jittered and growing while and holds no other up.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::{BuildHasher, RandomState};
+mod memory;
+
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
-use tokio::task::{Id, JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::act::{ActError, Executor, Outcome};
 use super::health::Health;
-use super::observe::{Probes, Stores};
-use super::plan::{Action, Home, Now, Observed, Progress, Standing, plan};
+use super::observe::Stores;
+use super::plan::{Action, Home, Now, Observed, Standing, plan};
 use crate::leases::{Lease, LeaseId, LeaseIndex, LeaseState, Mount};
-use crate::probe::Finding;
+use memory::{Finished, Memory, ProbeMemory};
 
 /// An older view of leases decides nothing new.
 const FRESH: Duration = Duration::from_secs(2);
@@ -31,71 +32,6 @@ const AT_A_TIME: usize = 16;
 const STEP_DEADLINE: Duration = Duration::from_secs(20);
 /// How long what runs may go on after the word to stop.
 const DRAIN: Duration = Duration::from_secs(10);
-
-/// What is remembered between passes; all of it can be lost.
-#[derive(Default)]
-struct Memory {
-    /// Leases with steps that run.
-    busy: HashSet<LeaseId>,
-    tasks: HashMap<Id, LeaseId>,
-    /// When a lease may be looked at again, after how many failures, and whether it was over by then.
-    pauses: HashMap<LeaseId, Pause>,
-    unknown_since: HashMap<LeaseId, Instant>,
-}
-
-struct Pause {
-    until: Instant,
-    failures: u32,
-    over: bool,
-}
-
-type ProbeOutput = Result<Vec<String>, Finding>;
-
-/// What probes printed, and since when they run, by uid of their pod.
-#[derive(Default)]
-struct ProbeMemory {
-    since: HashMap<String, Instant>,
-    outputs: HashMap<String, ProbeOutput>,
-    seen: HashSet<String>,
-}
-
-impl Probes for ProbeMemory {
-    fn progress(&mut self, uid: &str, ended: bool, status: String) -> Progress {
-        self.seen.insert(uid.to_owned());
-        if let Some(output) = self.outputs.get(uid) {
-            return Progress::Read(output.as_ref().map(|_| ()).map_err(Clone::clone));
-        }
-        if ended {
-            return Progress::Ended;
-        }
-        // By our own clock: the API server's may differ.
-        let age = self
-            .since
-            .entry(uid.to_owned())
-            .or_insert_with(Instant::now)
-            .elapsed();
-        Progress::Running {
-            age_seconds: i64::try_from(age.as_secs()).unwrap_or(i64::MAX),
-            status,
-        }
-    }
-}
-
-impl ProbeMemory {
-    fn forget_gone(&mut self) {
-        let seen = std::mem::take(&mut self.seen);
-        self.since.retain(|uid, _| seen.contains(uid));
-        self.outputs.retain(|uid, _| seen.contains(uid));
-    }
-
-    fn skeleton(&self, uid: &str) -> Vec<String> {
-        self.outputs
-            .get(uid)
-            .and_then(|output| output.as_ref().ok())
-            .cloned()
-            .unwrap_or_default()
-    }
-}
 
 /// Reconciles until `stop`, then lets what runs finish.
 pub(super) async fn reconcile(
@@ -117,7 +53,7 @@ pub(super) async fn reconcile(
             () = stop.cancelled() => break,
             () = wake.notified() => {}
             _ = changes.changed() => {}
-            () = tokio::time::sleep(TICK) => {}
+            () = tokio::time::sleep(until_next(index, &memory)) => {}
             Some(ended) = tasks.join_next_with_id() => memory.settle(ended, health),
         }
         tokio::time::sleep(BURST).await;
@@ -129,17 +65,6 @@ pub(super) async fn reconcile(
     if tokio::time::timeout(DRAIN, drained).await.is_err() {
         tracing::warn!("some steps did not end in time; the next leader takes them again");
     }
-}
-
-/// How the steps of one lease ended.
-struct Finished {
-    lease: LeaseId,
-    over: bool,
-    /// Pods were told to end: looking again at once would only ask the API server in vain.
-    waits_for_pods: bool,
-    /// The broker knows a finding: a new probe is no success yet.
-    unmountable: bool,
-    result: Result<Outcome, ActError>,
 }
 
 fn pass(
@@ -181,12 +106,7 @@ fn pass(
     let nothing = Observed::default();
 
     let known: HashSet<LeaseId> = leases.iter().map(|lease| lease.id).collect();
-    memory
-        .unknown_since
-        .retain(|id, _| observed.contains_key(id) && !known.contains(id));
-    memory
-        .pauses
-        .retain(|id, pause| known.contains(id) || observed.contains_key(id) || pause.until > at);
+    memory.forget(|id| known.contains(&id), |id| observed.contains_key(&id), at);
 
     for lease in &leases {
         let seen = observed.get(&lease.id).unwrap_or(&nothing);
@@ -208,8 +128,7 @@ fn pass(
     }
     observed.retain(|id, _| !known.contains(id));
     for (id, seen) in &observed {
-        let since = *memory.unknown_since.entry(*id).or_insert(at);
-        let certain = now.fresh && at.duration_since(since) >= ORPHAN_AFTER;
+        let certain = now.fresh && memory.unknown_for(*id, at) >= ORPHAN_AFTER;
         let standing = if certain {
             Standing::Unknown
         } else {
@@ -218,6 +137,21 @@ fn pass(
         let actions = plan(standing, seen, now);
         start(executor, probes, memory, tasks, *id, None, true, actions, seen);
     }
+}
+
+/// Time to the next moment at which something changes by itself: a lease runs out, a pause ends; or a tick.
+fn until_next(index: &LeaseIndex, memory: &Memory) -> Duration {
+    let now = Instant::now();
+    let broker_ms = index.broker_now_ms(now).unwrap_or_default();
+    let expiry = index
+        .leases()
+        .iter()
+        .filter(|lease| lease.is_active(broker_ms))
+        .filter_map(|lease| u64::try_from(lease.expires_at_ms.saturating_sub(broker_ms)).ok())
+        .min()
+        .map(Duration::from_millis);
+    let pause = memory.next_start(now).map(|until| until - now);
+    expiry.into_iter().chain(pause).fold(TICK, Duration::min)
 }
 
 /// Where the claim belongs: where it is, if its holder still has that namespace, else the first of theirs that is enforced.
@@ -255,17 +189,12 @@ fn start(
     actions: Vec<Action>,
     seen: &Observed,
 ) {
-    // Beginnings may wait for a broker that does not answer; ends have places of their own.
-    let places = if over { 2 * AT_A_TIME } else { AT_A_TIME };
-    if actions.is_empty() || memory.busy.contains(&id) || tasks.len() >= places {
+    if actions.is_empty() || !memory.may_start(id, over) {
         return;
     }
-    // A pause from before the lease was over must not delay its end.
-    if memory
-        .pauses
-        .get(&id)
-        .is_some_and(|pause| pause.over == over && Instant::now() < pause.until)
-    {
+    // Beginnings may wait for a broker that does not answer; ends have places of their own.
+    let places = if over { 2 * AT_A_TIME } else { AT_A_TIME };
+    if tasks.len() >= places {
         return;
     }
     let probe_uid = seen
@@ -276,23 +205,17 @@ fn start(
     let executor = executor.clone();
     let probes = Arc::clone(probes);
     let handle = tasks.spawn(async move {
-        let waits_for_pods = actions
-            .iter()
-            .any(|action| matches!(action, Action::EndPods { .. }));
-        let unmountable = lease
-            .as_ref()
-            .is_some_and(|lease| matches!(lease.mount, Mount::Failed(_)));
         let result = take_all(&executor, &probes, id, lease.as_deref(), &actions, &probe_uid).await;
         Finished {
-            lease: id,
             over,
-            waits_for_pods,
-            unmountable,
+            waits_for_pods: actions
+                .iter()
+                .any(|action| matches!(action, Action::EndPods { .. })),
+            unmountable: lease.is_some_and(|lease| matches!(lease.mount, Mount::Failed(_))),
             result,
         }
     });
-    memory.busy.insert(id);
-    memory.tasks.insert(handle.id(), id);
+    memory.started(id, over, handle);
 }
 
 async fn take_all(
@@ -320,96 +243,13 @@ async fn take_all(
         {
             Outcome::Read(output) => {
                 let mut probes = probes.lock().unwrap_or_else(PoisonError::into_inner);
-                probes.outputs.insert(probe_uid.to_owned(), output);
+                probes.remember(probe_uid, output);
             }
             Outcome::LookAgainLater => return Ok(Outcome::LookAgainLater),
             Outcome::Done => last = Outcome::Done,
         }
     }
     Ok(last)
-}
-
-impl Memory {
-    fn settle(&mut self, ended: Result<(Id, Finished), tokio::task::JoinError>, health: &Health) {
-        let (task, finished) = match ended {
-            Ok((task, finished)) => (task, Some(finished)),
-            Err(error) => (error.id(), None),
-        };
-        let Some(id) = self.tasks.remove(&task) else {
-            return;
-        };
-        self.busy.remove(&id);
-        let former = self.pauses.get(&id);
-        let Some(Finished {
-            lease,
-            over,
-            waits_for_pods,
-            unmountable,
-            result,
-        }) = finished
-        else {
-            tracing::error!(lease = %id, "a step panicked; it is tried again");
-            health.failed();
-            self.pause(
-                id,
-                false,
-                former.map_or(1, |p| p.failures + 1),
-                Duration::from_secs(30),
-            );
-            return;
-        };
-        let failures = former
-            .filter(|pause| pause.over == over)
-            .map_or(0, |pause| pause.failures);
-        match result {
-            Ok(Outcome::LookAgainLater) => {
-                // About 6 s, 12 s, … up to a minute: the owner may be repairing it.
-                health.done();
-                self.pause(lease, over, failures.max(4) + 1, Duration::from_secs(60));
-            }
-            Ok(_) => {
-                health.done();
-                let soon = Duration::from_millis(if waits_for_pods { 500 } else { 50 });
-                let failures = if unmountable { failures } else { 0 };
-                self.pauses.insert(
-                    lease,
-                    Pause {
-                        until: Instant::now() + soon,
-                        failures,
-                        over,
-                    },
-                );
-            }
-            Err(ActError::NotLeading) => {}
-            Err(error) => {
-                tracing::warn!(%lease, %error, failures = failures + 1, "a step for the lease failed; it is tried again");
-                health.failed();
-                // What takes access away is not put off for long.
-                self.pause(
-                    lease,
-                    over,
-                    failures + 1,
-                    Duration::from_secs(if over { 1 } else { 30 }),
-                );
-            }
-        }
-    }
-
-    fn pause(&mut self, lease: LeaseId, over: bool, failures: u32, longest: Duration) {
-        let grown = Duration::from_millis(250)
-            .saturating_mul(1 << failures.min(10))
-            .min(longest);
-        let random = RandomState::new().hash_one(lease) % 1000;
-        let jittered = grown / 2 + grown.mul_f64(random as f64 / 2000.0);
-        self.pauses.insert(
-            lease,
-            Pause {
-                until: Instant::now() + jittered,
-                failures,
-                over,
-            },
-        );
-    }
 }
 
 #[cfg(test)]
@@ -449,15 +289,5 @@ mod tests {
         assert_eq!(home(&["open".into()], &nothing, enforced), Home::Unenforced);
         assert_eq!(home(&[], &with_claim("users-a"), enforced), Home::Unbound);
         assert_eq!(home(&[], &with_claim("open"), enforced), Home::Unenforced);
-    }
-
-    #[test]
-    fn a_lease_that_is_over_is_not_put_off_by_its_earlier_failures() {
-        let mut memory = Memory::default();
-        let id = LeaseId::parse(&"ab".repeat(16)).unwrap();
-        memory.pause(id, true, 20, Duration::from_secs(1));
-        assert!(memory.pauses[&id].until <= Instant::now() + Duration::from_secs(1));
-        memory.pause(id, false, 20, Duration::from_secs(30));
-        assert!(memory.pauses[&id].until > Instant::now() + Duration::from_secs(10));
     }
 }
