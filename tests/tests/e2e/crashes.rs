@@ -23,12 +23,22 @@ fn every_component_may_be_killed_in_every_step_and_the_step_still_ends_right() -
     on_stage("crashes", async |stage| {
         let grace = stage.person("grace").await?;
         grace.write("count.py", COUNT).await?;
-        for (round, component) in Component::ALL.into_iter().enumerate() {
-            let name = format!("crash-{round}");
-            life_of_a_dataset(stage, component, &name, &grace).await?;
+        for round in 0..rounds() {
+            for (number, component) in Component::ALL.into_iter().enumerate() {
+                let name = format!("crash-{round}-{number}");
+                life_of_a_dataset(stage, component, &name, &grace).await?;
+            }
         }
         Ok(())
     })
+}
+
+/// One in `make test`; more by `LEASEHOLD_SOAK_ROUNDS`.
+fn rounds() -> u32 {
+    std::env::var("LEASEHOLD_SOAK_ROUNDS")
+        .ok()
+        .and_then(|rounds| rounds.parse().ok())
+        .unwrap_or(1)
 }
 
 async fn life_of_a_dataset(
