@@ -1,8 +1,10 @@
 //! The webhook as it is, with a view that no broker and no API server feeds: one person, one lease, one Workflow. For
 //! measuring; `load` starts it.
 
-#[path = "support/process.rs"]
-mod process;
+#[path = "support/listen.rs"]
+mod listen;
+#[path = "support/pin.rs"]
+mod pin;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +14,8 @@ use leasehold_webhook::admission::{Admission, Lookups, Views, serve};
 use leasehold_webhook::review::Identities;
 use leasehold_webhook::review::stamp::Stamp;
 use leasehold_webhook::stamps::Owner;
-use process::{Failure, listen, pin};
+use listen::listen;
+use pin::{Failure, pin};
 use tokio_util::sync::CancellationToken;
 
 const NOTEBOOK: &str = "ec95f4dd-c276-40a0-87b4-8862f4d54361";

@@ -1,8 +1,10 @@
 //! The least that a webhook in Rust can be: axum on rustls that reads a body and answers with as many bytes as it is told.
 //! `load` compares the webhook with it.
 
-#[path = "support/process.rs"]
-mod process;
+#[path = "support/listen.rs"]
+mod listen;
+#[path = "support/pin.rs"]
+mod pin;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -11,7 +13,8 @@ use axum::routing::post;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use process::{Failure, listen, pin};
+use listen::listen;
+use pin::{Failure, pin};
 use tokio_rustls::TlsAcceptor;
 
 fn main() -> Result<(), Failure> {

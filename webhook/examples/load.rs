@@ -6,8 +6,8 @@
 
 #![allow(clippy::print_stdout, reason = "a table is what it is for")]
 
-#[path = "support/process.rs"]
-mod process;
+#[path = "support/pin.rs"]
+mod pin;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -19,7 +19,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use process::{Failure, pin};
+use pin::{Failure, pin};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;

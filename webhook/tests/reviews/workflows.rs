@@ -219,7 +219,8 @@ fn the_attacks_on_a_workflow_are_refused_with_their_codes() {
             }
         }
     };
-    let rows: Vec<(&str, &str, Box<dyn Fn(&mut Value)>)> = vec![
+    type Row<'a> = (&'a str, &'a str, Box<dyn Fn(&mut Value)>);
+    let rows: Vec<Row<'_>> = vec![
         (
             "W02",
             "workflow_metadata",
