@@ -3,6 +3,13 @@
 //!
 //! All tests of this file share one cluster, and each has people and datasets of its own. Run with `--test-threads=1`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers outside of #[test] functions end a test at the first surprise, too"
+)]
+
 #[path = "e2e/bad_data.rs"]
 mod bad_data;
 #[path = "e2e/canary.rs"]

@@ -1,10 +1,12 @@
 //! Killing a component as a crash would: SIGKILL to its process, by id, at a chosen moment.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::ListParams};
 
 use super::site::{SYSTEM_NAMESPACE, Site};
-use crate::TestResult;
+use crate::{TestResult, wait_for};
 
 /// A component that a test kills.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,11 +43,22 @@ impl Component {
         }
     }
 
-    /// Kills every process of the component; the kubelet starts it again. Gives how many were killed.
+    /// Kills every process of the component; the kubelet starts it again. One that is just being started again is
+    /// waited for. Gives how many were killed.
     ///
     /// # Errors
-    /// If none runs, so that a test never believes it killed something.
+    /// If none comes up to be killed, so that a test never believes it killed something.
     pub async fn kill(self, site: &Site) -> TestResult<usize> {
+        let what = format!("a process of {self:?} to kill");
+        let killed = wait_for(&what, Duration::from_secs(60), async || {
+            let killed = self.kill_now(site).await?;
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>((killed > 0).then_some(killed))
+        })
+        .await?;
+        Ok(killed)
+    }
+
+    async fn kill_now(self, site: &Site) -> TestResult<usize> {
         let (namespace, selector) = self.pods();
         let pods: Api<Pod> = Api::namespaced(site.cluster().client()?, namespace);
         let mut killed = 0;
@@ -61,9 +74,6 @@ impl Component {
                     killed += 1;
                 }
             }
-        }
-        if killed == 0 {
-            return Err(format!("no process of {self:?} was there to be killed").into());
         }
         Ok(killed)
     }
