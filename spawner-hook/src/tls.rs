@@ -67,7 +67,7 @@ enum Source {
     },
     Own {
         names: Vec<String>,
-        authority: CertifiedIssuer<'static, KeyPair>,
+        authority: Box<CertifiedIssuer<'static, KeyPair>>,
     },
 }
 
@@ -84,7 +84,7 @@ impl Tls {
             Certificate::Files { chain, key } => Source::Files { chain, key },
             Certificate::Own { names } => Source::Own {
                 names,
-                authority: authority()?,
+                authority: Box::new(authority()?),
             },
         };
         let current = source.load()?;

@@ -1,6 +1,8 @@
 //! `POST /v1/spawn` through the router, against an API server that keeps objects in memory and a broker that answers from
 //! a script: what is made, what is refused, and that a refusal changes nothing.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 

@@ -149,10 +149,11 @@ impl Session<'_> {
         else {
             return Ok(());
         };
-        Ok(match self.format {
+        match self.format {
             Format::Table | Format::Wide => writeln!(self.out, "dataset/{dataset} removed")?,
             _ => output::row(self.out, self.format, &operation, &OPERATION)?,
-        })
+        }
+        Ok(())
     }
 
     async fn lease(
@@ -200,10 +201,11 @@ impl Session<'_> {
             return Ok(());
         };
         let lease = self.broker.lease_by_id(&id).await?;
-        Ok(match self.format {
+        match self.format {
             Format::Table | Format::Wide => writeln!(self.out, "lease/{id} of {} released", lease.dataset)?,
             _ => output::row(self.out, self.format, &lease, &LEASE)?,
-        })
+        }
+        Ok(())
     }
 
     async fn sync_skeleton(&mut self, home: PathBuf) -> Result<(), Failure> {

@@ -1,9 +1,9 @@
 //! Keeps the empty directories of leased datasets in a home: the mount points and the view that notebooks have of data
 //! which only jobs see.
 //!
-//! Promises: nothing outside `<home>/datasets` is touched, whatever symbolic links are in the way, since each step is
+//! Promises: nothing outside `<home>/datasets` is touched but that list, whatever symbolic links are in the way, since each step is
 //! opened below the one before and no link is followed; only directories are made; only empty directories of datasets
-//! that an earlier run laid (it keeps their names in `datasets/.leasehold`) are removed.
+//! that an earlier run laid (it keeps their names in `<home>/.leasehold-datasets`) are removed.
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
@@ -22,8 +22,8 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use crate::failure::Failure;
 
 /// Names of the datasets whose directories are ours to remove, a line each.
-const LIST: &str = ".leasehold";
-const NEW_LIST: &str = ".leasehold.new";
+const LIST: &str = ".leasehold-datasets";
+const NEW_LIST: &str = ".leasehold-datasets.new";
 const MAX_LIST_BYTES: u64 = 1 << 20;
 /// Deeper trees are laid and removed down to here.
 const MAX_DEPTH: usize = 64;
@@ -64,9 +64,9 @@ impl Report {
 
 /// Makes the directories of `leased` and removes the empty ones of datasets laid before that are not among them.
 pub(crate) fn sync(home: &Path, leased: &[Skeleton]) -> Result<Report, Failure> {
-    let datasets = open_datasets(home)?;
+    let (home, datasets) = open_home(home)?;
     let mut report = Report::default();
-    let mut ours: BTreeSet<String> = read_list(datasets.as_fd(), &mut report);
+    let mut ours: BTreeSet<String> = read_list(home.as_fd(), &mut report);
     let names: BTreeSet<&str> = leased.iter().map(|skeleton| skeleton.dataset.as_str()).collect();
     for skeleton in leased {
         lay(datasets.as_fd(), skeleton, &mut ours, &mut report);
@@ -87,34 +87,36 @@ pub(crate) fn sync(home: &Path, leased: &[Skeleton]) -> Result<Report, Failure> 
             Err(error) => report.problem(&name, error.desc()),
         }
     }
-    write_list(datasets.as_fd(), &ours, &mut report);
+    write_list(home.as_fd(), &ours, &mut report);
     Ok(report)
 }
 
 /// Makes the directories of one more dataset.
 pub(crate) fn add(home: &Path, skeleton: &Skeleton) -> Result<Report, Failure> {
-    let datasets = open_datasets(home)?;
+    let (home, datasets) = open_home(home)?;
     let mut report = Report::default();
-    let mut ours = read_list(datasets.as_fd(), &mut report);
+    let mut ours = read_list(home.as_fd(), &mut report);
     lay(datasets.as_fd(), skeleton, &mut ours, &mut report);
-    write_list(datasets.as_fd(), &ours, &mut report);
+    write_list(home.as_fd(), &ours, &mut report);
     Ok(report)
 }
 
-fn open_datasets(home: &Path) -> Result<OwnedFd, Failure> {
+/// The home, and `datasets` in it.
+fn open_home(home: &Path) -> Result<(OwnedFd, OwnedFd), Failure> {
     let unusable = |path: &Path, error: Errno| Failure::Skeleton {
         root: home.join(DATASETS_DIRECTORY),
         problems: vec![explain(path, error)],
     };
     // The home itself is the caller's word; what lies below is not.
-    let home_directory = open(
+    let root = open(
         home,
         OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
         Mode::empty(),
     )
     .map_err(|error| unusable(home, error))?;
-    directory(home_directory.as_fd(), DATASETS_DIRECTORY)
-        .map_err(|error| unusable(&home.join(DATASETS_DIRECTORY), error))
+    let datasets = directory(root.as_fd(), DATASETS_DIRECTORY)
+        .map_err(|error| unusable(&home.join(DATASETS_DIRECTORY), error))?;
+    Ok((root, datasets))
 }
 
 fn explain(path: &Path, error: Errno) -> String {
@@ -246,9 +248,9 @@ fn prune(parent: BorrowedFd<'_>, name: &str, depth: usize) -> nix::Result<bool> 
     }
 }
 
-fn read_list(datasets: BorrowedFd<'_>, report: &mut Report) -> BTreeSet<String> {
+fn read_list(home: BorrowedFd<'_>, report: &mut Report) -> BTreeSet<String> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let file = match openat(datasets, LIST, flags, Mode::empty()) {
+    let file = match openat(home, LIST, flags, Mode::empty()) {
         Ok(file) => std::fs::File::from(file),
         Err(Errno::ENOENT) => return BTreeSet::new(),
         Err(error) => {
@@ -267,17 +269,17 @@ fn read_list(datasets: BorrowedFd<'_>, report: &mut Report) -> BTreeSet<String> 
         .collect()
 }
 
-fn write_list(datasets: BorrowedFd<'_>, names: &BTreeSet<String>, report: &mut Report) {
+fn write_list(home: BorrowedFd<'_>, names: &BTreeSet<String>, report: &mut Report) {
     let text = names.iter().fold(String::new(), |text, name| text + name + "\n");
     let written = (|| {
-        match unlinkat(datasets, NEW_LIST, UnlinkatFlags::NoRemoveDir) {
+        match unlinkat(home, NEW_LIST, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(error) => return Err(error.into()),
         }
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file = openat(datasets, NEW_LIST, flags, Mode::from_bits_truncate(0o644))?;
+        let file = openat(home, NEW_LIST, flags, Mode::from_bits_truncate(0o644))?;
         std::fs::File::from(file).write_all(text.as_bytes())?;
-        renameat(datasets, NEW_LIST, datasets, LIST)?;
+        renameat(home, NEW_LIST, home, LIST)?;
         Ok::<(), std::io::Error>(())
     })();
     if let Err(error) = written {
@@ -286,146 +288,4 @@ fn write_list(datasets: BorrowedFd<'_>, names: &BTreeSet<String>, report: &mut R
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
-
-    use super::*;
-
-    fn skeleton(dataset: &str, directories: &[&str]) -> Skeleton {
-        Skeleton {
-            lease: "00".to_owned(),
-            dataset: dataset.to_owned(),
-            directories: directories.iter().map(|&path| path.to_owned()).collect(),
-        }
-    }
-
-    fn home() -> tempfile::TempDir {
-        tempfile::tempdir().unwrap()
-    }
-
-    #[test]
-    fn directories_appear_with_the_lease_and_go_with_it() {
-        let home = home();
-        let report = sync(home.path(), &[skeleton("uis", &["a", "a/b", "a/b/c", "d e/ü"])]).unwrap();
-        assert_eq!((report.laid, report.removed, report.problems.len()), (1, 0, 0));
-        for path in ["uis/a/b/c", "uis/d e/ü"] {
-            let metadata = std::fs::metadata(home.path().join("datasets").join(path)).unwrap();
-            assert!(metadata.is_dir());
-            assert_eq!(metadata.permissions().mode() & 0o777, 0o755);
-        }
-        sync(home.path(), &[skeleton("uis", &["a", "a/b", "a/b/c", "d e/ü"])]).unwrap();
-        let report = sync(home.path(), &[]).unwrap();
-        assert_eq!(report.removed, 1);
-        assert!(!home.path().join("datasets/uis").exists());
-    }
-
-    #[test]
-    fn what_a_person_made_or_filled_stays() {
-        let home = home();
-        std::fs::create_dir_all(home.path().join("datasets/mine/empty")).unwrap();
-        sync(
-            home.path(),
-            &[skeleton("uis", &["a", "b"]), skeleton("mine", &["x"])],
-        )
-        .unwrap();
-        std::fs::write(home.path().join("datasets/uis/a/notes.txt"), "mine").unwrap();
-        let report = sync(home.path(), &[]).unwrap();
-        assert_eq!(report.removed, 0);
-        assert!(home.path().join("datasets/uis/a/notes.txt").exists());
-        assert!(home.path().join("datasets/mine/empty").is_dir());
-        std::fs::remove_file(home.path().join("datasets/uis/a/notes.txt")).unwrap();
-        assert_eq!(
-            sync(home.path(), &[]).unwrap().removed,
-            1,
-            "the emptied tree is still ours to remove"
-        );
-    }
-
-    #[test]
-    fn no_link_leads_out_of_the_home() {
-        let outside = home();
-        let home = home();
-        std::fs::create_dir(home.path().join("datasets")).unwrap();
-        symlink(outside.path(), home.path().join("datasets/linked")).unwrap();
-        std::fs::create_dir(home.path().join("datasets/inner")).unwrap();
-        symlink(outside.path(), home.path().join("datasets/inner/a")).unwrap();
-        std::fs::write(outside.path().join("list"), "kept\n").unwrap();
-        let report = sync(
-            home.path(),
-            &[skeleton("linked", &["x"]), skeleton("inner", &["a", "a/x", "b"])],
-        )
-        .unwrap();
-        assert_eq!(report.problems.len(), 3, "{:?}", report.problems);
-        assert!(home.path().join("datasets/inner/b").is_dir());
-        assert_eq!(
-            std::fs::read_dir(outside.path()).unwrap().count(),
-            1,
-            "something was made outside"
-        );
-
-        std::fs::create_dir(outside.path().join("kept")).unwrap();
-        std::fs::remove_file(home.path().join("datasets/.leasehold")).unwrap();
-        symlink(
-            outside.path().join("list"),
-            home.path().join("datasets/.leasehold"),
-        )
-        .unwrap();
-        assert_eq!(sync(home.path(), &[]).unwrap().problems.len(), 1);
-        assert_eq!(
-            std::fs::read_to_string(outside.path().join("list")).unwrap(),
-            "kept\n"
-        );
-
-        let other = self::home();
-        symlink(outside.path(), other.path().join("datasets")).unwrap();
-        assert!(sync(other.path(), &[skeleton("uis", &["x"])]).is_err());
-        assert!(!outside.path().join("uis").exists());
-    }
-
-    #[test]
-    fn a_listed_link_is_not_pruned_through() {
-        let outside = home();
-        std::fs::create_dir(outside.path().join("empty")).unwrap();
-        let home = home();
-        sync(home.path(), &[skeleton("uis", &[])]).unwrap();
-        std::fs::remove_dir(home.path().join("datasets/uis")).unwrap();
-        symlink(outside.path(), home.path().join("datasets/uis")).unwrap();
-        assert_eq!(sync(home.path(), &[]).unwrap().removed, 0);
-        assert!(outside.path().join("empty").is_dir());
-    }
-
-    #[test]
-    fn hostile_names_make_nothing() {
-        let home = home();
-        for name in ["", ".", "..", "a/b", "/etc", "-a", "A", "ü", ".leasehold"] {
-            let report = sync(home.path(), &[skeleton(name, &["x"])]).unwrap();
-            assert_eq!(report.problems.len(), 1, "{name}");
-        }
-        let long = format!("a/{}", "x".repeat(256));
-        let deep = vec!["d"; MAX_DEPTH + 1].join("/");
-        let hostile = [
-            "..",
-            "../x",
-            "a/../../x",
-            "/etc",
-            "",
-            "a//b",
-            "a/.",
-            "a\0b",
-            &long,
-            &deep,
-        ];
-        for path in hostile {
-            let report = sync(home.path(), &[skeleton("uis", &[path])]).unwrap();
-            assert_eq!(report.problems.len(), 1, "{path:?}");
-        }
-        assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1);
-        assert_eq!(
-            std::fs::read_dir(home.path().join("datasets/uis"))
-                .unwrap()
-                .count(),
-            0
-        );
-        assert!(components(&vec!["d"; MAX_DEPTH].join("/")).is_some());
-    }
-}
+mod tests;

@@ -1,5 +1,7 @@
 //! The `leasehold` binary against a broker that answers from a script: what scripts and people see.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Output;
@@ -83,7 +85,7 @@ fn intercept(script: &mut Script, request: &Request) -> Option<Response> {
         }
     }
     let refusal = script.refusal.as_ref()?;
-    let status = StatusCode::from_u16(refusal["status"].as_u64().unwrap() as u16).unwrap();
+    let status = StatusCode::from_u16(refusal["status"].as_u64().unwrap().try_into().unwrap()).unwrap();
     Some((status, Json(refusal.clone())).into_response())
 }
 

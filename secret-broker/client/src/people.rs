@@ -5,11 +5,13 @@
 //! every request ends within its deadline. Writes take an idempotency key, so a caller that heard no answer may send the
 //! same write again.
 
+mod error;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderName, Method, StatusCode, header};
+use http::{HeaderName, Method, header};
 use leasehold_broker_wire::rest::{
     Dataset, Lease, List, Me, Operation, Problem, RegisterDataset, RequestLease, Skeleton,
 };
@@ -21,7 +23,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
-use crate::files::{self, EndpointError, FileError};
+use crate::files::{self, EndpointError};
+
+pub use error::PeopleError;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -40,53 +44,6 @@ pub struct Endpoint {
     pub ca_file: Option<PathBuf>,
     /// File with the person's token.
     pub token_file: PathBuf,
-}
-
-/// Why a request gave nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum PeopleError {
-    /// The broker refused, and said why.
-    #[error("{} ({})", .0.detail, .0.code())]
-    Refused(Box<Problem>),
-    /// Token or CA certificate can't be read.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// No TLS with this CA bundle or trust store.
-    #[error("cannot set up TLS for {url}: {reason}")]
-    Tls {
-        /// The broker.
-        url: String,
-        /// Why.
-        reason: String,
-    },
-    /// Nobody answered.
-    #[error("cannot reach the secret broker at {url}: {reason}; check the URL and that the broker runs")]
-    Unreachable {
-        /// The broker.
-        url: String,
-        /// Why.
-        reason: String,
-    },
-    /// An answer that is not the broker's.
-    #[error("{url} answered {status} with something that is not a secret broker's answer: {reason}")]
-    Unintelligible {
-        /// What was asked.
-        url: String,
-        /// HTTP status.
-        status: StatusCode,
-        /// Why.
-        reason: String,
-    },
-    /// The write is still under way.
-    #[error("{what} is still under way after {} s; look again with `leasehold {look}`", waited.as_secs())]
-    TimedOut {
-        /// The operation or lease.
-        what: String,
-        /// The command that shows it.
-        look: String,
-        /// How long was waited.
-        waited: Duration,
-    },
 }
 
 /// A cheap handle on one broker; clones share the connections.
