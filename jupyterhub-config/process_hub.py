@@ -2,7 +2,7 @@
 
     jupyterhub --config jupyterhub-config/process_hub.py
 
-The rights that it needs are in hub-rbac.yaml and hub-ca-access.yaml, Leasehold's own settings in
+The rights that it needs are in hub-rbac.yaml and in Leasehold's chart, Leasehold's own settings in
 leasehold_hub.SETTINGS. What is read here from the environment is about this hub:
 
 | variable | default | |

@@ -42,8 +42,9 @@ impl<'a> Hub<'a> {
             .token(USERS_NAMESPACE, "hub", "leasehold-spawner-hook")
             .await?;
         std::fs::write(state.join("hook-token"), hook_token)?;
+        // Without it no spawn could be answered; the hub itself reads it at each spawn.
         let maps: Api<ConfigMap> = Api::namespaced(cluster.client()?, SYSTEM_NAMESPACE);
-        let hook_ca = wait_for(
+        wait_for(
             "the spawner-hook's certificate",
             Duration::from_secs(60),
             async || {
@@ -52,11 +53,10 @@ impl<'a> Hub<'a> {
                     .await?
                     .data
                     .unwrap_or_default();
-                Ok::<_, kube::Error>(data.get("ca.crt").cloned())
+                Ok::<_, kube::Error>(data.contains_key("ca.crt").then_some(()))
             },
         )
         .await?;
-        std::fs::write(state.join("hook-ca.crt"), hook_ca)?;
         let kubeconfig = Self::kubeconfig(site, &state).await?;
 
         let api_token = uuid::Uuid::new_v4().simple().to_string();
@@ -82,7 +82,6 @@ impl<'a> Hub<'a> {
                 "LEASEHOLD_SPAWNER_HOOK_URL",
                 "https://leasehold-spawner-hook.leasehold-system.svc:8443",
             )
-            .env("LEASEHOLD_SPAWNER_HOOK_CA_FILE", state.join("hook-ca.crt"))
             .env("LEASEHOLD_SPAWNER_HOOK_TOKEN_FILE", state.join("hook-token"))
             .stdin(Stdio::piped())
             .stdout(log.try_clone()?)

@@ -35,10 +35,10 @@ impl Component {
 
     fn pods(self) -> (&'static str, &'static str) {
         match self {
-            Self::SecretBroker => (SYSTEM_NAMESPACE, "app.kubernetes.io/name=secret-broker"),
-            Self::Webhook => (SYSTEM_NAMESPACE, "app.kubernetes.io/name=webhook"),
-            Self::Provisioner => (SYSTEM_NAMESPACE, "app.kubernetes.io/name=provisioner"),
-            Self::SpawnerHook => (SYSTEM_NAMESPACE, "app.kubernetes.io/name=spawner-hook"),
+            Self::SecretBroker => (SYSTEM_NAMESPACE, "app.kubernetes.io/name=leasehold-secret-broker"),
+            Self::Webhook => (SYSTEM_NAMESPACE, "app.kubernetes.io/name=leasehold-webhook"),
+            Self::Provisioner => (SYSTEM_NAMESPACE, "app.kubernetes.io/name=leasehold-provisioner"),
+            Self::SpawnerHook => (SYSTEM_NAMESPACE, "app.kubernetes.io/name=leasehold-spawner-hook"),
             Self::Argo => ("argo", "app=workflow-controller"),
         }
     }

@@ -654,14 +654,14 @@ fn a_refusal_names_the_place() {
 }
 
 #[test]
-fn the_home_is_mounted_only_within_the_persons_own_directory() {
+fn the_home_is_mounted_only_as_the_notebook_mounts_it() {
     let world = World::new();
     let mut binding = alice();
     binding.home.as_mut().unwrap().sub_path = "alice".into();
     world.apply(leasehold_broker_wire::machines::watch_leases_response::Change::Binding(binding));
     for (sub_path, fits) in [
         ("alice", true),
-        ("alice/work", true),
+        ("alice/work", false),
         ("", false),
         ("alice2", false),
         ("alice/../bob", false),

@@ -1,6 +1,7 @@
 //! Which containers run the user's code, and which datasets a job asks for.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use leasehold_broker_wire::names::LEASE_DATASETS;
 
@@ -52,10 +53,11 @@ pub fn asked<'c>(container: &'c Container<'_>, argv: &[&'c Text<'_>]) -> Asked<'
         )
     });
     let Some(named) = named else { return Asked::All };
-    let mut names: Vec<Cow<'c, str>> = Vec::new();
+    // A set, because a person may write a megabyte of names.
+    let mut names: BTreeSet<Cow<'c, str>> = BTreeSet::new();
     let mut name_one = |name: Cow<'c, str>| {
-        if !name.is_empty() && !names.contains(&name) {
-            names.push(name);
+        if !name.is_empty() {
+            names.insert(name);
         }
     };
     match named {
@@ -66,7 +68,7 @@ pub fn asked<'c>(container: &'c Container<'_>, argv: &[&'c Text<'_>]) -> Asked<'
             .split(',')
             .for_each(|name| name_one(Cow::Owned(name.trim().to_owned()))),
     }
-    Asked::Named(names)
+    Asked::Named(names.into_iter().collect())
 }
 
 /// Reads `env [-i] [-u NAME] [-C DIR] NAME=VALUE… command` as env(1) of coreutils does, as far as needed.

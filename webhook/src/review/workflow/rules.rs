@@ -1,14 +1,18 @@
 //! What a spec that passed the allowlist must still obey, and what is taken out of it. A patch made here removes, or names
 //! the executor's ServiceAccount; it never adds anything else.
 
+use std::collections::HashSet;
 use std::fmt::Display;
 
-use super::spec::{Container, Env, WorkflowSpec};
+use super::spec::{Container, WorkflowSpec};
 use crate::review::patch::Patch;
 use crate::review::text::Text;
 use crate::review::volume::{self, Volume};
 use crate::review::{Person, Reason, Stop, deny};
 use leasehold_broker_wire::names::LEASE_DATASETS;
+
+/// More volumes than anybody has, and few enough to look each up for every mount.
+const MOST_VOLUMES: usize = 64;
 
 const ISTIO_ANNOTATION: &str = "sidecar.istio.io/inject";
 
@@ -115,15 +119,12 @@ fn check_container(
     for env in &container.env {
         literal("the name of an environment variable", &env.name)?;
     }
-    // The last first, so that the places of the others stay right.
-    for (i, _) in container
-        .env
-        .iter()
-        .enumerate()
-        .rev()
-        .filter(|(i, env)| is_stripped(env, &container.env, *i))
-    {
-        patch.remove(format_args!("{at}/env/{i}"));
+    // The last first, so that the places of the others stay right; of equal names the last stays, as the kubelet takes it.
+    let mut kept = HashSet::new();
+    for (i, env) in container.env.iter().enumerate().rev() {
+        if is_foreign(&env.name) || !kept.insert(&*env.name) {
+            patch.remove(format_args!("{at}/env/{i}"));
+        }
     }
     let home = &person.binding.home;
     for (i, mount) in container.volume_mounts.iter().enumerate().rev() {
@@ -146,16 +147,24 @@ fn check_container(
     Ok(())
 }
 
-/// The hub's tokens, our own settings, Argo's switches; and of equal names all but the last, as the kubelet takes them.
-fn is_stripped(env: &Env<'_>, all: &[Env<'_>], i: usize) -> bool {
-    let name = &*env.name;
+/// The hub's tokens, our own settings, Argo's switches.
+fn is_foreign(name: &str) -> bool {
     let foreign = ["JUPYTERHUB_", "JPY_", "LEASEHOLD_", "ARGO_"]
         .iter()
         .any(|prefix| name.starts_with(prefix));
-    (foreign && name != LEASE_DATASETS) || all.iter().skip(i + 1).any(|later| later.name == env.name)
+    foreign && name != LEASE_DATASETS
 }
 
 fn check_volumes(volumes: &[Volume<'_>], at: &str, person: &Person, patch: &mut Patch) -> Result<(), Stop> {
+    if volumes.len() > MOST_VOLUMES {
+        return deny(
+            Reason::FieldNotAllowed,
+            format!(
+                "{} volumes are declared; a workflow may have {MOST_VOLUMES}",
+                volumes.len()
+            ),
+        );
+    }
     let home = &person.binding.home;
     for (i, volume) in volumes.iter().enumerate().rev() {
         literal("the name of a volume", &volume.name)?;
