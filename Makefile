@@ -138,6 +138,21 @@ cluster-tests: ## The whole way of a dataset on a real cluster (root); with LEAS
 	$(MAKE) --no-print-directory programs; \
 	cargo test --package leasehold-tests --tests --locked --no-fail-fast -- --test-threads=1
 
+## Measuring, and long runs
+
+.PHONY: bench
+bench: ## CPU per review, throughput, p50 and p99 of the release webhook beside a bare TLS echo, as a table
+	cargo build --package leasehold-webhook --release --locked --examples
+	$(or $(CARGO_TARGET_DIR),target)/release/examples/load
+
+.PHONY: soak
+soak: binaries hub ## Long crash and random runs (root; about an hour)
+	LEASEHOLD_SOAK_CASES=20000 cargo test --package leasehold-chaincode --locked
+	LEASEHOLD_SOAK_KILLS=300 cargo test --package leasehold-secret-broker --lib --locked ledger::tests::crash
+	PROPTEST_CASES=20000 cargo test --package leasehold-webhook --package leasehold-spawner-hook --locked
+	$(MAKE) --no-print-directory programs
+	LEASEHOLD_SOAK_ROUNDS=5 cargo test --package leasehold-tests --test e2e --locked -- --test-threads=1 crashes::
+
 ## Generated files
 
 .PHONY: values-table

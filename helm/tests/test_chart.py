@@ -338,6 +338,18 @@ def test_every_policy_of_the_network_selects_one_component(render: Render) -> No
     assert of_kind(render("networkPolicy.enabled=false"), "NetworkPolicy") == []
 
 
+def test_nothing_reaches_a_pod_with_a_dataset_over_the_network(render: Render) -> None:
+    manifests = render('networkPolicy.usersNamespaces=["hub"]', 'networkPolicy.apiServerCidrs=["198.51.100.1/32"]')
+    (policy,) = [it for it in of_kind(manifests, "NetworkPolicy") if it["metadata"].get("namespace") == "hub"]
+    spec = policy["spec"]
+    assert spec["podSelector"] == {"matchLabels": {"leasehold.dev/dataset-pod": "true"}}
+    assert set(spec["policyTypes"]) == {"Ingress", "Egress"}
+    assert spec["ingress"] == []
+    dns, api_server = spec["egress"]
+    assert {port["port"] for port in dns["ports"]} == {53}
+    assert api_server["to"] == [{"ipBlock": {"cidr": "198.51.100.1/32"}}]
+
+
 @pytest.mark.parametrize(
     ("setting", "said"),
     [

@@ -60,6 +60,7 @@ const VALUES: &str = r#"
 global: { imageTag: dev, imagePullPolicy: Never }
 organisation: UiSMSP
 hub: { identities: ["system:serviceaccount:hub:hub"] }
+networkPolicy: { usersNamespaces: [hub] }
 storage: { local: { roots: { UiSMSP: /srv/leasehold/uis } } }
 secretBroker:
   config:
