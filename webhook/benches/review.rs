@@ -1,6 +1,10 @@
 //! The decision alone: from the bytes of a recorded review to its patch, without TLS or HTTP.
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark that cannot run says so by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a benchmark that cannot run says so by panicking"
+)]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

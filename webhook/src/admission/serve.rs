@@ -27,7 +27,9 @@ pub const MAX_BODY_BYTES: usize = 7 << 19;
 /// Of a larger body, this much is read and thrown away before the connection is given up.
 const MOST_DISCARDED_BYTES: usize = 16 << 20;
 const HANDSHAKE: Duration = Duration::from_secs(5);
-const HEADERS: Duration = Duration::from_secs(10);
+/// Also how long a kept connection may idle: longer than the 90 s after which the API server's client closes it, so that no
+/// review is sent into a connection that we are closing.
+const HEADERS: Duration = Duration::from_secs(120);
 /// Left of the API server's own patience for the way back.
 const WAY_BACK: Duration = Duration::from_millis(250);
 const DRAIN: Duration = Duration::from_secs(15);

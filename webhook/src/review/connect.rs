@@ -61,7 +61,7 @@ fn is_argos_signal(request: &Request<'_>, view: &View<'_>) -> Result<bool, Stop>
                 && *program == "/var/run/argo/argoexec"
                 && *kill == "kill"
                 && number(signal)
-                && number(process)
+                && *process == "1"
         }
         _ => false,
     })

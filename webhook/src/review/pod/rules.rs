@@ -19,9 +19,6 @@ const ANNOTATIONS: &[&str] = &[
     "trace-id",
     "pod-gc-strategy",
     "progress",
-    "outputs",
-    "template",
-    "execution",
 ];
 const OTHER_ANNOTATIONS: &[&str] = &[
     "kubectl.kubernetes.io/default-container",
