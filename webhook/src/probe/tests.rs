@@ -1,3 +1,5 @@
+//! The probe on real directory trees: links, holes, floods and odd names.
+
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;

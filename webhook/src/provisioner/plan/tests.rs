@@ -1,3 +1,5 @@
+//! Tables of what the provisioner does next for a lease, from what it sees.
+
 use super::*;
 use crate::leases::LeaseId;
 
