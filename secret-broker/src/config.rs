@@ -1,10 +1,11 @@
 //! Flags and their environment, checked once at start with all errors told together.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use leasehold_chaincode::Msp;
+use leasehold_process::Logging;
 
 use crate::identity::config::IdentityConfig;
 use crate::volume::LocalRoots;
@@ -46,15 +47,6 @@ pub enum KeysWork {
         #[arg(long, env = "LEASEHOLD_KEK_FILE")]
         kek_file: PathBuf,
     },
-}
-
-/// How logs are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One object per line.
-    Json,
 }
 
 /// The flags of the service. `run` takes the checked [`Config`].
@@ -104,12 +96,9 @@ pub struct Flags {
     /// ConfigMap `namespace/name` into which the own CA certificate is written, key `ca.crt`.
     #[arg(long, env = "LEASEHOLD_PUBLISH_CA")]
     pub publish_ca: Option<String>,
-    /// How logs are written.
-    #[arg(long, env = "LEASEHOLD_LOG_FORMAT", value_enum, default_value = "json")]
-    pub log_format: LogFormat,
-    /// What is logged, as a filter such as `info` or `leasehold_secret_broker=debug`.
-    #[arg(long, env = "LEASEHOLD_LOG", default_value = "info")]
-    pub log: String,
+    /// Its log.
+    #[command(flatten)]
+    pub logging: Logging,
     /// Check the configuration and leave.
     #[arg(long)]
     pub check: bool,
@@ -248,6 +237,19 @@ fn parse_roots(entries: &[String], errors: &mut Vec<String>) -> LocalRoots {
                     .any(|part| part.is_empty() || part == "." || part == "..")
         });
         match parsed {
+            // One owner could register what is the other's.
+            Some((owner, path))
+                if roots.iter().any(|(other, paths)| {
+                    other != owner
+                        && paths
+                            .iter()
+                            .any(|p| p.starts_with(path) || Path::new(path).starts_with(p))
+                }) =>
+            {
+                errors.push(format!(
+                    "--local-roots `{entry}` lies above, below or at another organisation's; keep them apart"
+                ));
+            }
             Some((owner, path)) => roots.entry(owner.to_owned()).or_default().push(path.into()),
             None => errors.push(format!(
                 "--local-roots `{entry}` is not <organisation>=<absolute path in normal form, not />"
@@ -274,6 +276,8 @@ mod tests {
             "UiSMSP",
             "--local-roots",
             "UiSMSP=/",
+            "--local-roots",
+            "UiSMSP=/srv/a,UiOMSP=/srv/a/below",
             "--tls-cert",
             "x",
             "--publish-ca",
@@ -285,6 +289,7 @@ mod tests {
             "--organisation",
             "`UiSMSP`",
             "`UiSMSP=/`",
+            "`UiOMSP=/srv/a/below`",
             "--tls-cert",
             "--publish-ca",
         ] {

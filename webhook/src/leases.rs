@@ -85,14 +85,18 @@ impl LeaseIndex {
         } = &mut *view;
         let mut applied = Ok(());
         let mut published = false;
+        // The broker sends a heartbeat when nothing waits to be told; behind a change there may be more.
+        let mut vouched = false;
         match message.change {
             Some(Change::Bookmark(_)) => {
                 if let Some(snapshot) = building.take() {
                     *tables = snapshot;
                     published = true;
+                    vouched = true;
                 }
             }
-            Some(Change::Heartbeat(_)) | None => {}
+            Some(Change::Heartbeat(_)) => vouched = true,
+            None => {}
             Some(change) => {
                 published = building.is_none();
                 let target = building.as_mut().unwrap_or(&mut *tables);
@@ -101,10 +105,12 @@ impl LeaseIndex {
         }
         if building.is_none() {
             tables.revision = tables.revision.max(message.revision);
-            *heard = Some(Heard {
-                at: received,
-                broker_ms: message.now_ms,
-            });
+            if vouched {
+                *heard = Some(Heard {
+                    at: received,
+                    broker_ms: message.now_ms,
+                });
+            }
         }
         let revision = tables.revision;
         drop(view);

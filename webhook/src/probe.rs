@@ -50,6 +50,8 @@ pub enum Code {
     PathMissing,
     /// A symbolic link is on the path.
     PathSymlink,
+    /// Others than the operator could exchange a directory on the path.
+    PathExposed,
     /// Something else than a directory is at the path.
     NotADirectory,
     /// The path is not below a root that its owner may offer.
@@ -71,6 +73,7 @@ impl Code {
         match self {
             Self::PathMissing => "path_missing",
             Self::PathSymlink => "path_symlink",
+            Self::PathExposed => "path_exposed",
             Self::NotADirectory => "not_a_directory",
             Self::RootNotAllowed => "root_not_allowed",
             Self::NodeUnknown => "node_unknown",

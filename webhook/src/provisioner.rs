@@ -43,14 +43,13 @@ use kube::api::Api;
 use leasehold_broker_client::EndpointError;
 use leasehold_broker_client::machines::{Endpoint, MachinesClient};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::ca_bundle::{CaBundleOptions, maintain};
 use crate::leases::{LeaseIndex, follow};
 
-pub use arguments::{LogFormat, ProvisionerArguments, PullPolicy};
+pub use arguments::{ProvisionerArguments, PullPolicy};
 
 /// Name of the Lease object by which replicas elect their leader.
 const LEADER_LEASE: &str = "leasehold-provisioner";
@@ -184,17 +183,4 @@ fn rand_suffix() -> u32 {
     use std::hash::{BuildHasher, RandomState};
     // The low half of a hash under a random key.
     (RandomState::new().hash_one(0) & u64::from(u32::MAX)) as u32
-}
-
-/// Waits for SIGTERM or SIGINT.
-pub async fn terminated() {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("cannot listen for signals; only SIGKILL will end this process");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
 }

@@ -1,6 +1,7 @@
 //! Metadata watches that keep the views of Workflows, CronWorkflows and people's ServiceAccounts. Only metadata travels, and
 //! of that only uid, name, namespace and stamp are kept.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ use crate::stamps::{Owner, StampIndex};
 
 /// A broken watch is tried again at this pace; meanwhile misses are read live.
 const TRY_AGAIN_EVERY: Duration = Duration::from_secs(1);
+
+/// A first list comes in pages of this many: annotations may take 256 KiB an object, and a page is held whole.
+const PAGE: u32 = 50;
 
 /// Argo's Workflows.
 #[must_use]
@@ -58,8 +62,8 @@ pub async fn follow(client: &Client, views: &Views, shutdown: CancellationToken)
     let workflows = Api::<PartialObjectMeta<DynamicObject>>::all_with(client.clone(), &workflows());
     let cron_workflows = Api::<PartialObjectMeta<DynamicObject>>::all_with(client.clone(), &cron_workflows());
     let accounts = Api::<PartialObjectMeta<ServiceAccount>>::all(client.clone());
-    let everything = watcher::Config::default();
-    let of_people = watcher::Config::default().labels(PERSON_LABEL);
+    let everything = watcher::Config::default().page_size(PAGE);
+    let of_people = everything.clone().labels(PERSON_LABEL);
     let all = async {
         tokio::join!(
             feed(
@@ -166,10 +170,44 @@ async fn feed<K: Debug>(
     }
 }
 
-/// Managed fields are most of an object's metadata, and a whole list is held for a moment.
+/// What a review needs of an object's metadata: the rest is most of it, anybody may make it large, and a whole list is held
+/// for a moment.
 fn slim(mut metadata: ObjectMeta) -> ObjectMeta {
-    metadata.managed_fields = None;
-    metadata.labels = None;
-    metadata.owner_references = None;
-    metadata
+    let stamp = metadata
+        .annotations
+        .take()
+        .and_then(|mut annotations| annotations.remove_entry(STAMP_ANNOTATION));
+    ObjectMeta {
+        name: metadata.name,
+        namespace: metadata.namespace,
+        uid: metadata.uid,
+        deletion_timestamp: metadata.deletion_timestamp,
+        annotations: stamp.map(|entry| BTreeMap::from([entry])),
+        ..ObjectMeta::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_what_a_review_needs_is_kept() {
+        let metadata: ObjectMeta = serde_json::from_value(json!({
+            "name": "w", "namespace": "hub", "uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z",
+            "labels": {"l": "x".repeat(63)},
+            "annotations": {STAMP_ANNOTATION: "s", "fat": "x".repeat(1 << 18)},
+            "managedFields": [{"manager": "m"}],
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "q"}],
+        }))
+        .unwrap();
+        let kept = serde_json::to_value(slim(metadata)).unwrap();
+        assert_eq!(
+            kept,
+            json!({"name": "w", "namespace": "hub", "uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z",
+                "annotations": {STAMP_ANNOTATION: "s"}})
+        );
+    }
 }

@@ -74,15 +74,11 @@ impl Stage {
             return Some(Ok(self.say(Said::Bookmark(wire::Bookmark {}))));
         }
         tokio::select! {
-            // A busy stream tells the broker's clock with every change, but heartbeats come all the same.
+            // A heartbeat vouches for the view as it is now, so that what is known goes out before it.
             biased;
             () = self.broker.shutdown.cancelled() => {
                 self.ended = true;
                 Some(Err(Status::unavailable("the broker is stopping; connect again")))
-            }
-            () = tokio::time::sleep_until(self.heartbeat_at) => {
-                self.heartbeat_at = Instant::now() + HEARTBEAT;
-                Some(Ok(self.say(Said::Heartbeat(wire::Heartbeat {}))))
             }
             change = self.watch.changes.recv() => match change {
                 Some((revision, change)) => {
@@ -93,6 +89,10 @@ impl Stage {
                     self.ended = true;
                     Some(Err(Status::resource_exhausted("the stream did not keep up; connect again for a new view")))
                 }
+            },
+            () = tokio::time::sleep_until(self.heartbeat_at) => {
+                self.heartbeat_at = Instant::now() + HEARTBEAT;
+                Some(Ok(self.say(Said::Heartbeat(wire::Heartbeat {}))))
             }
         }
     }

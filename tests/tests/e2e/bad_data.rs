@@ -1,5 +1,7 @@
 //! What only the node can know of a dataset's directory, and what its owner may not register.
 
+use std::os::unix::fs::PermissionsExt;
+
 use leasehold_tests::{TestResult, journey::OWNERS_ROOT};
 
 use crate::stage::on_stage;
@@ -11,12 +13,15 @@ fn a_directory_that_cannot_be_mounted_is_told_to_its_holder_and_its_jobs_are_ref
         let root = stage.site.cluster().node_directory(OWNERS_ROOT)?;
         std::os::unix::fs::symlink("/etc", root.join("elsewhere"))?;
         std::fs::write(root.join("file"), "not a directory")?;
+        std::fs::create_dir_all(root.join("anybodys/set"))?;
+        std::fs::set_permissions(root.join("anybodys"), std::fs::Permissions::from_mode(0o777))?;
 
         for (name, path, code) in [
             ("missing", "nowhere", "path_missing"),
             ("linked", "elsewhere", "path_symlink"),
             ("through-link", "elsewhere/ssl", "path_symlink"),
             ("a-file", "file", "not_a_directory"),
+            ("exchangeable", "anybodys/set", "path_exposed"),
         ] {
             stage
                 .steward

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{Absences, Bundle, bundle};
-use crate::provisioner::watching::watch;
+use crate::provisioner::watching::{slim, watch};
 
 /// Even without an event everything is looked at again: certificates expire silently.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -54,16 +54,18 @@ pub async fn maintain(client: Client, options: CaBundleOptions, shutdown: Cancel
     let (entries, follow_entries) = watch(
         Api::namespaced(client.clone(), in_ours),
         named(&options.config_map),
+        slim,
         &wake,
     );
     let (pods, follow_pods) = watch(
         Api::<PartialObjectMeta<Pod>>::namespaced(client.clone(), in_ours),
         labelled,
+        slim,
         &wake,
     );
-    let (mutating, follow_mutating) = watch(Api::all(client.clone()), named(&options.configuration), &wake);
-    let (validating, follow_validating) =
-        watch(Api::all(client.clone()), named(&options.configuration), &wake);
+    let configuration = named(&options.configuration);
+    let (mutating, follow_mutating) = watch(Api::all(client.clone()), configuration.clone(), slim, &wake);
+    let (validating, follow_validating) = watch(Api::all(client.clone()), configuration, slim, &wake);
     let views = Views {
         entries,
         pods,

@@ -117,6 +117,17 @@ fn a_heartbeat_keeps_the_view_young_and_carries_the_brokers_clock() {
 }
 
 #[test]
+fn a_change_alone_does_not_keep_the_view_young_for_more_may_wait_behind_it() {
+    let (index, start) = synced_with(vec![]);
+    let later = start + Duration::from_secs(5);
+    index
+        .apply(message(6_000, Change::Lease(lease('a', "uis", "s1"))), later)
+        .unwrap();
+    assert_eq!(index.age(later), Duration::from_secs(5));
+    assert_eq!(index.leases_of("s1").len(), 1);
+}
+
+#[test]
 fn an_ending_lease_stays_visible_and_is_not_active_an_ended_one_is_gone() {
     let (index, start) = synced_with(vec![lease('a', "uis", "s1"), lease('b', "cat", "s1")]);
     let names: Vec<_> = index

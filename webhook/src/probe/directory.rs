@@ -1,11 +1,16 @@
 //! Opens a directory below a root without ever following a link: each component relative to the one before, by descriptor,
 //! so that nothing can be exchanged between the look and the use.
+//!
+//! The kubelet mounts the path later, and follows links. So nobody but the operator may be able to exchange a part of it in
+//! between: the root and every directory above the dataset belong to root, or to whom the root belongs, and to no other
+//! writer. The dataset's own directory may be anybody's.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open as open_path, openat};
+use nix::libc::uid_t;
 use nix::sys::stat::{Mode, SFlag, fstat};
 
 use super::{Code, Finding};
@@ -29,10 +34,28 @@ pub(super) fn open(root: &Path, path: &str) -> Result<OwnedFd, Finding> {
             "the dataset's path is not in its normal form; register it without `.`, `..` and doubled slashes",
         ));
     }
+    let operator = fstat(&at)
+        .map_err(|errno| Blocked::Failed(errno).finding(0, parts.len()))?
+        .st_uid;
     for (position, part) in parts.iter().enumerate() {
-        at = step(&at, part).map_err(|blocked| blocked.finding(position + 1, parts.len()))?;
+        at = guarded(&at, operator)
+            .and_then(|()| step(&at, part))
+            .map_err(|blocked| blocked.finding(position + 1, parts.len()))?;
     }
     Ok(at)
+}
+
+/// Whether only the operator can exchange what is in this directory.
+fn guarded(at: &impl AsFd, operator: uid_t) -> Result<(), Blocked> {
+    let stat = fstat(at).map_err(Blocked::Failed)?;
+    if is_exposed(Mode::from_bits_truncate(stat.st_mode), stat.st_uid, operator) {
+        return Err(Blocked::Exposed);
+    }
+    Ok(())
+}
+
+pub(super) fn is_exposed(mode: Mode, owner: uid_t, operator: uid_t) -> bool {
+    mode.intersects(Mode::S_IWGRP | Mode::S_IWOTH) || ![0, operator].contains(&owner)
 }
 
 /// Opens one directory in another.
@@ -58,6 +81,7 @@ pub(super) fn step(at: &impl AsFd, name: &str) -> Result<OwnedFd, Blocked> {
 pub(super) enum Blocked {
     Missing,
     Link,
+    Exposed,
     NotADirectory,
     Failed(Errno),
 }
@@ -76,6 +100,12 @@ impl Blocked {
                 Code::PathSymlink,
                 format!(
                     "the dataset's directory is behind a symbolic link: {place} is one; use a real directory"
+                ),
+            ),
+            Self::Exposed => Finding::new(
+                Code::PathExposed,
+                format!(
+                    "others than the operator could exchange {place}: the directory that it is in is writable for its group or for others, or belongs to another user than the allowed root; make directories above the dataset root's alone"
                 ),
             ),
             Self::NotADirectory => Finding::new(

@@ -93,6 +93,41 @@ fn a_missing_directory_a_file_and_a_link_are_told_apart() {
 }
 
 #[test]
+fn a_directory_that_others_could_exchange_after_the_look_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let root = tree(&["open/set/a", "closed/set/a"]);
+    let mode = |path: &str, mode| {
+        fs::set_permissions(root.path().join(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode("open", 0o775);
+    assert_eq!(at(root.path(), "open/set").code, Some(Code::PathExposed));
+    mode("open", 0o757);
+    assert_eq!(at(root.path(), "open/set").code, Some(Code::PathExposed));
+    mode("open", 0o755);
+    assert!(at(root.path(), "open/set").ok);
+    mode("closed/set", 0o777);
+    assert!(
+        at(root.path(), "closed/set").ok,
+        "the dataset's own directory is its owner's"
+    );
+    mode("", 0o777);
+    assert_eq!(at(root.path(), "closed/set").code, Some(Code::PathExposed));
+}
+
+#[test]
+fn directories_above_a_dataset_are_roots_or_whose_the_allowed_root_is() {
+    use nix::sys::stat::Mode;
+    let is_exposed = |mode, owner| super::directory::is_exposed(Mode::from_bits_truncate(mode), owner, 1000);
+    assert!(!is_exposed(0o755, 0));
+    assert!(!is_exposed(0o700, 1000));
+    assert!(is_exposed(0o755, 1001));
+    assert!(
+        is_exposed(0o1777, 0),
+        "the sticky bit of others' entries does not help"
+    );
+}
+
+#[test]
 fn links_inside_of_a_dataset_are_neither_followed_nor_listed() {
     let root = tree(&["set/a", "elsewhere/secret"]);
     symlink("../elsewhere", root.path().join("set/out")).unwrap();

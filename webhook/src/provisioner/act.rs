@@ -3,8 +3,9 @@
 
 use std::fmt::Debug;
 
+use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
-use kube::api::{Api, DeleteParams, ListParams, LogParams, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, ListParams, LogParams, ObjectMeta, PostParams, Preconditions};
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::{Client, Resource, ResourceExt};
 use leasehold_broker_client::machines::MachinesClient;
@@ -24,7 +25,10 @@ use crate::probe::{Code, Finding, Report};
 
 /// Longest output of a probe that is read; a full skeleton takes at most a little more than half of it.
 const LONGEST_OUTPUT: i64 = 4 << 20;
-const PAGE: u32 = 500;
+/// Pods in one page of a list: each is whatever its owner made of it, up to 1.5 MiB.
+const PAGE: u32 = 50;
+/// Pods that are ended at the same time.
+const ENDED_AT_ONCE: usize = 16;
 
 /// A step failed; it is tried again later.
 #[derive(Debug, thiserror::Error)]
@@ -278,30 +282,38 @@ impl Executor {
                 what: "list pods",
                 source,
             })?;
-            for pod in page
-                .items
-                .iter()
-                .filter(|pod| claims_of(pod).any(|name| name == claim))
-            {
-                let metadata = &pod.metadata;
-                let grace = i64::from(self.end_grace_seconds);
-                let ending = metadata.deletion_timestamp.is_some()
+            let grace = i64::from(self.end_grace_seconds);
+            let ending = |metadata: &ObjectMeta| {
+                metadata.deletion_timestamp.is_some()
                     && metadata
                         .deletion_grace_period_seconds
-                        .is_none_or(|seconds| seconds <= grace);
-                if ending {
-                    continue;
-                }
-                let (name, uid) = (pod.name_any(), metadata.uid.clone().unwrap_or_default());
-                tracing::info!(lease = %id, namespace, pod = name, "a pod that holds the claim is ended");
-                self.delete(&api, &name, &uid, Some(self.end_grace_seconds), "end a pod")
-                    .await?;
-            }
-            match page.metadata.continue_ {
+                        .is_none_or(|seconds| seconds <= grace)
+            };
+            let more = page.metadata.continue_;
+            let holders: Vec<ObjectMeta> = page
+                .items
+                .into_iter()
+                .filter(|pod| claims_of(pod).any(|name| name == claim) && !ending(&pod.metadata))
+                .map(|pod| pod.metadata)
+                .collect();
+            futures::stream::iter(holders)
+                .map(|pod| self.end_pod(&api, id, pod))
+                .buffer_unordered(ENDED_AT_ONCE)
+                .try_collect::<()>()
+                .await?;
+            match more {
                 Some(more) if !more.is_empty() => params = params.continue_token(&more),
                 _ => return Ok(()),
             }
         }
+    }
+
+    async fn end_pod(&self, api: &Api<Pod>, id: LeaseId, metadata: ObjectMeta) -> Result<(), ActError> {
+        let name = metadata.name.as_deref().unwrap_or_default();
+        let uid = metadata.uid.as_deref().unwrap_or_default();
+        tracing::info!(lease = %id, namespace = metadata.namespace, pod = name, "a pod that holds the claim is ended");
+        self.delete(api, name, uid, Some(self.end_grace_seconds), "end a pod")
+            .await
     }
 
     /// Looks once more, past all views, before the broker is told.

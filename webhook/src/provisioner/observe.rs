@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, Pod, PodSpec, Secret};
 use kube::api::{Api, ObjectMeta};
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::Store;
@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use super::plan::{Claim, Object, Observed, Probe, Progress, Volume};
 use super::shapes::{PROBE_LABEL, probe_name};
-use super::watching::watch;
+use super::watching::{slim, watch};
 use crate::leases::LeaseId;
 
 /// Stores of everything that a lease can have in the cluster.
@@ -42,26 +42,30 @@ impl Stores {
         wake: &'w Notify,
     ) -> (Self, impl Future<Output = ()> + Send + 'w) {
         let with = |selector: &str| watcher::Config::default().labels(selector);
-        let (claims, a) = watch(Api::all(client.clone()), with(LEASE_LABEL), wake);
-        let (volumes, b) = watch(Api::all(client.clone()), with(LEASE_LABEL), wake);
+        let (claims, a) = watch(Api::all(client.clone()), with(LEASE_LABEL), slim, wake);
+        let (volumes, b) = watch(Api::all(client.clone()), with(LEASE_LABEL), slim, wake);
         let (secrets, c) = watch(
             Api::namespaced(client.clone(), system_namespace),
             with(LEASE_LABEL),
+            slim,
             wake,
         );
         let (probes, d) = watch(
             Api::namespaced(client.clone(), system_namespace),
             with(PROBE_LABEL),
+            slim,
             wake,
         );
         let (dataset_pods, e) = watch(
             Api::all(client.clone()),
             with(&format!("{DATASET_POD_LABEL}=true")),
+            keep_claims,
             wake,
         );
         let (namespaces, f) = watch(
             Api::all(client.clone()),
             with(&format!("{USERS_NAMESPACE_LABEL}=true")),
+            slim,
             wake,
         );
         let follow = async move {
@@ -186,6 +190,18 @@ pub(super) fn claims_of(pod: &Pod) -> impl Iterator<Item = &str> {
         .map(|claim| claim.claim_name.as_str())
 }
 
+/// Of a pod with datasets only which claims it names: the rest is written by its owner, and can be large.
+fn keep_claims(pod: &mut Pod) {
+    slim(pod);
+    let mut volumes = pod.spec.take().and_then(|spec| spec.volumes).unwrap_or_default();
+    volumes.retain(|volume| volume.persistent_volume_claim.is_some());
+    pod.spec = Some(PodSpec {
+        volumes: Some(volumes),
+        ..PodSpec::default()
+    });
+    pod.status = None;
+}
+
 fn object(metadata: &ObjectMeta) -> Object {
     Object {
         uid: metadata.uid.clone().unwrap_or_default(),
@@ -222,6 +238,30 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn of_a_pod_with_datasets_only_its_claims_are_kept() {
+        let mut pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "job", "namespace": "hub", "uid": "u", "annotations": {"a": "x".repeat(1 << 18)}},
+            "spec": {
+                "containers": [{"name": "main", "env": [{"name": "BIG", "value": "x".repeat(1 << 20)}]}],
+                "volumes": [
+                    {"name": "tmp", "emptyDir": {}},
+                    {"name": "data", "persistentVolumeClaim": {"claimName": "leasehold-0"}},
+                ],
+            },
+            "status": {"message": "x".repeat(1 << 10)},
+        }))
+        .unwrap();
+        keep_claims(&mut pod);
+        assert_eq!(claims_of(&pod).collect::<Vec<_>>(), ["leasehold-0"]);
+        assert_eq!(
+            (pod.name_any(), pod.namespace()),
+            ("job".to_owned(), Some("hub".to_owned()))
+        );
+        let kept = serde_json::to_vec(&pod).unwrap().len();
+        assert!(kept < 512, "{kept} bytes of it are kept");
+    }
 
     #[test]
     fn an_object_counts_only_under_the_leases_own_name_and_label() {

@@ -43,6 +43,17 @@ impl FromStr for LocalRoots {
                     "the path is not absolute, is / itself, or has `.`, `..`, doubled or final slashes",
                 ));
             }
+            // One owner could register what is the other's.
+            let theirs = roots
+                .iter()
+                .filter(|(other, _)| *other != owner)
+                .flat_map(|(_, paths)| paths);
+            if theirs
+                .into_iter()
+                .any(|other| other.starts_with(path) || Path::new(path).starts_with(other))
+            {
+                return Err(invalid("the path lies above, below or at another owner's"));
+            }
             roots.entry(owner.to_owned()).or_default().push(path.into());
         }
         Ok(Self(roots))
@@ -323,9 +334,14 @@ mod tests {
             "UiSMSP=srv",
             "UiSMSP=/srv/../etc",
             "UiSMSP=/srv/",
+            "UiSMSP=/srv/a,UiOMSP=/srv/a/b",
+            "UiSMSP=/srv/a/b,UiOMSP=/srv/a",
+            "UiSMSP=/srv/a,UiOMSP=/srv/a",
         ] {
             assert!(bad.parse::<LocalRoots>().is_err(), "{bad}");
         }
         assert_eq!("".parse::<LocalRoots>(), Ok(LocalRoots::default()));
+        let good = "UiSMSP=/srv/a,UiSMSP=/srv/a/b,UiOMSP=/srv/ab";
+        assert!(good.parse::<LocalRoots>().is_ok(), "one owner's may nest");
     }
 }

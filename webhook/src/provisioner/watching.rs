@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use kube::Resource;
 use kube::api::Api;
 use kube::runtime::reflector::{self, Store};
-use kube::runtime::watcher;
+use kube::runtime::{WatchStreamExt, watcher};
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
@@ -17,14 +17,25 @@ use tokio::sync::Notify;
 /// seconds, whatever the API server did before.
 const TRY_AGAIN_EVERY: Duration = Duration::from_secs(1);
 
+/// A first list comes in pages of this many: people can make objects as large as the API server takes them, and a page is
+/// held whole.
+const PAGE: u32 = 50;
+
 /// A store of what `api` lists, and the future that keeps it; `wake` is notified at each change. The future never ends.
-pub fn watch<'w, K>(api: Api<K>, config: watcher::Config, wake: &'w Notify) -> (Store<K>, BoxFuture<'w, ()>)
+/// `slim` takes out of each object what nobody will read, before it is kept.
+pub fn watch<'w, K>(
+    api: Api<K>,
+    config: watcher::Config,
+    slim: fn(&mut K),
+    wake: &'w Notify,
+) -> (Store<K>, BoxFuture<'w, ()>)
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     K::DynamicType: Default + Eq + Hash + Clone + Send + Sync,
 {
     let (store, writer) = reflector::store();
-    let events = reflector::reflector(writer, watcher(api, config));
+    let events = watcher(api, config.page_size(PAGE)).modify(slim);
+    let events = reflector::reflector(writer, events);
     let follow = async move {
         let mut events = std::pin::pin!(events);
         let mut last_error = String::new();
@@ -47,4 +58,10 @@ where
     };
     // On the heap: a watch is a large state machine, and many stand side by side in one task.
     (store, Box::pin(follow))
+}
+
+/// What most watches leave out: nothing is decided from annotations and managed fields, and they can be most of an object.
+pub fn slim<K: Resource>(object: &mut K) {
+    object.meta_mut().annotations = None;
+    object.meta_mut().managed_fields = None;
 }

@@ -15,9 +15,14 @@ struct ExecOptions<'a> {
     stdin: bool,
     #[serde(default)]
     tty: bool,
+    #[serde(borrow, default)]
+    container: Text<'a>,
     #[serde(borrow, default, deserialize_with = "list")]
     command: Vec<Text<'a>>,
 }
+
+/// Containers whose image is Argo's own, so that a bare `argoexec` is Argo's too.
+const ARGOS_OWN: [&str; 2] = ["wait", "supervisor"];
 
 /// Decides a connection into a pod.
 ///
@@ -43,8 +48,8 @@ pub fn review(request: &Request<'_>, view: &View<'_>) -> Result<Patch, Stop> {
     }
 }
 
-/// The controller signals containers by executing `argoexec kill <signal> <pid>` in them (`workflow/signal/signal.go`);
-/// that binary comes from Argo's own volume, which no user mount may cover.
+/// The controller signals containers by executing `argoexec kill <signal> <pid>` in them (`workflow/signal/signal.go`): in its
+/// own as the image has it, in users' from Argo's own volume, which no user mount may cover.
 fn is_argos_signal(request: &Request<'_>, view: &View<'_>) -> Result<bool, Stop> {
     if *request.user_info.username != *view.identities.controller
         || request.sub_resource.as_deref() != Some("exec")
@@ -56,12 +61,9 @@ fn is_argos_signal(request: &Request<'_>, view: &View<'_>) -> Result<bool, Stop>
         |text: &Text<'_>| !text.is_empty() && text.len() <= 2 && text.bytes().all(|b| b.is_ascii_digit());
     Ok(match options.command.as_slice() {
         [program, kill, signal, process] => {
-            !options.stdin
-                && !options.tty
-                && *program == "/var/run/argo/argoexec"
-                && *kill == "kill"
-                && number(signal)
-                && *process == "1"
+            let of_argo = *program == "/var/run/argo/argoexec"
+                || (*program == "argoexec" && ARGOS_OWN.contains(&&*options.container));
+            !options.stdin && !options.tty && of_argo && *kill == "kill" && number(signal) && *process == "1"
         }
         _ => false,
     })

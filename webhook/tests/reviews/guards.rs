@@ -302,6 +302,19 @@ fn c01_c03_nobody_connects_to_a_dataset_pod_but_argo_to_signal_it() {
         review
     };
     let kill = json!(["/var/run/argo/argoexec", "kill", "15", "1"]);
+    let bare = json!(["argoexec", "kill", "15", "1"]);
+    for container in ["wait", "supervisor"] {
+        let mut review = exec(CONTROLLER, bare.clone(), false);
+        review["request"]["object"]["container"] = json!(container);
+        world.validate(&review).unwrap();
+    }
+    let mut in_users_image = exec(CONTROLLER, bare, false);
+    in_users_image["request"]["object"]["container"] = json!("main");
+    refused(
+        "C05 container",
+        world.validate(&in_users_image),
+        "connect_dataset_pod",
+    );
     world.validate(&exec(CONTROLLER, kill.clone(), false)).unwrap();
     refused(
         "C05 another",

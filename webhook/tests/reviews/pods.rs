@@ -452,6 +452,16 @@ fn the_attacks_on_a_pod_are_refused_with_their_codes() {
             }),
         ),
         (
+            "P11 overlap by Argo's volume",
+            "path_overlap",
+            Box::new(|object: &mut Value| {
+                object["spec"]["containers"][1]["volumeMounts"]
+                    .as_array_mut()
+                    .unwrap()
+                    .push(json!({"name": "var-run-argo", "mountPath": "/home/jovyan/datasets"}));
+            }),
+        ),
+        (
             "token elsewhere",
             "reserved_name",
             Box::new(|object: &mut Value| {

@@ -9,6 +9,8 @@ use crate::review::{Person, Reason, Stop, deny};
 use crate::stamps::Owner;
 
 const ARGO: &str = "workflows.argoproj.io/";
+/// The volume through which Argo's executor reaches the job's container, and its path there (`common.go`).
+const ARGO_VOLUME: (&str, &str) = ("var-run-argo", "/var/run/argo");
 /// Labels that Argo's controller sets on pods of templates (`workflowpod.go`).
 const LABELS: &[&str] = &["completed", "workflow", "on-exit", "controller-instanceid"];
 /// Annotations likewise. `kill-cmd-*` chooses what the controller executes in the pod and is not among them.
@@ -267,10 +269,9 @@ fn check_mounts(container: &Container<'_>, users: bool, pod: &Pod<'_>, person: &
         if volume.persistent_volume_claim.is_some() {
             volume::check_home_mount(mount, home)?;
         }
-        let argos = matches!(
-            &*volume.name,
-            "var-run-argo" | "tmp-dir-argo" | "argo-env-config" | "input-artifacts"
-        );
+        // The job's container has Argo's volume where Argo puts it; under another path it would cover something.
+        let argos =
+            *volume.name == *ARGO_VOLUME.0 && volume::normal(&mount.mount_path) == Some(ARGO_VOLUME.1);
         if !users || argos {
             continue;
         }
