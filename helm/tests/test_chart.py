@@ -286,6 +286,7 @@ def test_owners_roots_reach_broker_and_provisioner_alike(render: Render) -> None
         assert roots in arguments(render(values=EVERYTHING), workload)
 
 
+PROCESS = "secret-broker/process/src/lib.rs"
 SOURCES = {
     "leasehold-secret-broker": "secret-broker/src/config.rs",
     "leasehold-webhook": "webhook/src/admission/arguments.rs",
@@ -297,7 +298,7 @@ SOURCES = {
 @BOTH
 def test_every_component_knows_the_flags_that_it_is_given(render: Render, values: str | None) -> None:
     for name, pod in pods(render(values=values)):
-        source = (CHART.parents[1] / SOURCES[name]).read_text()
+        source = "".join((CHART.parents[1] / path).read_text() for path in (SOURCES[name], PROCESS))
         (container,) = pod["containers"]
         for argument in container["args"]:
             field = argument.partition("=")[0].removeprefix("--").replace("-", "_")

@@ -15,6 +15,7 @@ from conftest import CHART, NAMESPACE, Cluster, Manifest
 ARGO = "system:serviceaccount:argo:argo"
 PROVISIONER = f"system:serviceaccount:{NAMESPACE}:leasehold-provisioner"
 SPAWNER_HOOK = f"system:serviceaccount:{NAMESPACE}:leasehold-spawner-hook"
+HUB = "system:serviceaccount:hub:hub"
 NOTEBOOK = "system:serviceaccount:hub:nb-alice-0123456789abcdef"
 EXECUTOR = "system:serviceaccount:hub:wf-alice-0123456789abcdef"
 STAMP = "leasehold.dev/stamp"
@@ -35,7 +36,7 @@ def policies(cluster: Cluster) -> Iterator[Cluster]:
     cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
     subjects = [
         {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user}
-        for user in (ARGO, PROVISIONER, SPAWNER_HOOK, NOTEBOOK, EXECUTOR)
+        for user in (ARGO, PROVISIONER, SPAWNER_HOOK, HUB, NOTEBOOK, EXECUTOR)
     ]
     cluster.apply(
         {
@@ -154,6 +155,47 @@ def test_only_argos_pods_carry_the_mark_of_a_dataset(policies: Cluster) -> None:
         "label", "pod", "unmarked", "--namespace", "hub", "leasehold.dev/dataset-pod=true", check=False
     )
     assert "dataset_pod_frozen" in refused.stderr
+
+
+def test_nobody_but_argo_makes_pods_that_its_controller_would_take_for_its_own(policies: Cluster) -> None:
+    for kind, key in (("labels", "workflow"), ("annotations", "node-id")):
+        metadata = {kind: {f"workflows.argoproj.io/{key}": "victim"}}
+        for user in (None, HUB, NOTEBOOK):
+            assert "reserved_metadata" in policies.apply(pod("decoy", **metadata), user=user), user
+        assert policies.apply(pod(f"{kind}-elsewhere", namespace="elsewhere", **metadata)) == ""
+        assert policies.apply(pod(f"{kind}-argos", **metadata), user=ARGO) == ""
+
+
+def test_pods_run_as_a_person_only_where_the_hub_or_argo_made_them(policies: Cluster) -> None:
+    for name, made_by in (("nb-mallory", HUB), ("wf-mallory", ARGO)):
+        for namespace in ("hub", "elsewhere"):
+            assert policies.apply(account(name, namespace)) == ""
+
+        def running_as(namespace: str, name: str = name) -> Manifest:
+            running = pod(f"as-{name}", namespace=namespace)
+            running["spec"]["serviceAccountName"] = name
+            return running
+
+        for user in {None, NOTEBOOK, HUB, ARGO} - {made_by}:
+            assert "service_account" in policies.apply(running_as("hub"), user=user), (name, user)
+        assert policies.apply(running_as("elsewhere")) == "", "other namespaces are not ours"
+        assert policies.apply(running_as("hub"), user=made_by) == ""
+
+
+def test_a_dataset_pod_is_known_by_its_claims_and_by_way_of_its_status_too(policies: Cluster) -> None:
+    assert policies.apply(pod("unlabelled", claim_name="leasehold-00"), user=ARGO) == ""
+    marked = pod("marked", claim_name="leasehold-00", labels={"leasehold.dev/dataset-pod": "true"})
+    assert policies.apply(marked, user=ARGO) == ""
+
+    def patched(name: str, patch: str, *more: str) -> str:
+        done = policies.kubectl("patch", "pod", name, "--namespace", "hub", "--patch", patch, *more, check=False)
+        return done.stderr
+
+    image = '{"spec":{"containers":[{"name":"main","image":"other"}]}}'
+    assert "dataset_pod_frozen" in patched("unlabelled", image)
+    unlabel = '{"metadata":{"labels":{"leasehold.dev/dataset-pod":null}}}'
+    assert "dataset_pod_frozen" in patched("marked", unlabel, "--subresource", "status")
+    assert patched("marked", '{"status":{"message":"from the kubelet"}}', "--subresource", "status") == ""
 
 
 def test_a_pod_with_a_dataset_stays_as_it_was_admitted(policies: Cluster) -> None:

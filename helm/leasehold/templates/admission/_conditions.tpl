@@ -25,6 +25,16 @@ object.spec.?volumes.orValue([]).exists(v, v.?persistentVolumeClaim.?claimName.o
 object.metadata.?annotations[?'leasehold.dev/stamp'].orValue('') == oldObject.metadata.?annotations[?'leasehold.dev/stamp'].orValue('')
 {{- end }}
 
+{{/* By its claims too: volumes never change, labels can be asked to. */}}
 {{- define "leasehold.cel.isDatasetPod" -}}
-oldObject.metadata.?labels[?'leasehold.dev/dataset-pod'].orValue('') == 'true' || object.metadata.?labels[?'leasehold.dev/dataset-pod'].orValue('') == 'true'
+oldObject.metadata.?labels[?'leasehold.dev/dataset-pod'].orValue('') == 'true' || object.metadata.?labels[?'leasehold.dev/dataset-pod'].orValue('') == 'true' || {{ include "leasehold.cel.podNamesClaim" . }}
+{{- end }}
+
+{{/* A namespace in which notebooks and workflows live. */}}
+{{- define "leasehold.cel.inUsersNamespace" -}}
+namespaceObject.metadata.?labels[?'leasehold.dev/users'].orValue('') == 'true'
+{{- end }}
+
+{{- define "leasehold.cel.isHub" -}}
+request.userInfo.username in [{{ range $i, $hub := .Values.hub.identities }}{{ if $i }}, {{ end }}{{ $hub | squote }}{{ end }}]
 {{- end }}
