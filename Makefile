@@ -92,6 +92,7 @@ lint-rust: ## rustfmt and clippy, warnings denied
 
 .PHONY: deny
 deny: $(CARGO_DENY) ## Licences, sources and directions of dependencies; advisories where their database can be reached
+	cargo fetch --locked --quiet
 	$(CARGO_DENY) --offline check --allow unused-wrapper licenses bans sources
 	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
 	if timeout 120 $(CARGO_DENY) check advisories >"$$log" 2>&1; then cat "$$log"; \
