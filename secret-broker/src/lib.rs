@@ -23,7 +23,6 @@ pub mod secret;
 pub mod server;
 pub mod store;
 pub mod strict_json;
-pub mod telemetry;
 pub mod tls;
 pub mod view;
 pub mod volume;

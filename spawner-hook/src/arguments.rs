@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
+use leasehold_process::Logging;
 
 use crate::patch::PatchSettings;
 use crate::tls::Certificate;
@@ -71,21 +72,9 @@ pub struct Arguments {
     /// Group id of notebooks for which the hub names none
     #[arg(long, env = "LEASEHOLD_NOTEBOOK_GID", default_value_t = 100)]
     pub notebook_gid: i64,
-    /// What to log, such as info or leasehold_spawner_hook=debug
-    #[arg(long, env = "LEASEHOLD_LOG", default_value = "info")]
-    pub log: String,
-    /// How to log
-    #[arg(long, env = "LEASEHOLD_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
-    pub log_format: LogFormat,
-}
-
-/// How events are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// One JSON object per line
-    Json,
-    /// For people
-    Text,
+    /// Its log
+    #[command(flatten)]
+    pub logging: Logging,
 }
 
 /// The arguments, known to be usable.

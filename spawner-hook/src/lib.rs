@@ -31,12 +31,11 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use arguments::{Arguments, LogFormat};
+pub use arguments::Arguments;
 pub use cluster::Cluster;
 pub use observe::Observations;
 pub use patch::PatchSettings;
 pub use rest::router;
-pub use server::terminated;
 pub use spawn::Spawner;
 
 /// Why the process cannot run.
@@ -62,19 +61,6 @@ pub enum RunError {
     /// A part ended by itself.
     #[error("a task of the spawner-hook ended unexpectedly")]
     Ended,
-}
-
-/// Starts logging as the arguments say.
-pub fn start_logging(arguments: &Arguments) {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_new(&arguments.log).unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match arguments.log_format {
-        LogFormat::Json => subscriber.json().init(),
-        LogFormat::Text => subscriber.init(),
-    }
 }
 
 /// Serves until shutdown, then finishes the spawns that have begun.

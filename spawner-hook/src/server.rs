@@ -108,21 +108,6 @@ pub(crate) async fn serve_plain(listener: TcpListener, router: Router, shutdown:
     }
 }
 
-/// Returns when the process is asked to end.
-pub async fn terminated() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::warn!("signals can't be watched; end the process with SIGKILL");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use axum::routing::get;

@@ -25,10 +25,10 @@ use crate::review::patch::Patch;
 use crate::review::{Denial, Fact, Identities, Question, Reason, Stage, Stop, Verdict, View, review};
 use crate::stamps::{AccountIndex, StampIndex};
 
-pub use arguments::{AdmissionArguments, LogFormat};
+pub use arguments::AdmissionArguments;
 pub use lookups::Lookups;
 pub use metrics::Metrics;
-pub use run::{RunError, run, terminated};
+pub use run::{RunError, run};
 pub use serve::{MAX_BODY_BYTES, serve};
 
 /// More questions than any review has: it is going in circles.

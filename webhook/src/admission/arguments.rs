@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
+use leasehold_process::Logging;
 
 /// Command line of the webhook.
 #[derive(Debug, Clone, Parser)]
@@ -78,37 +79,12 @@ pub struct AdmissionArguments {
     /// Milliseconds within which a review is answered, look-ups included, where the API server doesn't say.
     #[arg(long, env = "LEASEHOLD_REVIEW_DEADLINE_MS", default_value_t = 4_000, value_parser = clap::value_parser!(u64).range(100..=29_000))]
     pub review_deadline_ms: u64,
-    /// What is logged, such as `info,leasehold_webhook=debug`.
-    #[arg(long, env = "LEASEHOLD_LOG", default_value = "info")]
-    pub log: String,
-    /// How it is written.
-    #[arg(long, env = "LEASEHOLD_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
-    pub log_format: LogFormat,
-}
-
-/// How logs are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One object per line.
-    Json,
+    /// Its log.
+    #[command(flatten)]
+    pub logging: Logging,
 }
 
 impl AdmissionArguments {
-    /// Sends events to stderr from now on.
-    pub fn start_logging(&self) {
-        let filter = tracing_subscriber::EnvFilter::new(&self.log);
-        let subscriber = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(std::io::stderr);
-        // Fails only where a subscriber is installed already, which then does the work.
-        let _ = match self.log_format {
-            LogFormat::Text => subscriber.try_init(),
-            LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
-        };
-    }
-
     /// The provisioner's identity, given or by its usual name.
     #[must_use]
     pub fn provisioner(&self) -> String {

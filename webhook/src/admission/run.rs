@@ -8,7 +8,6 @@ use kube::Client;
 use leasehold_broker_client::EndpointError;
 use leasehold_broker_client::machines::{Endpoint, MachinesClient};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{Admission, AdmissionArguments, Lookups, Views, health, serve};
@@ -129,18 +128,4 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, RunError> {
     TcpListener::bind(address)
         .await
         .map_err(|source| RunError::Listen { address, source })
-}
-
-/// Returns at SIGTERM or SIGINT.
-pub async fn terminated() {
-    let (Ok(mut term), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        // Without handlers the signals end the process as they always did.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = interrupt.recv() => {}
-    }
 }

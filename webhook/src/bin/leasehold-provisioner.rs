@@ -3,25 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use leasehold_webhook::provisioner::{ProvisionerArguments, run, terminated};
-use tokio_util::sync::CancellationToken;
+use leasehold_webhook::provisioner::{ProvisionerArguments, run};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = ProvisionerArguments::parse();
-    arguments.start_logging();
-    let shutdown = CancellationToken::new();
-    let mut running = std::pin::pin!(run(arguments, shutdown.clone()));
-    let ended = tokio::select! {
-        ended = &mut running => ended,
-        () = terminated() => {
-            shutdown.cancel();
-            running.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::error!(%error, "the provisioner ends");
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
+    arguments.logging.start();
+    leasehold_process::run("the provisioner", |shutdown| run(arguments, shutdown)).await
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+use leasehold_process::Logging;
 
 use super::volume::LocalRoots;
 
@@ -74,12 +75,9 @@ pub struct ProvisionerArguments {
     /// Address of /livez, /readyz, /readyz/leader and /metrics, plain HTTP.
     #[arg(long, env = "LEASEHOLD_LISTEN_HEALTH", default_value = "[::]:8080")]
     pub listen_health: SocketAddr,
-    /// What is logged, such as `info,leasehold_webhook=debug`.
-    #[arg(long, env = "LEASEHOLD_LOG", default_value = "info")]
-    pub log: String,
-    /// How it is written.
-    #[arg(long, env = "LEASEHOLD_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
-    pub log_format: LogFormat,
+    /// Its log.
+    #[command(flatten)]
+    pub logging: Logging,
 }
 
 /// When an image is pulled.
@@ -103,30 +101,6 @@ impl PullPolicy {
             Self::IfNotPresent => "IfNotPresent",
             Self::Never => "Never",
         }
-    }
-}
-
-/// How logs are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One object per line.
-    Json,
-}
-
-impl ProvisionerArguments {
-    /// Sends events to stderr from now on.
-    pub fn start_logging(&self) {
-        let filter = tracing_subscriber::EnvFilter::new(&self.log);
-        let subscriber = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(std::io::stderr);
-        // Fails only where a subscriber is installed already, which then does the work.
-        let _ = match self.log_format {
-            LogFormat::Text => subscriber.try_init(),
-            LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
-        };
     }
 }
 
