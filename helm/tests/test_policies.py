@@ -159,7 +159,7 @@ def test_only_argos_pods_carry_the_mark_of_a_dataset(policies: Cluster) -> None:
 
 def test_nobody_but_argo_makes_pods_that_its_controller_would_take_for_its_own(policies: Cluster) -> None:
     for kind, key in (("labels", "workflow"), ("annotations", "node-id")):
-        metadata = {kind: {f"workflows.argoproj.io/{key}": "victim"}}
+        metadata: dict[str, Any] = {kind: {f"workflows.argoproj.io/{key}": "victim"}}
         for user in (None, HUB, NOTEBOOK):
             assert "reserved_metadata" in policies.apply(pod("decoy", **metadata), user=user), user
         assert policies.apply(pod(f"{kind}-elsewhere", namespace="elsewhere", **metadata)) == ""

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::{
     Cluster,
     launcher::{repository, run},
+    namespace::NetworkNamespace,
 };
 use crate::Error;
 
@@ -55,13 +56,13 @@ impl Cluster {
         }
         let names = images.iter().map(|image| image.name());
         let mut build = self.launcher.script("images/build");
-        run(build.arg(profile_directory()).args(names))?
-            .success("tests/images/build")?
-            .lines()
-            .try_for_each(|archive| {
-                let import = ["ctr", "-n", "k8s.io", "images", "import", archive];
-                self.node_exec(import)?.success(&import.join(" ")).map(drop)
-            })
+        let outside = self.namespace.as_ref().map(NetworkNamespace::leave).transpose()?;
+        let built = run(build.arg(profile_directory()).args(names))?.success("tests/images/build")?;
+        drop(outside);
+        built.lines().try_for_each(|archive| {
+            let import = ["ctr", "-n", "k8s.io", "images", "import", archive];
+            self.node_exec(import)?.success(&import.join(" ")).map(drop)
+        })
     }
 }
 

@@ -7,11 +7,14 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::Error;
 
-/// A network namespace held open.
-pub(super) struct NetworkNamespace(Arc<File>);
+/// The cluster's network namespace and the one that it was started from, held open.
+pub(super) struct NetworkNamespace {
+    cluster: Arc<File>,
+    outside: File,
+}
 
-/// The calling thread is inside until this is dropped.
-pub(super) struct Inside {
+/// The calling thread is elsewhere until this is dropped.
+pub(super) struct Elsewhere {
     before: File,
 }
 
@@ -22,20 +25,36 @@ fn open(path: &str) -> Result<File, Error> {
     })
 }
 
+/// The calling thread's.
+const OWN: &str = "/proc/thread-self/ns/net";
+
+fn go(there: &File) -> Result<Elsewhere, Error> {
+    let before = open(OWN)?;
+    setns(there, CloneFlags::CLONE_NEWNET).map_err(Error::Namespace)?;
+    Ok(Elsewhere { before })
+}
+
 impl NetworkNamespace {
+    /// That of a process; the caller is outside.
     pub(super) fn of_process(pid: u32) -> Result<Self, Error> {
-        Ok(Self(Arc::new(open(&format!("/proc/{pid}/ns/net"))?)))
+        Ok(Self {
+            cluster: Arc::new(open(&format!("/proc/{pid}/ns/net"))?),
+            outside: open(OWN)?,
+        })
     }
 
-    pub(super) fn enter(&self) -> Result<Inside, Error> {
-        let before = open("/proc/thread-self/ns/net")?;
-        setns(&*self.0, CloneFlags::CLONE_NEWNET).map_err(Error::Namespace)?;
-        Ok(Inside { before })
+    pub(super) fn enter(&self) -> Result<Elsewhere, Error> {
+        go(&self.cluster)
+    }
+
+    /// Where package mirrors can be reached: the cluster has no way out.
+    pub(super) fn leave(&self) -> Result<Elsewhere, Error> {
+        go(&self.outside)
     }
 
     /// A runtime whose threads all live in this namespace.
     pub(super) fn runtime(&self) -> Result<Runtime, Error> {
-        let namespace = Arc::clone(&self.0);
+        let namespace = Arc::clone(&self.cluster);
         // Shows that it can be entered before threads rely on it.
         drop(self.enter()?);
         Builder::new_multi_thread()
@@ -51,10 +70,10 @@ impl NetworkNamespace {
     }
 }
 
-impl Drop for Inside {
+impl Drop for Elsewhere {
     fn drop(&mut self) {
         if let Err(error) = setns(&self.before, CloneFlags::CLONE_NEWNET) {
-            eprintln!("this thread cannot leave the cluster's network: {error}");
+            eprintln!("this thread cannot return to its own network: {error}");
         }
     }
 }
