@@ -7,7 +7,7 @@ leasehold_hub.SETTINGS. What is read here from the environment is about this hub
 
 | variable | default | |
 |---|---|---|
-| HUB_KUBECONFIG | required | the hub's own identity in the cluster |
+| KUBECONFIG | required | the hub's own identity in the cluster; it is read before this file, and can't be set here |
 | HUB_ADDRESS | required | of this machine, as notebooks reach it; ports 8000 (people), 8081 (hub) |
 | HUB_STATE | required | directory for database, cookie secret and process ids |
 | HUB_NAMESPACE | hub | of notebooks; labelled leasehold.dev/users=true |
@@ -39,8 +39,7 @@ def setting(name: str, default: str | None = None) -> str:
     return value
 
 
-# KubeSpawner finds the cluster, and its own identity there, through this variable.
-os.environ["KUBECONFIG"] = setting("HUB_KUBECONFIG")
+setting("KUBECONFIG")
 address = setting("HUB_ADDRESS")
 state = Path(setting("HUB_STATE"))
 

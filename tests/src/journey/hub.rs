@@ -64,10 +64,12 @@ impl<'a> Hub<'a> {
         let proxy = installed("LEASEHOLD_HUB_PROXY")?;
         let log = std::fs::File::create(state.join("hub.log"))?;
         let process = cluster
-            .node_command([venv.join("bin/python3"), "-m".into(), "jupyterhub".into()])?
-            .arg("--config")
+            .node_command(["env"])?
+            // On the node the administrator's stands there; JupyterHub reads it before its configuration.
+            .arg(format!("KUBECONFIG={}", kubeconfig.display()))
+            .arg(venv.join("bin/python3"))
+            .args(["-m", "jupyterhub", "--config"])
             .arg(repository().join("jupyterhub-config/process_hub.py"))
-            .env("HUB_KUBECONFIG", &kubeconfig)
             .env("HUB_ADDRESS", ADDRESS)
             .env("HUB_STATE", &state)
             .env("HUB_API_TOKEN", &api_token)
