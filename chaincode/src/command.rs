@@ -1,7 +1,7 @@
 //! What an organisation may ask of the contract. Texts come as they were sent; the contract checks them, so that every ledger
 //! refuses the same ones with the same words.
 
-use crate::record::Finding;
+use crate::record::{Code, Finding, Metadata, Mode, Policy};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -9,44 +9,135 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Command {
-    /// Any organisation: becomes the dataset's owner.
+    /// A steward of any organisation, which becomes the dataset's owner.
     RegisterDataset {
         /// Unique among datasets that are not retired.
         name: String,
-        /// One line for people.
-        title: String,
         /// Public to the consortium.
-        description: String,
-        /// Longest lease, seconds.
-        max_ttl_seconds: u64,
+        metadata: Metadata,
+        /// On which terms it is leased.
+        policy: Policy,
         /// Where the data is and what opens it, encrypted by the owner.
         volume_ciphertext: Ciphertext,
         /// Version of the data key that opens the ciphertext, from 1.
         key_version: u32,
     },
-    /// The owner, while nobody leases it: the dataset is retired and its name is free again.
+    /// A steward of the owner: describes the dataset anew, or changes its terms for leases to come.
+    AmendDataset {
+        /// Id or name.
+        dataset: String,
+        /// Replaces the description.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        metadata: Option<Metadata>,
+        /// Replaces the terms.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        policy: Option<Policy>,
+    },
+    /// A steward of the owner: the data has moved, or its key was rotated.
+    ReplaceVolume {
+        /// Id or name.
+        dataset: String,
+        /// Encrypted by the owner.
+        volume_ciphertext: Ciphertext,
+        /// Not less than before.
+        key_version: u32,
+    },
+    /// A steward of the owner: another organisation may take the dataset over; nobody withdraws the offer.
+    OfferDataset {
+        /// Id or name.
+        dataset: String,
+        /// To whom; nobody withdraws an offer made before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<String>,
+    },
+    /// A steward of the organisation that a dataset is offered to, while nobody leases it: becomes its owner.
+    TakeDataset {
+        /// Id or name.
+        dataset: String,
+        /// Encrypted by the new owner.
+        volume_ciphertext: Ciphertext,
+        /// Version of the new owner's data key, from 1.
+        key_version: u32,
+    },
+    /// A steward of the owner: the dataset is retired and its name is free again. While somebody leases it only by force, which
+    /// ends the leases.
     RemoveDataset {
         /// Id or name.
         dataset: String,
+        /// End its leases.
+        #[serde(default)]
+        force: bool,
     },
-    /// The organisation of a person, whose cluster will serve the lease: takes the dataset for that person alone.
+    /// A steward of the owner: this code may run on the dataset.
+    ApproveCode {
+        /// Id or name.
+        dataset: String,
+        /// By digest.
+        code: Code,
+    },
+    /// A steward of the owner: this code may no longer run on the dataset.
+    WithdrawCode {
+        /// Id or name.
+        dataset: String,
+        /// By digest.
+        code: Code,
+    },
+    /// The organisation of a person, whose cluster will serve the lease: asks for the dataset for that person.
     Lease {
         /// Id or name.
         dataset: String,
         /// The person's pseudonym.
         subject: String,
+        /// Exclusive where absent and the dataset's policy has it, else shared.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mode: Option<Mode>,
         /// Seconds; the dataset's longest lease where absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ttl_seconds: Option<u64>,
+        /// Groups of the person that their organisation vouches for. Not recorded.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        groups: Vec<String>,
+        /// Stand in the line where it cannot be granted at once.
+        #[serde(default)]
+        wait: bool,
     },
-    /// The holder, through the organisation that took the lease.
+    /// A steward of the owner: the lease that was asked for is granted, or gets its place in the line.
+    ApproveLease {
+        /// Id of the lease.
+        lease: String,
+    },
+    /// A steward of the owner: the lease that was asked for is not granted.
+    DenyLease {
+        /// Id of the lease.
+        lease: String,
+        /// One line for the person who asked.
+        reason: String,
+    },
+    /// The holder, through the organisation that took the lease, while nobody waits: lasts so long from now on.
+    Renew {
+        /// Id of the lease.
+        lease: String,
+        /// The holder's pseudonym.
+        subject: String,
+        /// Seconds from now; the dataset's longest lease where absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ttl_seconds: Option<u64>,
+    },
+    /// The holder, through the organisation that took the lease; also leaves the line or withdraws a request.
     Release {
         /// Id of the lease.
         lease: String,
         /// The holder's pseudonym.
         subject: String,
     },
-    /// Anyone, once the lease's time is over.
+    /// A steward of the owner: the lease ends now.
+    Revoke {
+        /// Id of the lease.
+        lease: String,
+        /// One line for its holder.
+        reason: String,
+    },
+    /// Anyone, once the time of the lease, its place or its request is over.
     Expire {
         /// Id of the lease.
         lease: String,
@@ -55,6 +146,13 @@ pub enum Command {
     ConfirmEnd {
         /// Id of the lease.
         lease: String,
+    },
+    /// A steward of the owner, where a cluster has not confirmed the end of a lease for an hour: it counts as ended.
+    DeclareEnded {
+        /// Id of the lease.
+        lease: String,
+        /// One line for the record.
+        reason: String,
     },
     /// The organisation whose cluster serves the lease: what the node said of the volume.
     ReportMount {
@@ -71,12 +169,72 @@ impl Command {
     pub fn name(&self) -> &'static str {
         match self {
             Self::RegisterDataset { .. } => "register_dataset",
+            Self::AmendDataset { .. } => "amend_dataset",
+            Self::ReplaceVolume { .. } => "replace_volume",
+            Self::OfferDataset { .. } => "offer_dataset",
+            Self::TakeDataset { .. } => "take_dataset",
             Self::RemoveDataset { .. } => "remove_dataset",
+            Self::ApproveCode { .. } => "approve_code",
+            Self::WithdrawCode { .. } => "withdraw_code",
             Self::Lease { .. } => "lease",
+            Self::ApproveLease { .. } => "approve_lease",
+            Self::DenyLease { .. } => "deny_lease",
+            Self::Renew { .. } => "renew",
             Self::Release { .. } => "release",
+            Self::Revoke { .. } => "revoke",
             Self::Expire { .. } => "expire",
             Self::ConfirmEnd { .. } => "confirm_end",
+            Self::DeclareEnded { .. } => "declare_ended",
             Self::ReportMount { .. } => "report_mount",
+        }
+    }
+
+    /// The least role of whom an organisation lets submit it.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        match self {
+            Self::RegisterDataset { .. }
+            | Self::AmendDataset { .. }
+            | Self::ReplaceVolume { .. }
+            | Self::OfferDataset { .. }
+            | Self::TakeDataset { .. }
+            | Self::RemoveDataset { .. }
+            | Self::ApproveCode { .. }
+            | Self::WithdrawCode { .. }
+            | Self::ApproveLease { .. }
+            | Self::DenyLease { .. }
+            | Self::Revoke { .. }
+            | Self::DeclareEnded { .. } => Role::Steward,
+            Self::Lease { .. }
+            | Self::Renew { .. }
+            | Self::Release { .. }
+            | Self::Expire { .. }
+            | Self::ConfirmEnd { .. }
+            | Self::ReportMount { .. } => Role::Member,
+        }
+    }
+}
+
+/// What an identity of an organisation may do, each more than the one before. The ledger knows it from the caller's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Leases for the organisation's people.
+    Member,
+    /// Answers for the organisation's datasets.
+    Steward,
+    /// Answers for the organisation.
+    Administrator,
+}
+
+impl Role {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Member => "member",
+            Self::Steward => "steward",
+            Self::Administrator => "administrator",
         }
     }
 }

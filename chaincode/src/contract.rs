@@ -2,11 +2,14 @@
 
 mod dataset;
 mod draft;
+mod end;
 mod lease;
+mod line;
+mod text;
 
-use crate::command::Command;
+use crate::command::{Command, Role};
 use crate::event::Event;
-use crate::id::{DatasetId, DatasetName, Msp, TxId};
+use crate::id::{DatasetId, DatasetName, LeaseId, Msp, TxId};
 use crate::limit;
 use crate::record::Lease;
 use crate::refusal::Refusal;
@@ -40,8 +43,10 @@ pub struct TxContext {
     pub tx_id: TxId,
     /// Its time, milliseconds since the Unix epoch.
     pub timestamp_ms: i64,
-    /// Who submitted it, as the ledger verified.
+    /// Whose identity submitted it, as the ledger verified.
     pub caller: Msp,
+    /// What that identity may do for its organisation.
+    pub role: Role,
 }
 
 /// What an accepted command does.
@@ -49,8 +54,8 @@ pub struct TxContext {
 pub struct Outcome {
     /// Changes of the state, by key, each key once.
     pub writes: Vec<Write>,
-    /// What to tell followers.
-    pub event: Event,
+    /// What to tell followers: one for each transition, the one that was asked for first.
+    pub events: Vec<Event>,
     /// What to tell the caller.
     pub result: CommandResult,
 }
@@ -59,28 +64,24 @@ pub struct Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum CommandResult {
-    /// The dataset that was registered or retired.
+    /// The dataset that the command was about.
     Dataset {
         /// Its id.
         id: DatasetId,
         /// Its name.
         name: DatasetName,
     },
-    /// The lease as it is now.
+    /// The lease that the command was about. The first event has it as it is now.
     Lease {
-        /// The record.
-        lease: Box<Lease>,
+        /// Its id.
+        id: LeaseId,
     },
 }
 
-impl CommandResult {
-    /// The lease, where the command was about one.
-    #[must_use]
-    pub fn lease(&self) -> Option<&Lease> {
-        match self {
-            Self::Lease { lease } => Some(lease),
-            Self::Dataset { .. } => None,
-        }
+impl Outcome {
+    /// Every lease that changed, as it is now.
+    pub fn leases(&self) -> impl Iterator<Item = &Lease> {
+        self.events.iter().filter_map(|event| event.lease.as_deref())
     }
 }
 
@@ -110,33 +111,69 @@ impl Contract {
             let reason = "expected milliseconds since the Unix epoch, before the year 10000";
             return Err(Refusal::invalid("timestamp_ms", reason).into());
         }
-        let draft = Draft::new(state, context);
+        if context.role < command.role() {
+            return Err(Refusal::RoleNeeded {
+                needed: command.role(),
+                has: context.role,
+            }
+            .into());
+        }
+        let draft = Draft::new(state, context, *self);
         match command {
             Command::RegisterDataset {
                 name,
-                title,
-                description,
-                max_ttl_seconds,
+                metadata,
+                policy,
                 volume_ciphertext,
                 key_version,
-            } => dataset::Registration {
-                name,
-                title,
-                description,
-                max_ttl_seconds: *max_ttl_seconds,
+            } => dataset::register(draft, name, metadata, policy, volume_ciphertext, *key_version),
+            Command::AmendDataset {
+                dataset,
+                metadata,
+                policy,
+            } => dataset::amend(draft, dataset, metadata.as_ref(), policy.as_ref()),
+            Command::ReplaceVolume {
+                dataset,
                 volume_ciphertext,
-                key_version: *key_version,
-            }
-            .register(draft),
-            Command::RemoveDataset { dataset } => dataset::remove(draft, dataset),
+                key_version,
+            } => dataset::replace_volume(draft, dataset, volume_ciphertext, *key_version),
+            Command::OfferDataset { dataset, to } => dataset::offer(draft, dataset, to.as_deref()),
+            Command::TakeDataset {
+                dataset,
+                volume_ciphertext,
+                key_version,
+            } => dataset::take(draft, dataset, volume_ciphertext, *key_version),
+            Command::RemoveDataset { dataset, force } => dataset::remove(draft, dataset, *force),
+            Command::ApproveCode { dataset, code } => dataset::approve_code(draft, dataset, code),
+            Command::WithdrawCode { dataset, code } => dataset::withdraw_code(draft, dataset, code),
             Command::Lease {
                 dataset,
                 subject,
+                mode,
                 ttl_seconds,
-            } => lease::grant(draft, dataset, subject, *ttl_seconds),
-            Command::Release { lease, subject } => lease::release(draft, lease, subject),
-            Command::Expire { lease } => lease::expire(draft, lease, self.end_margin_ms),
-            Command::ConfirmEnd { lease } => lease::confirm_end(draft, lease),
+                groups,
+                wait,
+            } => lease::Asking {
+                dataset,
+                subject,
+                mode: *mode,
+                ttl_seconds: *ttl_seconds,
+                groups,
+                wait: *wait,
+            }
+            .ask(draft),
+            Command::ApproveLease { lease } => lease::approve(draft, lease),
+            Command::DenyLease { lease, reason } => end::deny(draft, lease, reason),
+            Command::Renew {
+                lease,
+                subject,
+                ttl_seconds,
+            } => lease::renew(draft, lease, subject, *ttl_seconds),
+            Command::Release { lease, subject } => end::release(draft, lease, subject),
+            Command::Revoke { lease, reason } => end::revoke(draft, lease, reason),
+            Command::Expire { lease } => end::expire(draft, lease),
+            Command::ConfirmEnd { lease } => end::confirm(draft, lease),
+            Command::DeclareEnded { lease, reason } => end::declare(draft, lease, reason),
             Command::ReportMount { lease, report } => lease::report_mount(draft, lease, report),
         }
     }

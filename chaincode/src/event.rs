@@ -1,7 +1,7 @@
 //! What happened: one event for each transition, and the history that is made of them.
 
 use crate::id::{DatasetId, LeaseId, Msp, Subject, TxId};
-use crate::record::EndCause;
+use crate::record::{Code, EndCause, Lease, Record};
 use serde::{Deserialize, Serialize};
 
 /// What a committed transaction tells those who follow the ledger.
@@ -12,9 +12,9 @@ pub struct Event {
     pub kind: EventKind,
     /// To which dataset.
     pub dataset: DatasetId,
-    /// To which lease of it.
+    /// To which lease of it, as it is now: who follows the ledger needs to ask nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lease: Option<LeaseId>,
+    pub lease: Option<Box<Lease>>,
 }
 
 /// The kinds of transition.
@@ -23,10 +23,43 @@ pub struct Event {
 pub enum EventKind {
     /// A dataset can be leased.
     DatasetRegistered {},
+    /// A dataset is described anew.
+    DatasetDescribed {},
+    /// A dataset is leased on other terms.
+    PolicyChanged {},
+    /// A dataset's data is elsewhere, or encrypted under another key.
+    VolumeReplaced {},
+    /// A dataset may be taken over by an organisation, or by nobody any longer.
+    DatasetOffered {
+        /// By whom.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<Msp>,
+    },
+    /// A dataset has another owner.
+    DatasetTaken {},
     /// A dataset can no longer be leased.
     DatasetRetired {},
+    /// Some code may run on a dataset.
+    CodeApproved {
+        /// Which.
+        code: Code,
+    },
+    /// Some code may no longer run on a dataset.
+    CodeWithdrawn {
+        /// Which.
+        code: Code,
+    },
+    /// A lease needs its owner's approval.
+    LeaseRequested {},
+    /// A lease stands in the line.
+    LeaseWaiting {},
     /// A lease is active.
     LeaseGranted {},
+    /// A lease lasts longer.
+    LeaseRenewed {
+        /// Until when, milliseconds since the Unix epoch.
+        expires_at_ms: i64,
+    },
     /// The cluster can mount a lease's data.
     MountReady {},
     /// The cluster cannot mount a lease's data.
@@ -39,8 +72,11 @@ pub enum EventKind {
         /// Why.
         cause: EndCause,
     },
-    /// Nothing is left of a lease.
-    LeaseEnded {},
+    /// Nothing is left of a lease, or there never was anything.
+    LeaseEnded {
+        /// Why.
+        cause: EndCause,
+    },
 }
 
 /// One line in the history of a dataset and of its lease.
@@ -66,3 +102,5 @@ pub struct HistoryEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Subject>,
 }
+
+impl Record for HistoryEntry {}

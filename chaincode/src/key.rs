@@ -8,8 +8,10 @@
 //! | `dataset-name/<name>` | id of the dataset that has the name now |
 //! | `dataset-owner/<msp>/<name>` | the same, by owner |
 //! | `lease/<id>` | [`Lease`](crate::Lease) |
-//! | `lease-dataset/<dataset>/<fencing token>` | id of the lease, in the order of granting |
-//! | `lease-state/<state>/<expiry>/<id>` | id of the lease, the first to expire first |
+//! | `code/<dataset>/<image>/<command>` | [`CodeApproval`](crate::CodeApproval) |
+//! | `lease-dataset/<dataset>/<number>` | id of the lease, in the order of asking |
+//! | `lease-holder/<dataset>/<subject>` | id of the lease of that person that has not ended |
+//! | `lease-state/<state>/<due>/<id>` | id of the lease, the first whose time is over first |
 //! | `lease-subject/<subject>/<state>/<id>` | id of the lease |
 //! | `history/<dataset>/<revision>` | [`HistoryEntry`](crate::HistoryEntry) |
 //! | `lease-history/<lease>/<revision>` | key of the history entry |
@@ -18,7 +20,7 @@
 //! for a deletion.
 
 use crate::id::{DatasetId, DatasetName, LeaseId, Msp, Subject};
-use crate::record::{Lease, LeaseState};
+use crate::record::{Code, Lease, LeaseState};
 
 /// Record of a dataset.
 #[must_use]
@@ -74,7 +76,25 @@ pub fn leases_of_dataset(dataset: &DatasetId) -> String {
 /// A lease among those of its dataset.
 #[must_use]
 pub fn lease_of_dataset(lease: &Lease) -> String {
-    format!("lease-dataset/{}/{:020}", lease.dataset, lease.fencing_token)
+    format!("lease-dataset/{}/{:020}", lease.dataset, lease.number)
+}
+
+/// A person's lease of a dataset that has not ended.
+#[must_use]
+pub fn lease_of_holder(dataset: &DatasetId, subject: &Subject) -> String {
+    format!("lease-holder/{dataset}/{subject}")
+}
+
+/// Codes that may run on a dataset.
+#[must_use]
+pub fn codes(dataset: &DatasetId) -> String {
+    format!("code/{dataset}/")
+}
+
+/// One of them.
+#[must_use]
+pub fn code(dataset: &DatasetId, code: &Code) -> String {
+    format!("code/{dataset}/{}/{}", code.image_sha256, code.command_sha256)
 }
 
 /// Leases in a state.
@@ -83,10 +103,10 @@ pub fn leases_in_state(state: LeaseState) -> String {
     format!("lease-state/{}/", state.as_str())
 }
 
-/// The first key of leases in a state that expire at a time or later.
+/// The first key of leases in a state whose time is over at a time or later.
 #[must_use]
-pub fn leases_in_state_from(state: LeaseState, expires_at_ms: i64) -> String {
-    format!("lease-state/{}/{:020}/", state.as_str(), expires_at_ms)
+pub fn leases_in_state_from(state: LeaseState, due_at_ms: i64) -> String {
+    format!("lease-state/{}/{:020}/", state.as_str(), due_at_ms)
 }
 
 /// A lease among those in its state.
@@ -94,7 +114,7 @@ pub fn leases_in_state_from(state: LeaseState, expires_at_ms: i64) -> String {
 pub fn lease_in_state(lease: &Lease) -> String {
     format!(
         "{}{}",
-        leases_in_state_from(lease.state, lease.expires_at_ms),
+        leases_in_state_from(lease.state, lease.due_at_ms()),
         lease.id
     )
 }

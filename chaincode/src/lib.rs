@@ -19,11 +19,14 @@ pub mod record;
 pub mod refusal;
 pub mod state;
 
-pub use command::{Ciphertext, Command, MountReport};
+pub use command::{Ciphertext, Command, MountReport, Role};
 pub use contract::{CONTRACT_VERSION, CommandResult, Contract, Failure, Outcome, TxContext};
 pub use event::{Event, EventKind, HistoryEntry};
 pub use id::{DatasetId, DatasetName, DatasetRef, InvalidId, LeaseId, Msp, Subject, TxId};
 pub use query::{DatasetEntry, MAX_PAGE, Page, PageRequest};
-pub use record::{Dataset, DatasetStatus, End, EndCause, Finding, Lease, LeaseState, Mount, Volume};
+pub use record::{
+    Admission, Code, CodeApproval, Dataset, DatasetStatus, Digest, End, EndCause, Finding, Grant, HashType,
+    Lease, LeaseState, Metadata, Mode, Mount, Offer, Outputs, Place, Policy, Record, Volume,
+};
 pub use refusal::Refusal;
 pub use state::{MemoryState, StateError, StateReader, Write};

@@ -22,3 +22,17 @@ pub const MIN_TTL_SECONDS: u64 = 10;
 pub const MAX_TTL_SECONDS: u64 = 30 * 24 * 60 * 60;
 /// Latest transaction time that is believed: the end of the year 9999.
 pub const MAX_TIMESTAMP_MS: i64 = 253_402_300_799_999;
+/// Most keywords, identifiers, formats or groups in a list.
+pub const LIST_ENTRIES: usize = 64;
+/// Longest of them, characters; also longest licence, publisher, version or language.
+pub const LIST_ENTRY_CHARS: usize = 200;
+/// Most organisations that a policy names.
+pub const POLICY_ORGANISATIONS: usize = 256;
+/// Most people who have a dataset at the same time.
+pub const MOST_SHARED: u32 = 64;
+/// Longest line.
+pub const MOST_WAITING: u32 = 100;
+/// Longest reason of an owner, characters.
+pub const REASON_CHARS: usize = 500;
+/// How long a cluster has for confirming an end before the owner may declare it, milliseconds: one hour.
+pub const CONFIRMATION_MS: i64 = 60 * 60 * 1_000;

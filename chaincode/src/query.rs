@@ -3,9 +3,8 @@
 use crate::event::HistoryEntry;
 use crate::id::{DatasetId, DatasetRef, LeaseId, Msp, Subject};
 use crate::key;
-use crate::record::{Dataset, DatasetStatus, Lease, LeaseState, Volume};
+use crate::record::{Code, CodeApproval, Dataset, DatasetStatus, Lease, LeaseState, Record, Volume};
 use crate::state::{StateError, StateReader, damaged, decode};
-use serde::de::DeserializeOwned;
 
 /// Largest page.
 pub const MAX_PAGE: usize = 500;
@@ -117,19 +116,40 @@ pub fn lease<S: StateReader + ?Sized>(state: &S, id: &LeaseId) -> Result<Option<
     optional(state, &key::lease(id))
 }
 
-/// The lease that keeps others out of a dataset: active or ending.
+/// The leases of those who have a dataset: active or ending.
 ///
 /// # Errors
 /// [`StateError`] when the state cannot be read.
-pub fn active_lease<S: StateReader + ?Sized>(
+pub fn holders<S: StateReader + ?Sized>(state: &S, dataset: &DatasetId) -> Result<Vec<Lease>, StateError> {
+    let status: Option<DatasetStatus> = optional(state, &key::dataset_status(dataset))?;
+    let holders = status.map(|status| status.holders).unwrap_or_default();
+    let keys: Vec<_> = holders.iter().map(key::lease).collect();
+    required_many(state, &keys)
+}
+
+/// Whether its owner lets this code run on a dataset.
+///
+/// # Errors
+/// [`StateError`] when the state cannot be read.
+pub fn code_approval<S: StateReader + ?Sized>(
     state: &S,
     dataset: &DatasetId,
-) -> Result<Option<Lease>, StateError> {
-    let status: Option<DatasetStatus> = optional(state, &key::dataset_status(dataset))?;
-    match status.and_then(|status| status.lease) {
-        Some(id) => required(state, &key::lease(&id)).map(Some),
-        None => Ok(None),
-    }
+    code: &Code,
+) -> Result<Option<CodeApproval>, StateError> {
+    optional(state, &key::code(dataset, code))
+}
+
+/// Codes that may run on a dataset, by digest.
+///
+/// # Errors
+/// [`StateError`] when the state cannot be read.
+pub fn code_approvals<S: StateReader + ?Sized>(
+    state: &S,
+    dataset: &DatasetId,
+    page: &PageRequest,
+) -> Result<Page<CodeApproval>, StateError> {
+    let prefix = key::codes(dataset);
+    records(walk(state, &prefix, &key::end_of(&prefix), page)?)
 }
 
 /// A person's leases: those in a state, or all.
@@ -162,17 +182,18 @@ pub fn leases_in<S: StateReader + ?Sized>(
     leases(state, &prefix, &key::end_of(&prefix), page)
 }
 
-/// Active leases that expire at `now_ms` or before.
+/// Leases in a state whose time is over at `now_ms` or before.
 ///
 /// # Errors
 /// [`StateError`] when the state cannot be read.
 pub fn leases_due<S: StateReader + ?Sized>(
     state: &S,
+    in_state: LeaseState,
     now_ms: i64,
     page: &PageRequest,
 ) -> Result<Page<Lease>, StateError> {
-    let prefix = key::leases_in_state(LeaseState::Active);
-    let end = key::leases_in_state_from(LeaseState::Active, now_ms.max(0).saturating_add(1));
+    let prefix = key::leases_in_state(in_state);
+    let end = key::leases_in_state_from(in_state, now_ms.max(0).saturating_add(1));
     leases(state, &prefix, &end, page)
 }
 
@@ -199,16 +220,7 @@ pub fn history<S: StateReader + ?Sized>(
     page: &PageRequest,
 ) -> Result<Page<HistoryEntry>, StateError> {
     let prefix = key::histories(dataset);
-    let found = walk(state, &prefix, &key::end_of(&prefix), page)?;
-    let items = found
-        .items
-        .iter()
-        .map(|(key, value)| decode(key, value))
-        .collect::<Result<_, _>>()?;
-    Ok(Page {
-        items,
-        next: found.next,
-    })
+    records(walk(state, &prefix, &key::end_of(&prefix), page)?)
 }
 
 /// What happened to a lease, the oldest first.
@@ -229,6 +241,15 @@ pub fn lease_history<S: StateReader + ?Sized>(
         .collect::<Result<Vec<_>, _>>()?;
     Ok(Page {
         items: required_many(state, &keys)?,
+        next: found.next,
+    })
+}
+
+/// The records of a page that holds them itself.
+fn records<T: Record>(found: Page<(String, Vec<u8>)>) -> Result<Page<T>, StateError> {
+    let items = found.items.iter().map(|(key, value)| decode(key, value));
+    Ok(Page {
+        items: items.collect::<Result<_, _>>()?,
         next: found.next,
     })
 }
@@ -308,7 +329,7 @@ fn walk<S: StateReader + ?Sized>(
     Ok(Page { items, next })
 }
 
-pub(crate) fn optional<S: StateReader + ?Sized, T: DeserializeOwned>(
+pub(crate) fn optional<S: StateReader + ?Sized, T: Record>(
     state: &S,
     key: &str,
 ) -> Result<Option<T>, StateError> {
@@ -316,21 +337,18 @@ pub(crate) fn optional<S: StateReader + ?Sized, T: DeserializeOwned>(
 }
 
 /// A record that another one names.
-pub(crate) fn required<S: StateReader + ?Sized, T: DeserializeOwned>(
-    state: &S,
-    key: &str,
-) -> Result<T, StateError> {
+pub(crate) fn required<S: StateReader + ?Sized, T: Record>(state: &S, key: &str) -> Result<T, StateError> {
     optional(state, key)?.ok_or_else(|| damaged(key, "it is missing"))
 }
 
-fn required_many<S: StateReader + ?Sized, T: DeserializeOwned>(
+fn required_many<S: StateReader + ?Sized, T: Record>(
     state: &S,
     keys: &[String],
 ) -> Result<Vec<T>, StateError> {
     keys.iter().zip(state.get_many(keys)?).map(present).collect()
 }
 
-fn present<T: DeserializeOwned>((key, value): (&String, Option<Vec<u8>>)) -> Result<T, StateError> {
+fn present<T: Record>((key, value): (&String, Option<Vec<u8>>)) -> Result<T, StateError> {
     value
         .ok_or_else(|| damaged(key, "it is missing"))
         .and_then(|value| decode(key, &value))

@@ -1,5 +1,6 @@
 //! Why the contract refuses a command: a stable code, what it is about, and a sentence that says what to do.
 
+use crate::command::Role;
 use crate::record::LeaseState;
 use serde::{Deserialize, Serialize};
 
@@ -36,24 +37,104 @@ pub enum Refusal {
         /// The owner.
         owner: String,
     },
-    /// A lease of it is active or ending.
-    #[error("dataset {name} is leased until its lease {lease} has ended; try again after that")]
+    /// The caller's identity may not do that, whatever it is done to.
+    #[error("this takes the role {} of an organisation, and the caller has {}; ask one who has it", needed.as_str(), has.as_str())]
+    RoleNeeded {
+        /// The least role.
+        needed: Role,
+        /// The caller's.
+        has: Role,
+    },
+    /// Nobody, or another organisation, was offered the dataset.
+    #[error("the dataset is not offered to {to}; its owner has to offer it first")]
+    NotOffered {
+        /// The caller.
+        to: String,
+    },
+    /// The terms let only other organisations' people in.
+    #[error("the owner's terms do not admit people of {msp}; ask the owner")]
+    OrganisationNotAdmitted {
+        /// The person's organisation.
+        msp: String,
+    },
+    /// The terms let only people of certain groups in.
+    #[error(
+        "the owner's terms admit members of certain groups only, and the person is in none of them; ask the owner"
+    )]
+    GroupNotAdmitted {},
+    /// The terms have no such leases.
+    #[error("dataset {name} is not leased in that mode; ask for the other one")]
+    ModeNotAllowed {
+        /// Name of the dataset.
+        name: String,
+    },
+    /// A lease of it is active, ending or asked for.
+    #[error(
+        "dataset {name} is leased until its lease {lease} has ended; try again after that, or end its leases by force"
+    )]
     DatasetLeased {
         /// Name of the dataset.
         name: String,
         /// The lease in the way.
         lease: String,
     },
-    /// Somebody holds the exclusive lease.
-    #[error("dataset {name} is leased exclusively ({}); try again after that lease has ended", lease_state.as_str())]
+    /// Others have it, or wait for it.
+    #[error("dataset {name} is leased to others ({}); try again after that lease has ended", lease_state.as_str())]
     LeaseConflict {
         /// Name of the dataset.
         name: String,
-        /// Whether the lease in the way is active or ending.
+        /// Whether the lease in the way is active, ending or waiting.
         lease_state: LeaseState,
-        /// When the lease in the way expires, milliseconds since the Unix epoch.
+        /// When the time of the lease in the way is over, milliseconds since the Unix epoch.
         expires_at_ms: i64,
     },
+    /// Enough people wait.
+    #[error(
+        "{waiting} wait for dataset {name} already, which is all that its owner lets wait; try again later"
+    )]
+    LineFull {
+        /// Name of the dataset.
+        name: String,
+        /// How many.
+        waiting: u32,
+    },
+    /// The person has a lease of this dataset already.
+    #[error("this person's lease {lease} of the dataset is {}; renew or release that one", lease_state.as_str())]
+    AlreadyLeased {
+        /// The lease.
+        lease: String,
+        /// Where in its life it is.
+        lease_state: LeaseState,
+    },
+    /// There is nothing to approve or deny.
+    #[error("the lease is {}, so its owner has nothing to decide", lease_state.as_str())]
+    LeaseNotRequested {
+        /// Where in its life it is.
+        lease_state: LeaseState,
+    },
+    /// Others wait for the dataset.
+    #[error(
+        "others wait for dataset {name}, so the lease cannot be renewed; it lasts until {expires_at_ms} ms since the Unix epoch"
+    )]
+    RenewalWaitedFor {
+        /// Name of the dataset.
+        name: String,
+        /// When the lease expires.
+        expires_at_ms: i64,
+    },
+    /// The cluster has time left for confirming the end.
+    #[error(
+        "the cluster has until {from_ms} ms since the Unix epoch for confirming the end, and the transaction's time is {now_ms}"
+    )]
+    TooEarlyToDeclare {
+        /// From when on the owner may declare it, milliseconds since the Unix epoch.
+        from_ms: i64,
+        /// The transaction's time.
+        now_ms: i64,
+    },
+    /// The record says so already, or there is no such record.
+    #[error("the ledger says this already; there is nothing to record")]
+    Unchanged {},
     /// No such lease, or one of somebody else.
     #[error("no such lease of yours; list your leases for their ids")]
     LeaseNotFound {},
@@ -68,6 +149,12 @@ pub enum Refusal {
     LeaseNotEnding {
         /// Where in its life it is.
         lease_state: LeaseState,
+    },
+    /// Its time is over.
+    #[error("the lease expired at {expires_at_ms} ms since the Unix epoch; take a new lease to go on")]
+    LeaseExpired {
+        /// When.
+        expires_at_ms: i64,
     },
     /// Its time is not over yet.
     #[error(
@@ -106,8 +193,20 @@ impl Refusal {
             Self::TransactionReused { .. } => "transaction_reused",
             Self::DatasetNotFound {} => "dataset_not_found",
             Self::NotOwner { .. } => "not_owner",
+            Self::RoleNeeded { .. } => "role_needed",
+            Self::NotOffered { .. } => "not_offered",
+            Self::OrganisationNotAdmitted { .. } => "organisation_not_admitted",
+            Self::GroupNotAdmitted {} => "group_not_admitted",
+            Self::ModeNotAllowed { .. } => "mode_not_allowed",
             Self::DatasetLeased { .. } => "dataset_leased",
             Self::LeaseConflict { .. } => "lease_conflict",
+            Self::LineFull { .. } => "line_full",
+            Self::AlreadyLeased { .. } => "already_leased",
+            Self::LeaseNotRequested { .. } => "lease_not_requested",
+            Self::RenewalWaitedFor { .. } => "renewal_waited_for",
+            Self::TooEarlyToDeclare { .. } => "too_early_to_declare",
+            Self::Unchanged {} => "unchanged",
+            Self::LeaseExpired { .. } => "lease_expired",
             Self::LeaseNotFound {} => "lease_not_found",
             Self::LeaseNotActive { .. } => "lease_not_active",
             Self::LeaseNotEnding { .. } => "lease_not_ending",

@@ -1,10 +1,9 @@
 //! The ledger's state as the contract sees it: a sorted map from keys to bytes that it reads, and writes that it hands back.
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use crate::record::Record;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
-
-/// Version of every record that this contract writes.
-pub const SCHEMA: u32 = 1;
 
 /// Reads the state that a transaction or query starts from. A reader that does not have a value at hand may answer
 /// [`StateError::NotLoaded`], fetch it, and run the same function again: it has no effects.
@@ -40,12 +39,16 @@ pub enum StateError {
     #[error("reading the ledger's state failed: {0}")]
     Storage(String),
     /// A record is of a version that this contract does not know.
-    #[error("the record at {key} has schema {found}, this contract knows {SCHEMA}; upgrade the contract")]
+    #[error(
+        "the record at {key} has schema {found}, this contract knows {known} and before; upgrade the contract"
+    )]
     UnknownSchema {
         /// Key of the record.
         key: String,
         /// Its version.
         found: u32,
+        /// The newest that this contract knows.
+        known: u32,
     },
     /// A record cannot be read, or one that another names is missing.
     #[error("the record at {key} is damaged: {reason}; verify the ledger")]
@@ -144,22 +147,24 @@ struct Stored<T> {
 }
 
 /// The bytes of a record: the same record gives the same bytes.
-pub(crate) fn encode<T: Serialize>(key: &str, record: &T) -> Result<Vec<u8>, StateError> {
+pub(crate) fn encode<T: Record>(key: &str, record: &T) -> Result<Vec<u8>, StateError> {
     serde_json::to_vec(&StoredRef {
-        schema: SCHEMA,
+        schema: T::SCHEMA,
         record,
     })
     .map_err(|error| damaged(key, error.to_string()))
 }
 
-/// The record in some bytes.
-pub(crate) fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, StateError> {
+/// The record in some bytes, brought up to date where an older contract wrote it.
+pub(crate) fn decode<T: Record>(key: &str, bytes: &[u8]) -> Result<T, StateError> {
     match serde_json::from_slice::<Stored<T>>(bytes) {
-        Ok(stored) if stored.schema == SCHEMA => Ok(stored.record),
+        Ok(stored) if stored.schema == T::SCHEMA => Ok(stored.record),
         outcome => match serde_json::from_slice::<StoredSchema>(bytes) {
-            Ok(StoredSchema { schema }) if schema != SCHEMA => Err(StateError::UnknownSchema {
+            Ok(StoredSchema { schema }) if schema < T::SCHEMA => upgraded(key, bytes, schema),
+            Ok(StoredSchema { schema }) if schema > T::SCHEMA => Err(StateError::UnknownSchema {
                 key: key.to_owned(),
                 found: schema,
+                known: T::SCHEMA,
             }),
             _ => {
                 let reason = outcome
@@ -171,9 +176,80 @@ pub(crate) fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, 
     }
 }
 
+#[cold]
+fn upgraded<T: Record>(key: &str, bytes: &[u8], from: u32) -> Result<T, StateError> {
+    let unreadable = |error: serde_json::Error| damaged(key, error.to_string());
+    let stored: Stored<Value> = serde_json::from_slice(bytes).map_err(unreadable)?;
+    let mut record = stored.record;
+    for schema in from..T::SCHEMA {
+        record = T::upgrade(schema, record)
+            .ok_or_else(|| damaged(key, format!("there is no way on from its schema {schema}")))?;
+    }
+    serde_json::from_value(record).map_err(unreadable)
+}
+
 pub(crate) fn damaged(key: &str, reason: impl Into<String>) -> StateError {
     StateError::Damaged {
         key: key.to_owned(),
         reason: reason.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Ship {
+        name: String,
+        masts: u32,
+    }
+
+    impl Record for Ship {
+        const SCHEMA: u32 = 3;
+
+        /// Version 1 was the bare name; version 2 had no masts.
+        fn upgrade(from: u32, record: Value) -> Option<Value> {
+            match from {
+                1 => Some(serde_json::json!({"name": record})),
+                2 => {
+                    let mut record = record;
+                    record.as_object_mut()?.insert("masts".to_owned(), 1.into());
+                    Some(record)
+                }
+                _ => None,
+            }
+        }
+    }
+
+    fn read(text: &str) -> Result<Ship, StateError> {
+        decode("ship/1", text.as_bytes())
+    }
+
+    #[test]
+    fn a_record_of_an_older_contract_is_brought_up_to_date_step_by_step() {
+        let ship = |masts| Ship {
+            name: "Fram".to_owned(),
+            masts,
+        };
+        assert_eq!(
+            read(r#"{"schema":3,"record":{"name":"Fram","masts":3}}"#),
+            Ok(ship(3))
+        );
+        assert_eq!(read(r#"{"schema":2,"record":{"name":"Fram"}}"#), Ok(ship(1)));
+        assert_eq!(read(r#"{"schema":1,"record":"Fram"}"#), Ok(ship(1)));
+        assert!(matches!(
+            read(r#"{"schema":0,"record":"Fram"}"#),
+            Err(StateError::Damaged { .. })
+        ));
+        assert!(matches!(
+            read(r#"{"schema":4,"record":"Fram"}"#),
+            Err(StateError::UnknownSchema {
+                found: 4,
+                known: 3,
+                ..
+            })
+        ));
     }
 }

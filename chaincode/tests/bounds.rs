@@ -4,7 +4,7 @@
 mod bench;
 
 use bench::{Bench, alice, finding, register, take};
-use leasehold_chaincode::{Ciphertext, Command, MountReport, Refusal, limit, query};
+use leasehold_chaincode::{Ciphertext, Command, Metadata, MountReport, Policy, Refusal, limit, query};
 
 #[test]
 fn a_field_out_of_bounds_is_refused_by_its_name() {
@@ -22,20 +22,26 @@ fn a_field_out_of_bounds_is_refused_by_its_name() {
         ("name", with(|f| f.name = "..".to_owned())),
         ("name", with(|f| f.name = "täxt".to_owned())),
         ("name", with(|f| f.name = "a".repeat(limit::NAME_CHARS + 1))),
-        ("title", with(|f| f.title = "  ".to_owned())),
-        ("title", with(|f| f.title = "two\nlines".to_owned())),
-        ("title", with(|f| f.title = "é".repeat(limit::TITLE_CHARS + 1))),
+        ("metadata.title", with(|f| f.title = "  ".to_owned())),
+        ("metadata.title", with(|f| f.title = "two\nlines".to_owned())),
         (
-            "description",
+            "metadata.title",
+            with(|f| f.title = "é".repeat(limit::TITLE_CHARS + 1)),
+        ),
+        (
+            "metadata.description",
             with(|f| f.description = "é".repeat(limit::DESCRIPTION_CHARS + 1)),
         ),
-        ("description", with(|f| f.description = "a\0b".to_owned())),
         (
-            "max_ttl_seconds",
+            "metadata.description",
+            with(|f| f.description = "a\0b".to_owned()),
+        ),
+        (
+            "policy.max_ttl_seconds",
             with(|f| f.max_ttl_seconds = limit::MIN_TTL_SECONDS - 1),
         ),
         (
-            "max_ttl_seconds",
+            "policy.max_ttl_seconds",
             with(|f| f.max_ttl_seconds = limit::MAX_TTL_SECONDS + 1),
         ),
         ("volume_ciphertext", with(|f| f.ciphertext.clear())),
@@ -134,7 +140,8 @@ fn a_record_of_another_schema_or_a_damaged_one_is_reported_not_guessed() {
         newer,
         StateError::UnknownSchema {
             key: place.clone(),
-            found: 9
+            found: 9,
+            known: 1
         }
     );
     for value in ["", "{}", "garbage", r#"{"schema":1,"record":{}}"#] {
@@ -191,9 +198,12 @@ impl Fields {
     fn command(self) -> Command {
         Command::RegisterDataset {
             name: self.name,
-            title: self.title,
-            description: self.description,
-            max_ttl_seconds: self.max_ttl_seconds,
+            metadata: Metadata {
+                title: self.title,
+                description: self.description,
+                ..Metadata::default()
+            },
+            policy: Policy::exclusive(self.max_ttl_seconds),
             volume_ciphertext: Ciphertext(self.ciphertext),
             key_version: self.key_version,
         }

@@ -8,29 +8,19 @@
 
 #[path = "support/bench.rs"]
 mod bench;
+#[path = "support/model.rs"]
+mod model;
 
-use bench::{Bench, alice, bob, finding, register};
+use bench::{Bench, finding, register_with};
 use leasehold_chaincode::{
-    Command, EndCause, EventKind, LeaseState, MemoryState, MountReport, PageRequest, query,
+    Command, EventKind, Lease, LeaseState, MemoryState, Mode, MountReport, PageRequest, query,
 };
+use model::{Attempt, Model, TTL_SECONDS};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
 
 const NAMES: [&str; 3] = ["texts", "scans", "waves"];
 const MSPS: [&str; 2] = ["UiSMSP", "UiOMSP"];
-const TTL_SECONDS: u64 = 60;
-
-/// What somebody tries. Leases are named by the order of their granting, so that most attempts concern one that exists.
-#[derive(Debug, Clone)]
-enum Attempt {
-    Register(usize),
-    Remove(usize),
-    Lease(usize, bool),
-    Release(usize, bool),
-    Expire(usize),
-    Confirm(usize),
-    Report(usize, bool),
-}
+const PEOPLE: usize = 4;
 
 #[derive(Debug, Clone)]
 struct Step {
@@ -41,211 +31,88 @@ struct Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let recent = 0usize..4;
+    let name = || 0..NAMES.len();
+    let recent = || 0usize..6;
+    let person = || 0..PEOPLE;
+    let mode = prop_oneof![Just(Mode::Exclusive), Just(Mode::Shared)];
     let attempt = prop_oneof![
-        2 => (0..NAMES.len()).prop_map(Attempt::Register),
-        1 => (0..NAMES.len()).prop_map(Attempt::Remove),
-        6 => (0..NAMES.len(), any::<bool>()).prop_map(|(name, who)| Attempt::Lease(name, who)),
-        4 => (recent.clone(), any::<bool>()).prop_map(|(lease, who)| Attempt::Release(lease, who)),
-        4 => recent.clone().prop_map(Attempt::Expire),
-        6 => recent.clone().prop_map(Attempt::Confirm),
-        2 => (recent, any::<bool>()).prop_map(|(lease, ready)| Attempt::Report(lease, ready)),
+        3 => (name(), 0usize..3).prop_map(|(name, policy)| Attempt::Register(name, policy)),
+        1 => (name(), any::<bool>()).prop_map(|(name, force)| Attempt::Remove(name, force)),
+        12 => (name(), person(), mode, any::<bool>())
+            .prop_map(|(name, person, mode, wait)| Attempt::Lease(name, person, mode, wait)),
+        3 => recent().prop_map(Attempt::Approve),
+        1 => recent().prop_map(Attempt::Deny),
+        2 => (recent(), person()).prop_map(|(lease, who)| Attempt::Renew(lease, who)),
+        4 => (recent(), person()).prop_map(|(lease, who)| Attempt::Release(lease, who)),
+        2 => recent().prop_map(Attempt::Revoke),
+        4 => recent().prop_map(Attempt::Expire),
+        10 => recent().prop_map(Attempt::Confirm),
+        1 => recent().prop_map(Attempt::Declare),
+        2 => (recent(), any::<bool>()).prop_map(|(lease, ready)| Attempt::Report(lease, ready)),
     ];
-    let step = (0..MSPS.len(), -30i64..60, attempt).prop_map(|(msp, seconds, attempt)| Step {
+    let seconds = prop_oneof![20 => -30i64..60, 1 => 3_000i64..8_000];
+    let step = (0..MSPS.len(), seconds, attempt).prop_map(|(msp, seconds, attempt)| Step {
         msp,
         seconds,
         attempt,
     });
-    prop::collection::vec(step, 1..80)
+    prop::collection::vec(step, 1..120)
 }
 
-#[derive(Debug, Clone)]
-struct ModelDataset {
-    id: String,
-    owner: String,
-    token: u64,
-    /// Index of the lease that keeps others out.
-    lease: Option<usize>,
-    transitions: u64,
-}
-
-#[derive(Debug, Clone)]
-struct ModelLease {
-    id: String,
-    dataset: String,
-    msp: String,
-    subject: String,
-    expires_at_ms: i64,
-    state: LeaseState,
-    ready: Option<bool>,
-}
-
-#[derive(Default)]
-struct Model {
-    live: BTreeMap<String, ModelDataset>,
-    retired: Vec<ModelDataset>,
-    leases: Vec<ModelLease>,
-}
-
-impl Model {
-    /// Index of the lease that is the `back`-th from the newest.
-    fn recent(&self, back: usize) -> Option<usize> {
-        self.leases.len().checked_sub(back + 1)
-    }
-
-    fn command(&self, attempt: &Attempt) -> Command {
-        let id = |back: &usize| {
-            self.recent(*back)
-                .map_or_else(|| "0".repeat(32), |at| self.leases[at].id.clone())
-        };
-        match attempt {
-            Attempt::Register(name) => register(NAMES[*name]),
-            Attempt::Remove(name) => Command::RemoveDataset {
-                dataset: NAMES[*name].to_owned(),
-            },
-            Attempt::Lease(name, who) => Command::Lease {
-                dataset: NAMES[*name].to_owned(),
-                subject: person(*who),
-                ttl_seconds: Some(TTL_SECONDS),
-            },
-            Attempt::Release(back, who) => Command::Release {
-                lease: id(back),
-                subject: person(*who),
-            },
-            Attempt::Expire(back) => Command::Expire { lease: id(back) },
-            Attempt::Confirm(back) => Command::ConfirmEnd { lease: id(back) },
-            Attempt::Report(back, ready) => Command::ReportMount {
-                lease: id(back),
-                report: report(*ready),
-            },
-        }
-    }
-
-    /// The code of the refusal that the rules demand, or none; the model then makes the step itself.
-    fn step(&mut self, msp: &str, now_ms: i64, attempt: &Attempt) -> Option<&'static str> {
-        match attempt {
-            Attempt::Register(name) => self
-                .live
-                .contains_key(NAMES[*name])
-                .then_some("dataset_name_taken"),
-            Attempt::Remove(name) => match self.live.get(NAMES[*name]) {
-                None => Some("dataset_not_found"),
-                Some(dataset) if dataset.owner != msp => Some("not_owner"),
-                Some(dataset) if dataset.lease.is_some() => Some("dataset_leased"),
-                Some(_) => {
-                    let mut dataset = self.live.remove(NAMES[*name]).unwrap();
-                    dataset.transitions += 1;
-                    self.retired.push(dataset);
-                    None
-                }
-            },
-            Attempt::Lease(name, _) => match self.live.get(NAMES[*name]) {
-                None => Some("dataset_not_found"),
-                Some(dataset) if dataset.lease.is_some() => Some("lease_conflict"),
-                Some(_) => None,
-            },
-            Attempt::Release(back, who) => {
-                let Some(at) = self.recent(*back) else {
-                    return Some("lease_not_found");
-                };
-                let lease = &self.leases[at];
-                if lease.msp != msp || lease.subject != person(*who) {
-                    return Some("lease_not_found");
-                }
-                self.end(at)
-            }
-            Attempt::Expire(back) => {
-                let Some(at) = self.recent(*back) else {
-                    return Some("lease_not_found");
-                };
-                let lease = &self.leases[at];
-                if lease.state == LeaseState::Active && now_ms < lease.expires_at_ms {
-                    return Some("not_expired");
-                }
-                self.end(at)
-            }
-            Attempt::Confirm(back) => {
-                let Some(at) = self.recent(*back) else {
-                    return Some("lease_not_found");
-                };
-                let lease = &mut self.leases[at];
-                if lease.msp != msp {
-                    return Some("not_cluster");
-                }
-                if lease.state != LeaseState::Ending {
-                    return Some("lease_not_ending");
-                }
-                lease.state = LeaseState::Ended;
-                let dataset = self.live.get_mut(&lease.dataset).unwrap();
-                dataset.lease = None;
-                dataset.transitions += 1;
-                None
-            }
-            Attempt::Report(back, ready) => {
-                let Some(at) = self.recent(*back) else {
-                    return Some("lease_not_found");
-                };
-                let lease = &mut self.leases[at];
-                if lease.msp != msp {
-                    return Some("not_cluster");
-                }
-                if lease.state != LeaseState::Active {
-                    return Some("lease_not_active");
-                }
-                if lease.ready == Some(*ready) {
-                    return Some("mount_unchanged");
-                }
-                lease.ready = Some(*ready);
-                self.live.get_mut(&lease.dataset).unwrap().transitions += 1;
-                None
-            }
-        }
-    }
-
-    fn end(&mut self, at: usize) -> Option<&'static str> {
-        let lease = &mut self.leases[at];
-        if lease.state != LeaseState::Active {
-            return Some("lease_not_active");
-        }
-        lease.state = LeaseState::Ending;
-        self.live.get_mut(&lease.dataset).unwrap().transitions += 1;
-        None
-    }
-
-    fn learn(&mut self, msp: &str, now_ms: i64, attempt: &Attempt, id: String) {
-        match attempt {
-            Attempt::Register(name) => {
-                let dataset = ModelDataset {
-                    id,
-                    owner: msp.to_owned(),
-                    token: 0,
-                    lease: None,
-                    transitions: 1,
-                };
-                self.live.insert(NAMES[*name].to_owned(), dataset);
-            }
-            Attempt::Lease(name, who) => {
-                let dataset = self.live.get_mut(NAMES[*name]).unwrap();
-                dataset.lease = Some(self.leases.len());
-                dataset.token += 1;
-                dataset.transitions += 1;
-                self.leases.push(ModelLease {
-                    id,
-                    dataset: NAMES[*name].to_owned(),
-                    msp: msp.to_owned(),
-                    subject: person(*who),
-                    expires_at_ms: now_ms + i64::try_from(TTL_SECONDS).unwrap() * 1_000,
-                    state: LeaseState::Active,
-                    ready: None,
-                });
-            }
-            _ => {}
-        }
+fn command(model: &Model, attempt: &Attempt) -> Command {
+    let lease = |back: usize| {
+        model
+            .recent(back)
+            .map_or_else(|| "0".repeat(32), |at| model.leases[at].id.clone())
+    };
+    let reason = "because".to_owned();
+    match *attempt {
+        Attempt::Register(name, policy) => register_with(NAMES[name], model::policy(policy)),
+        Attempt::Remove(name, force) => Command::RemoveDataset {
+            dataset: NAMES[name].to_owned(),
+            force,
+        },
+        Attempt::Lease(name, who, mode, wait) => Command::Lease {
+            dataset: NAMES[name].to_owned(),
+            subject: person(who),
+            mode: Some(mode),
+            ttl_seconds: Some(TTL_SECONDS),
+            groups: Vec::new(),
+            wait,
+        },
+        Attempt::Approve(back) => Command::ApproveLease { lease: lease(back) },
+        Attempt::Deny(back) => Command::DenyLease {
+            lease: lease(back),
+            reason,
+        },
+        Attempt::Renew(back, who) => Command::Renew {
+            lease: lease(back),
+            subject: person(who),
+            ttl_seconds: None,
+        },
+        Attempt::Release(back, who) => Command::Release {
+            lease: lease(back),
+            subject: person(who),
+        },
+        Attempt::Revoke(back) => Command::Revoke {
+            lease: lease(back),
+            reason,
+        },
+        Attempt::Expire(back) => Command::Expire { lease: lease(back) },
+        Attempt::Confirm(back) => Command::ConfirmEnd { lease: lease(back) },
+        Attempt::Declare(back) => Command::DeclareEnded {
+            lease: lease(back),
+            reason,
+        },
+        Attempt::Report(back, ready) => Command::ReportMount {
+            lease: lease(back),
+            report: report(ready),
+        },
     }
 }
 
-fn person(who: bool) -> String {
-    if who { alice() } else { bob() }
+fn person(who: usize) -> String {
+    format!("{who:02x}").repeat(32)
 }
 
 fn report(ready: bool) -> MountReport {
@@ -258,74 +125,75 @@ fn report(ready: bool) -> MountReport {
     }
 }
 
-/// At most one lease of each dataset is active or ending, by the index that everybody reads and by the records themselves.
-fn nobody_shares_an_exclusive_lease(state: &MemoryState) {
-    let all = PageRequest::default();
-    let mut kept = BTreeMap::new();
-    for in_state in [LeaseState::Active, LeaseState::Ending] {
-        for lease in query::leases_in(state, in_state, &all).unwrap().items {
-            assert_eq!(lease.state, in_state);
-            let other = kept.insert(lease.dataset.clone(), lease.id.clone());
-            assert_eq!(other, None, "two leases of {}", lease.dataset);
-            assert_eq!(query::active_lease(state, &lease.dataset).unwrap(), Some(lease));
+/// Whoever has a dataset alone has it alone, by the index that everybody reads and by the records themselves.
+fn nobody_shares_an_exclusive_lease(state: &MemoryState, model: &Model) {
+    for dataset in &model.datasets {
+        let holders = query::holders(state, &dataset.id.parse().unwrap()).unwrap();
+        let exclusive = holders
+            .iter()
+            .filter(|lease| lease.mode == Mode::Exclusive)
+            .count();
+        assert!(exclusive == 0 || holders.len() == 1, "{holders:?}");
+        for lease in &holders {
+            assert!(matches!(lease.state, LeaseState::Active | LeaseState::Ending));
         }
     }
 }
 
 fn agree(state: &MemoryState, model: &Model) {
-    nobody_shares_an_exclusive_lease(state);
     let all = PageRequest::default();
     for lease in &model.leases {
         let found = query::lease(state, &lease.id.parse().unwrap()).unwrap().unwrap();
         assert_eq!(
-            (found.state, found.expires_at_ms),
-            (lease.state, lease.expires_at_ms)
+            (found.state, found.due_at_ms(), found.fencing_token()),
+            (lease.state, lease.due_ms, lease.token)
         );
-        let mine = query::leases_of(state, &lease.subject.parse().unwrap(), Some(lease.state), &all).unwrap();
+        let mine = query::leases_of(state, &found.subject, Some(lease.state), &all).unwrap();
         assert_eq!(mine.items.iter().filter(|held| held.id == found.id).count(), 1);
+        let due = query::leases_due(state, lease.state, lease.due_ms, &all).unwrap();
+        assert_eq!(due.items.iter().filter(|due| due.id == found.id).count(), 1);
+        let told = query::lease_history(state, &found.id, &all).unwrap().items;
+        let granted = told.iter().any(|entry| entry.kind == EventKind::LeaseGranted {});
+        assert_eq!(granted, lease.token > 0);
+        let ended = told
+            .iter()
+            .any(|entry| matches!(entry.kind, EventKind::LeaseEnded { .. }));
+        assert_eq!(ended, lease.state == LeaseState::Ended);
     }
     let catalogue = query::datasets(state, &all).unwrap().items;
-    assert_eq!(catalogue.len(), model.live.len());
-    for (name, dataset) in &model.live {
-        let entry = catalogue
-            .iter()
-            .find(|entry| entry.dataset.name.as_str() == name)
+    assert_eq!(catalogue.len(), model.names.len());
+    let ids =
+        |leases: &[usize]| -> Vec<String> { leases.iter().map(|at| model.leases[*at].id.clone()).collect() };
+    for dataset in &model.datasets {
+        let id = dataset.id.parse().unwrap();
+        let entry = query::dataset(state, &leasehold_chaincode::DatasetRef::Id(id))
+            .unwrap()
             .unwrap();
-        assert_eq!(entry.status.fencing_token, dataset.token);
-        let held = dataset.lease.map(|at| model.leases[at].id.clone());
-        assert_eq!(entry.status.lease.clone().map(String::from), held);
-    }
-    for dataset in model.live.values().chain(&model.retired) {
-        let history = query::history(state, &dataset.id.parse().unwrap(), &all)
-            .unwrap()
-            .items;
+        let status = &entry.status;
+        assert_eq!(entry.dataset.retired_at_ms.is_some(), dataset.retired);
+        assert_eq!(status.fencing_token, dataset.token);
+        let line: Vec<_> = status.line.iter().map(|place| place.lease.to_string()).collect();
+        assert_eq!(line, ids(&dataset.line));
+        let holders: Vec<_> = status.holders.iter().map(ToString::to_string).collect();
+        assert_eq!(holders, ids(&dataset.holders));
+        let history = query::history(state, &entry.dataset.id, &all).unwrap().items;
         let revisions: Vec<_> = history.iter().map(|entry| entry.revision).collect();
-        assert_eq!(
-            revisions,
-            (1..=dataset.transitions).collect::<Vec<_>>(),
-            "history without gaps"
-        );
-        let leases = query::leases_on(state, &dataset.id.parse().unwrap(), &all)
-            .unwrap()
-            .items;
-        let tokens: Vec<_> = leases.iter().map(|lease| lease.fencing_token).collect();
+        let expected: Vec<_> = (1..=dataset.transitions).collect();
+        assert_eq!(revisions, expected, "history without gaps");
+        let leases = query::leases_on(state, &entry.dataset.id, &all).unwrap().items;
+        let numbers: Vec<_> = leases.iter().map(|lease| lease.number).collect();
+        assert_eq!(numbers, (1..=status.asked).collect::<Vec<_>>());
+        let mut tokens: Vec<_> = leases
+            .iter()
+            .map(Lease::fencing_token)
+            .filter(|token| *token > 0)
+            .collect();
+        tokens.sort_unstable();
         assert_eq!(
             tokens,
             (1..=dataset.token).collect::<Vec<_>>(),
-            "tokens only grow"
+            "tokens only grow, each is one lease's"
         );
-        for lease in leases {
-            let told = query::lease_history(state, &lease.id, &all).unwrap().items;
-            assert_eq!(
-                told.first().map(|entry| &entry.kind),
-                Some(&EventKind::LeaseGranted {})
-            );
-            let ended = told.iter().any(|entry| entry.kind == EventKind::LeaseEnded {});
-            assert_eq!(ended, lease.state == LeaseState::Ended);
-            if let Some(end) = lease.end {
-                assert!(end.cause == EndCause::Released || end.at_ms >= lease.expires_at_ms);
-            }
-        }
     }
 }
 
@@ -333,25 +201,25 @@ fn play(steps: &[Step]) -> MemoryState {
     let (mut bench, mut model) = (Bench::new(), Model::default());
     for step in steps {
         bench.now_ms += step.seconds * 1_000;
-        let (msp, now_ms) = (MSPS[step.msp], bench.now_ms);
-        let command = model.command(&step.attempt);
-        let expected = model.step(msp, now_ms, &step.attempt);
+        let command = command(&model, &step.attempt);
+        let expected = model.step(step.msp, bench.now_ms, &step.attempt);
         let before = bench.state.clone();
-        match bench.execute(msp, &command) {
+        match bench.execute(MSPS[step.msp], &command) {
             Ok(outcome) => {
-                assert_eq!(expected, None, "accepted: {step:?}");
-                let id = match outcome.event.lease {
-                    Some(lease) => lease.into(),
-                    None => outcome.event.dataset.into(),
-                };
-                model.learn(msp, now_ms, &step.attempt, id);
+                assert_eq!(expected, Ok(()), "accepted: {step:?}");
+                for dataset in model.datasets.iter_mut().filter(|dataset| dataset.id.is_empty()) {
+                    dataset.id = bench::dataset_of(&outcome).into();
+                }
+                for lease in model.leases.iter_mut().filter(|lease| lease.id.is_empty()) {
+                    lease.id = bench::lease_of(&outcome);
+                }
             }
             Err(refusal) => {
-                assert_eq!(expected, Some(refusal.code()), "refused: {step:?}");
+                assert_eq!(expected, Err(refusal.code()), "refused: {step:?}");
                 assert_eq!(bench.state, before, "a refused command writes nothing");
             }
         }
-        nobody_shares_an_exclusive_lease(&bench.state);
+        nobody_shares_an_exclusive_lease(&bench.state, &model);
     }
     agree(&bench.state, &model);
     bench.state

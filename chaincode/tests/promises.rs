@@ -3,7 +3,7 @@
 #[path = "support/bench.rs"]
 mod bench;
 
-use bench::{Bench, alice, bob, finding, register, release, take};
+use bench::{Bench, alice, bob, finding, lease_of, register, release, remove, take};
 use leasehold_chaincode::{
     Command, DatasetId, DatasetRef, EndCause, EventKind, LeaseState, MountReport, Refusal, TxId, query,
 };
@@ -16,7 +16,7 @@ fn a_registered_dataset_is_found_by_id_and_by_name() {
         let reference = DatasetRef::parse(reference).unwrap();
         let entry = query::dataset(&bench.state, &reference).unwrap().unwrap();
         assert_eq!((entry.dataset.owner.as_str(), &entry.dataset.id), ("UiSMSP", &id));
-        assert_eq!((entry.status.lease, entry.status.fencing_token), (None, 0));
+        assert_eq!((entry.status.holders, entry.status.fencing_token), (vec![], 0));
     }
     assert_eq!(query::volume(&bench.state, &id).unwrap().unwrap().key_version, 1);
 }
@@ -38,12 +38,7 @@ fn a_name_in_use_is_taken_and_free_again_once_retired() {
             name: "texts".to_owned()
         }
     );
-    bench.accepted(
-        "UiSMSP",
-        &Command::RemoveDataset {
-            dataset: "texts".to_owned(),
-        },
-    );
+    bench.accepted("UiSMSP", &remove("texts"));
     let second = bench.registered("UiOMSP", "texts");
     assert_ne!(first, second);
     let retired = query::dataset(&bench.state, &first.clone().into())
@@ -61,9 +56,7 @@ fn a_name_in_use_is_taken_and_free_again_once_retired() {
 fn only_its_owner_removes_a_dataset_and_only_while_nobody_leases_it() {
     let mut bench = Bench::new();
     bench.registered("UiSMSP", "texts");
-    let remove = Command::RemoveDataset {
-        dataset: "texts".to_owned(),
-    };
+    let remove = remove("texts");
     assert_eq!(
         bench.refused("UiOMSP", &remove),
         Refusal::NotOwner {
@@ -140,11 +133,11 @@ fn the_fencing_token_grows_by_one_with_every_lease_of_the_dataset() {
     bench.registered("UiSMSP", "scans");
     for expected in 1..=3 {
         let id = bench.leased("UiSMSP", "texts", &alice(), 60);
-        assert_eq!(bench.lease(&id).fencing_token, expected);
+        assert_eq!(bench.lease(&id).fencing_token(), expected);
         bench.ended("UiSMSP", &id, &alice());
     }
     let id = bench.leased("UiSMSP", "scans", &alice(), 60);
-    assert_eq!(bench.lease(&id).fencing_token, 1);
+    assert_eq!(bench.lease(&id).fencing_token(), 1);
 }
 
 #[test]
@@ -267,7 +260,7 @@ fn what_the_node_found_is_on_the_lease_and_the_dataset_until_it_mounts() {
     };
     let outcome = bench.accepted("UiSMSP", &failed);
     assert_eq!(
-        outcome.event.kind,
+        outcome.events[0].kind,
         EventKind::MountFailed {
             code: "path_missing".to_owned()
         }
@@ -308,14 +301,29 @@ fn what_the_node_found_is_on_the_lease_and_the_dataset_until_it_mounts() {
 fn a_lease_without_a_time_gets_the_datasets_longest() {
     let mut bench = Bench::new();
     bench.registered("UiSMSP", "texts");
-    let take = Command::Lease {
-        dataset: "texts".to_owned(),
-        subject: alice(),
-        ttl_seconds: None,
+    let Command::Lease {
+        dataset,
+        subject,
+        mode,
+        groups,
+        wait,
+        ..
+    } = take("texts", &alice(), 60)
+    else {
+        unreachable!()
     };
-    let outcome = bench.accepted("UiSMSP", &take);
-    let lease = outcome.result.lease().unwrap();
-    assert_eq!(lease.expires_at_ms - lease.granted_at_ms, 3_600_000);
+    let ttl_seconds = None;
+    let take = Command::Lease {
+        dataset,
+        subject,
+        mode,
+        ttl_seconds,
+        groups,
+        wait,
+    };
+    let lease = lease_of(&bench.accepted("UiSMSP", &take));
+    let grant = bench.lease(&lease).grant.unwrap();
+    assert_eq!(grant.expires_at_ms - grant.at_ms, 3_600_000);
 }
 
 #[test]

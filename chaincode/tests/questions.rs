@@ -3,8 +3,8 @@
 #[path = "support/bench.rs"]
 mod bench;
 
-use bench::{Bench, alice, bob, release};
-use leasehold_chaincode::{Command, EndCause, EventKind, LeaseState, PageRequest, query};
+use bench::{Bench, alice, bob, release, remove};
+use leasehold_chaincode::{EndCause, EventKind, LeaseState, PageRequest, query};
 
 #[test]
 fn leases_are_found_by_person_state_expiry_and_dataset() {
@@ -42,16 +42,19 @@ fn leases_are_found_by_person_state_expiry_and_dataset() {
         vec![second.clone(), first.clone()],
         "the first to expire first"
     );
-    let due = |now_ms| ids(query::leases_due(&bench.state, now_ms, &all).unwrap().items);
-    let expires_at_ms = bench.lease(&second).expires_at_ms;
+    let due = |now_ms| {
+        ids(query::leases_due(&bench.state, LeaseState::Active, now_ms, &all)
+            .unwrap()
+            .items)
+    };
+    let expires_at_ms = bench.lease(&second).due_at_ms();
     assert_eq!(due(expires_at_ms - 1), Vec::<String>::new());
     assert_eq!(due(expires_at_ms), vec![second]);
     assert_eq!(
         ids(query::leases_on(&bench.state, &texts, &all).unwrap().items),
         vec![first.clone()]
     );
-    let active = query::active_lease(&bench.state, &texts).unwrap().unwrap();
-    assert_eq!(active.id.as_str(), first);
+    assert_eq!(ids(query::holders(&bench.state, &texts).unwrap()), vec![first]);
 }
 
 #[test]
@@ -99,12 +102,7 @@ fn a_dataset_remembers_everything_that_happened_to_it() {
     let dataset = bench.registered("UiSMSP", "texts");
     let lease = bench.leased("UiOMSP", "texts", &alice(), 60);
     bench.ended("UiOMSP", &lease, &alice());
-    bench.accepted(
-        "UiSMSP",
-        &Command::RemoveDataset {
-            dataset: "texts".to_owned(),
-        },
-    );
+    bench.accepted("UiSMSP", &remove("texts"));
     let all = PageRequest::default();
     let history = query::history(&bench.state, &dataset, &all).unwrap().items;
     let told: Vec<_> = history
@@ -123,7 +121,13 @@ fn a_dataset_remembers_everything_that_happened_to_it() {
                     cause: EndCause::Released
                 }
             ),
-            (4, "UiOMSP", &EventKind::LeaseEnded {}),
+            (
+                4,
+                "UiOMSP",
+                &EventKind::LeaseEnded {
+                    cause: EndCause::Released
+                }
+            ),
             (5, "UiSMSP", &EventKind::DatasetRetired {}),
         ]
     );

@@ -1,4 +1,4 @@
-//! Ends leases when their time is over: submits the end of each lease that is due, then sleeps until the next one is.
+//! Ends leases, places in lines and requests when their time is over: submits the end of each lease that is due, then sleeps until the next one is.
 //!
 //! Everything it needs is on the ledger, so that a restart loses nothing. The transaction's id is made of the lease's, so that the
 //! end is committed once however often it is submitted.
@@ -13,6 +13,8 @@ use crate::ledger::{Ledger, ReadError, Submission, SubmitError};
 
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// States that time ends.
+const TIMED: [LeaseState; 3] = [LeaseState::Active, LeaseState::Waiting, LeaseState::Requested];
 
 /// Runs until shutdown.
 pub async fn run(ledger: Ledger, shutdown: CancellationToken) {
@@ -38,7 +40,12 @@ pub async fn run(ledger: Ledger, shutdown: CancellationToken) {
 async fn end_due_leases(ledger: &Ledger) -> Result<Duration, ReadError> {
     let now_ms = chrono::Utc::now().timestamp_millis();
     let mut failed = false;
-    for lease in ledger.leases_due(now_ms, &PageRequest::default()).await?.items {
+    let mut due = Vec::new();
+    for state in TIMED {
+        let page = ledger.leases_due(state, now_ms, &PageRequest::default()).await?;
+        due.extend(page.items);
+    }
+    for lease in due {
         let id = lease.id.to_string();
         let Ok(tx_id) = TxId::new(format!("expire-{id}")) else {
             continue;
@@ -62,19 +69,18 @@ async fn end_due_leases(ledger: &Ledger) -> Result<Duration, ReadError> {
     if failed {
         return Ok(AFTER_FAILURE);
     }
-    let next = ledger
-        .leases_in(
-            LeaseState::Active,
-            &PageRequest {
-                after: None,
-                limit: 1,
-            },
-        )
-        .await?;
-    Ok(next.items.first().map_or(LONGEST_SLEEP, |lease| {
-        let remaining_ms = lease
-            .expires_at_ms
-            .saturating_sub(chrono::Utc::now().timestamp_millis());
-        Duration::from_millis(u64::try_from(remaining_ms).unwrap_or(0)).min(LONGEST_SLEEP)
-    }))
+    let one = PageRequest {
+        after: None,
+        limit: 1,
+    };
+    let mut pause = LONGEST_SLEEP;
+    for state in TIMED {
+        if let Some(lease) = ledger.leases_in(state, &one).await?.items.first() {
+            let remaining_ms = lease
+                .due_at_ms()
+                .saturating_sub(chrono::Utc::now().timestamp_millis());
+            pause = pause.min(Duration::from_millis(u64::try_from(remaining_ms).unwrap_or(0)));
+        }
+    }
+    Ok(pause)
 }

@@ -91,7 +91,7 @@ pub struct Committed {
     /// Its time, milliseconds since the Unix epoch.
     pub timestamp_ms: i64,
     /// What followers are told.
-    pub event: Event,
+    pub events: Vec<Event>,
     /// The contract's answer.
     pub result: CommandResult,
 }
@@ -102,7 +102,7 @@ impl Committed {
             tx_id: transaction.tx_id.clone(),
             height,
             timestamp_ms: transaction.timestamp_ms,
-            event: transaction.event.clone(),
+            events: transaction.events.clone(),
             result: transaction.result.clone(),
         }
     }
@@ -242,7 +242,7 @@ impl Ledger {
     pub async fn submit(&self, submission: Submission) -> Result<Committed, SubmitError> {
         let (answer, answered) = oneshot::channel();
         self.requests
-            .try_send(writer::Request::Submit(submission, answer))
+            .try_send(writer::Request::Submit(Box::new(submission), answer))
             .map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => SubmitError::Busy,
                 mpsc::error::TrySendError::Closed(_) => SubmitError::Closed,

@@ -107,10 +107,10 @@ async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<
         Ok(committed) => {
             let (result, object) = match &committed.result {
                 CommandResult::Dataset { id, name } => (json!({"dataset": id, "name": name}), id.to_string()),
-                CommandResult::Lease { lease } => (
-                    json!({"lease": lease.id, "dataset": lease.dataset}),
-                    lease.id.to_string(),
-                ),
+                CommandResult::Lease { id } => {
+                    let dataset = committed.events.first().map(|event| &event.dataset);
+                    (json!({"lease": id, "dataset": dataset}), id.to_string())
+                }
             };
             audit::record(&claimed.submitter, verb, &object, Decision::Allowed, "committed");
             let shred = retires.then_some(object);

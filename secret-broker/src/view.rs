@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use leasehold_chaincode::{CommandResult, Lease, LeaseState, Msp, PageRequest};
+use leasehold_chaincode::{Lease, LeaseState, Msp, PageRequest};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -136,8 +136,10 @@ impl View {
             };
             let Some(block) = block else { break };
             for transaction in block.transactions {
-                if let CommandResult::Lease { lease } = transaction.result {
-                    self.lease_changed(*lease);
+                for event in transaction.events {
+                    if let Some(lease) = event.lease {
+                        self.lease_changed(*lease);
+                    }
                 }
             }
         }
@@ -172,7 +174,8 @@ impl View {
     }
 
     fn lease_changed(&self, lease: Lease) {
-        if lease.cluster_msp != self.organisation {
+        // What was never granted is nothing to a cluster.
+        if lease.cluster_msp != self.organisation || lease.grant.is_none() {
             return;
         }
         let lease = Arc::new(lease);
@@ -213,7 +216,7 @@ impl View {
             .filter(|lease| {
                 lease.subject.as_str() == binding.pseudonym
                     && lease.state == LeaseState::Active
-                    && lease.expires_at_ms > now_ms
+                    && lease.due_at_ms() > now_ms
             })
             .cloned()
             .collect();

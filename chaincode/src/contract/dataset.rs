@@ -1,160 +1,237 @@
-//! Registering and retiring datasets. Anyone of the consortium may register; what is registered is its owner's alone.
+//! Datasets: registered, described, moved, handed over and retired by their owner alone.
 
 use super::draft::Draft;
-use super::{Failure, Outcome};
+use super::{Failure, Outcome, end, text};
 use crate::command::Ciphertext;
 use crate::event::EventKind;
-use crate::id::{DatasetId, DatasetName};
-use crate::record::{Dataset, DatasetStatus, Volume};
+use crate::id::{DatasetId, DatasetName, Msp};
+use crate::key;
+use crate::query;
+use crate::record::{Code, CodeApproval, Dataset, DatasetStatus, Metadata, Offer, Policy, Volume};
 use crate::refusal::Refusal;
 use crate::state::StateReader;
-use crate::{key, limit};
 
-/// A registration as it was sent.
-pub(super) struct Registration<'a> {
-    pub(super) name: &'a str,
-    pub(super) title: &'a str,
-    pub(super) description: &'a str,
-    pub(super) max_ttl_seconds: u64,
-    pub(super) volume_ciphertext: &'a Ciphertext,
-    pub(super) key_version: u32,
+pub(super) fn register<S: StateReader + ?Sized>(
+    mut draft: Draft<'_, S>,
+    name: &str,
+    metadata: &Metadata,
+    policy: &Policy,
+    volume_ciphertext: &Ciphertext,
+    key_version: u32,
+) -> Result<Outcome, Failure> {
+    let name = DatasetName::new(name)
+        .map_err(|error| Refusal::invalid("name", format!("expected {}", error.expected)))?;
+    text::metadata(metadata)?;
+    text::policy(policy)?;
+    text::volume(volume_ciphertext, key_version, 1)?;
+    let id = DatasetId::derive(&draft.context.tx_id);
+    if draft.state.get(&key::dataset_name(&name))?.is_some() {
+        return Err(Refusal::DatasetNameTaken { name: name.into() }.into());
+    }
+    if draft.state.get(&key::dataset(&id))?.is_some() {
+        return Err(draft.transaction_reused().into());
+    }
+    let dataset = Dataset {
+        id,
+        name,
+        owner: draft.context.caller.clone(),
+        metadata: metadata.clone(),
+        policy: policy.clone(),
+        registered_at_ms: draft.context.timestamp_ms,
+        retired_at_ms: None,
+    };
+    let volume = Volume {
+        ciphertext: volume_ciphertext.clone(),
+        key_version,
+    };
+    draft.put(key::dataset(&dataset.id), &dataset)?;
+    draft.put(key::volume(&dataset.id), &volume)?;
+    draft.put_index(key::dataset_name(&dataset.name), dataset.id.as_str());
+    draft.put_index(
+        key::dataset_owner(&dataset.owner, &dataset.name),
+        dataset.id.as_str(),
+    );
+    let mut status = DatasetStatus::default();
+    draft.dataset_event(&mut status, &dataset, EventKind::DatasetRegistered {})?;
+    draft.finish_dataset(&status, dataset)
 }
 
-impl Registration<'_> {
-    pub(super) fn register<S: StateReader + ?Sized>(
-        self,
-        mut draft: Draft<'_, S>,
-    ) -> Result<Outcome, Failure> {
-        let name = self.check()?;
-        let owner = draft.context.caller.clone();
-        let id = DatasetId::derive(&draft.context.tx_id);
-        if draft.state.get(&key::dataset_name(&name))?.is_some() {
-            return Err(Refusal::DatasetNameTaken { name: name.into() }.into());
-        }
-        if draft.state.get(&key::dataset(&id))?.is_some() {
-            return Err(Refusal::TransactionReused {
-                tx_id: draft.context.tx_id.to_string(),
-            }
-            .into());
-        }
-        let dataset = Dataset {
-            id: id.clone(),
-            name,
-            owner,
-            title: self.title.to_owned(),
-            description: self.description.to_owned(),
-            max_ttl_seconds: self.max_ttl_seconds,
-            registered_at_ms: draft.context.timestamp_ms,
-            retired_at_ms: None,
-        };
-        let volume = Volume {
-            ciphertext: self.volume_ciphertext.clone(),
-            key_version: self.key_version,
-        };
-        draft.put(key::dataset(&id), &dataset)?;
-        draft.put(key::volume(&id), &volume)?;
-        draft.put_index(key::dataset_name(&dataset.name), id.as_str());
-        draft.put_index(key::dataset_owner(&dataset.owner, &dataset.name), id.as_str());
-        let status = DatasetStatus {
-            revision: 0,
-            fencing_token: 0,
-            lease: None,
-            finding: None,
-        };
-        draft.finish_dataset(status, dataset, EventKind::DatasetRegistered {})
+pub(super) fn amend<S: StateReader + ?Sized>(
+    mut draft: Draft<'_, S>,
+    reference: &str,
+    metadata: Option<&Metadata>,
+    policy: Option<&Policy>,
+) -> Result<Outcome, Failure> {
+    let (mut dataset, mut status) = draft.own_dataset(reference)?;
+    let mut kinds = Vec::new();
+    if let Some(metadata) = metadata.filter(|metadata| **metadata != dataset.metadata) {
+        text::metadata(metadata)?;
+        dataset.metadata = metadata.clone();
+        kinds.push(EventKind::DatasetDescribed {});
     }
-
-    fn check(&self) -> Result<DatasetName, Refusal> {
-        let name = DatasetName::new(self.name)
-            .map_err(|error| Refusal::invalid("name", format!("expected {}", error.expected)))?;
-        if self.title.trim().is_empty() {
-            return Err(Refusal::invalid("title", "a title is needed"));
-        }
-        bounded("title", self.title, limit::TITLE_CHARS)?;
-        if self.title.chars().any(char::is_control) {
-            return Err(Refusal::invalid(
-                "title",
-                "expected one line without control characters",
-            ));
-        }
-        bounded("description", self.description, limit::DESCRIPTION_CHARS)?;
-        if self
-            .description
-            .chars()
-            .any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
-        {
-            return Err(Refusal::invalid(
-                "description",
-                "expected text without control characters",
-            ));
-        }
-        if !(limit::MIN_TTL_SECONDS..=limit::MAX_TTL_SECONDS).contains(&self.max_ttl_seconds) {
-            let reason = format!(
-                "expected {} to {} seconds",
-                limit::MIN_TTL_SECONDS,
-                limit::MAX_TTL_SECONDS
-            );
-            return Err(Refusal::invalid("max_ttl_seconds", reason));
-        }
-        if !is_base64(&self.volume_ciphertext.0) {
-            let reason = format!(
-                "expected 4 to {} characters of padded base64",
-                limit::CIPHERTEXT_CHARS
-            );
-            return Err(Refusal::invalid("volume_ciphertext", reason));
-        }
-        if self.key_version == 0 {
-            return Err(Refusal::invalid("key_version", "expected 1 or more"));
-        }
-        Ok(name)
+    if let Some(policy) = policy.filter(|policy| **policy != dataset.policy) {
+        text::policy(policy)?;
+        dataset.policy = policy.clone();
+        kinds.push(EventKind::PolicyChanged {});
     }
+    if kinds.is_empty() {
+        return Err(Refusal::Unchanged {}.into());
+    }
+    draft.put(key::dataset(&dataset.id), &dataset)?;
+    for kind in kinds {
+        draft.dataset_event(&mut status, &dataset, kind)?;
+    }
+    draft.finish_dataset(&status, dataset)
 }
 
-/// Retires a dataset. Its record and history stay; its name, and its volume's ciphertext, leave the state.
+pub(super) fn replace_volume<S: StateReader + ?Sized>(
+    mut draft: Draft<'_, S>,
+    reference: &str,
+    volume_ciphertext: &Ciphertext,
+    key_version: u32,
+) -> Result<Outcome, Failure> {
+    let (dataset, mut status) = draft.own_dataset(reference)?;
+    let place = key::volume(&dataset.id);
+    let before: Volume = query::required(draft.state, &place)?;
+    text::volume(volume_ciphertext, key_version, before.key_version)?;
+    let volume = Volume {
+        ciphertext: volume_ciphertext.clone(),
+        key_version,
+    };
+    if volume == before {
+        return Err(Refusal::Unchanged {}.into());
+    }
+    draft.put(place, &volume)?;
+    draft.dataset_event(&mut status, &dataset, EventKind::VolumeReplaced {})?;
+    draft.finish_dataset(&status, dataset)
+}
+
+pub(super) fn offer<S: StateReader + ?Sized>(
+    mut draft: Draft<'_, S>,
+    reference: &str,
+    to: Option<&str>,
+) -> Result<Outcome, Failure> {
+    let (dataset, mut status) = draft.own_dataset(reference)?;
+    let to = match to {
+        Some(to) => Some(
+            Msp::new(to).map_err(|error| Refusal::invalid("to", format!("expected {}", error.expected)))?,
+        ),
+        None => None,
+    };
+    if to.as_ref() == Some(&dataset.owner) {
+        return Err(Refusal::invalid("to", "expected another organisation than the owner").into());
+    }
+    let offer = to.clone().map(|to| Offer { to });
+    if offer == status.offer {
+        return Err(Refusal::Unchanged {}.into());
+    }
+    status.offer = offer;
+    draft.dataset_event(&mut status, &dataset, EventKind::DatasetOffered { to })?;
+    draft.finish_dataset(&status, dataset)
+}
+
+pub(super) fn take<S: StateReader + ?Sized>(
+    mut draft: Draft<'_, S>,
+    reference: &str,
+    volume_ciphertext: &Ciphertext,
+    key_version: u32,
+) -> Result<Outcome, Failure> {
+    let (mut dataset, mut status) = draft.dataset(reference)?;
+    let caller = draft.context.caller.clone();
+    if status.offer.as_ref().map(|offer| &offer.to) != Some(&caller) {
+        return Err(Refusal::NotOffered { to: caller.into() }.into());
+    }
+    refuse_leased(&dataset, &status)?;
+    // Another owner's keys, another owner's versions.
+    text::volume(volume_ciphertext, key_version, 1)?;
+    let volume = Volume {
+        ciphertext: volume_ciphertext.clone(),
+        key_version,
+    };
+    draft.delete(key::dataset_owner(&dataset.owner, &dataset.name));
+    draft.put_index(key::dataset_owner(&caller, &dataset.name), dataset.id.as_str());
+    dataset.owner = caller;
+    draft.put(key::dataset(&dataset.id), &dataset)?;
+    draft.put(key::volume(&dataset.id), &volume)?;
+    status.offer = None;
+    draft.dataset_event(&mut status, &dataset, EventKind::DatasetTaken {})?;
+    draft.finish_dataset(&status, dataset)
+}
+
+/// Retires a dataset. Its record and history stay; its name, and its volume's ciphertext, leave the state. Leases that are
+/// still to be taken down by their clusters end as others do.
 pub(super) fn remove<S: StateReader + ?Sized>(
     mut draft: Draft<'_, S>,
     reference: &str,
+    force: bool,
 ) -> Result<Outcome, Failure> {
-    let (mut dataset, status) = draft.dataset(reference)?;
-    if dataset.owner != draft.context.caller {
-        return Err(Refusal::NotOwner {
-            owner: dataset.owner.into(),
-        }
-        .into());
-    }
-    if let Some(lease) = status.lease {
-        return Err(Refusal::DatasetLeased {
-            name: dataset.name.into(),
-            lease: lease.into(),
-        }
-        .into());
+    let (mut dataset, mut status) = draft.own_dataset(reference)?;
+    if !force {
+        refuse_leased(&dataset, &status)?;
     }
     dataset.retired_at_ms = Some(draft.context.timestamp_ms);
+    status.offer = None;
     draft.put(key::dataset(&dataset.id), &dataset)?;
     draft.delete(key::volume(&dataset.id));
     draft.delete(key::dataset_name(&dataset.name));
     draft.delete(key::dataset_owner(&dataset.owner, &dataset.name));
-    draft.finish_dataset(status, dataset, EventKind::DatasetRetired {})
+    draft.dataset_event(&mut status, &dataset, EventKind::DatasetRetired {})?;
+    end::all_of_retired(&mut draft, &mut status)?;
+    draft.finish_dataset(&status, dataset)
 }
 
-/// Refuses a text of more than `chars` characters without counting all of a huge one.
-pub(super) fn bounded(field: &str, text: &str, chars: usize) -> Result<(), Refusal> {
-    if text.chars().nth(chars).is_some() {
-        return Err(Refusal::invalid(
-            field,
-            format!("expected at most {chars} characters"),
-        ));
+fn refuse_leased(dataset: &Dataset, status: &DatasetStatus) -> Result<(), Refusal> {
+    let waiting = status.line.first().map(|place| &place.lease);
+    match status.holders.first().or(waiting) {
+        Some(lease) => Err(Refusal::DatasetLeased {
+            name: dataset.name.to_string(),
+            lease: lease.to_string(),
+        }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
-fn is_base64(text: &str) -> bool {
-    let digits = text.trim_end_matches('=');
-    !digits.is_empty()
-        && text.len() <= limit::CIPHERTEXT_CHARS
-        && text.len().is_multiple_of(4)
-        && text.len() - digits.len() <= 2
-        && digits
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
+pub(super) fn approve_code<S: StateReader + ?Sized>(
+    mut draft: Draft<'_, S>,
+    reference: &str,
+    code: &Code,
+) -> Result<Outcome, Failure> {
+    text::code(code)?;
+    let (dataset, mut status) = draft.own_dataset(reference)?;
+    let place = key::code(&dataset.id, code);
+    if draft.state.get(&place)?.is_some() {
+        return Err(Refusal::Unchanged {}.into());
+    }
+    let approval = CodeApproval {
+        dataset: dataset.id.clone(),
+        code: code.clone(),
+        at_ms: draft.context.timestamp_ms,
+    };
+    draft.put(place, &approval)?;
+    draft.dataset_event(
+        &mut status,
+        &dataset,
+        EventKind::CodeApproved { code: code.clone() },
+    )?;
+    draft.finish_dataset(&status, dataset)
+}
+
+pub(super) fn withdraw_code<S: StateReader + ?Sized>(
+    mut draft: Draft<'_, S>,
+    reference: &str,
+    code: &Code,
+) -> Result<Outcome, Failure> {
+    text::code(code)?;
+    let (dataset, mut status) = draft.own_dataset(reference)?;
+    let place = key::code(&dataset.id, code);
+    if draft.state.get(&place)?.is_none() {
+        return Err(Refusal::Unchanged {}.into());
+    }
+    draft.delete(place);
+    draft.dataset_event(
+        &mut status,
+        &dataset,
+        EventKind::CodeWithdrawn { code: code.clone() },
+    )?;
+    draft.finish_dataset(&status, dataset)
 }

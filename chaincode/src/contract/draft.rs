@@ -1,28 +1,31 @@
-//! The transaction as it is being decided: reads of the state, and the writes that it will leave.
+//! The transaction as it is being decided: reads of the state, and the writes and events that it will leave.
 
-use super::{CommandResult, Failure, Outcome, TxContext};
+use super::{CommandResult, Contract, Failure, Outcome, TxContext};
 use crate::event::{Event, EventKind, HistoryEntry};
 use crate::id::{DatasetId, DatasetRef, LeaseId};
-use crate::record::{Dataset, DatasetStatus, Lease};
+use crate::record::{Dataset, DatasetStatus, Lease, LeaseState, Record};
 use crate::refusal::Refusal;
 use crate::state::{self, StateError, StateReader, Write};
 use crate::{key, query};
-use serde::Serialize;
 use std::collections::BTreeMap;
 
 pub(super) struct Draft<'a, S: ?Sized> {
     pub(super) state: &'a S,
     pub(super) context: &'a TxContext,
+    pub(super) contract: Contract,
     /// By key; none deletes.
     changes: BTreeMap<String, Option<Vec<u8>>>,
+    events: Vec<Event>,
 }
 
 impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
-    pub(super) fn new(state: &'a S, context: &'a TxContext) -> Self {
+    pub(super) fn new(state: &'a S, context: &'a TxContext, contract: Contract) -> Self {
         Self {
             state,
             context,
+            contract,
             changes: BTreeMap::new(),
+            events: Vec::new(),
         }
     }
 
@@ -35,18 +38,50 @@ impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
         }
     }
 
+    /// The same, if it is the caller's.
+    pub(super) fn own_dataset(&self, reference: &str) -> Result<(Dataset, DatasetStatus), Failure> {
+        let (dataset, status) = self.dataset(reference)?;
+        self.require_owner(&dataset)?;
+        Ok((dataset, status))
+    }
+
+    pub(super) fn require_owner(&self, dataset: &Dataset) -> Result<(), Refusal> {
+        if dataset.owner == self.context.caller {
+            return Ok(());
+        }
+        Err(Refusal::NotOwner {
+            owner: dataset.owner.to_string(),
+        })
+    }
+
     /// A lease by id.
     pub(super) fn lease(&self, id: &str) -> Result<Lease, Failure> {
         let id = LeaseId::new(id).map_err(|_| Refusal::LeaseNotFound {})?;
         Ok(query::lease(self.state, &id)?.ok_or(Refusal::LeaseNotFound {})?)
     }
 
-    /// The status of a dataset that a record names.
-    pub(super) fn status(&self, dataset: &DatasetId) -> Result<DatasetStatus, StateError> {
-        query::required(self.state, &key::dataset_status(dataset))
+    /// A lease whose dataset is the caller's, with the dataset, retired or not, and its status.
+    pub(super) fn lease_on_own(&self, id: &str) -> Result<(Lease, Dataset, DatasetStatus), Failure> {
+        let lease = self.lease(id)?;
+        let (dataset, status) = self.of_lease(&lease.dataset)?;
+        self.require_owner(&dataset)?;
+        Ok((lease, dataset, status))
     }
 
-    pub(super) fn put<T: Serialize>(&mut self, key: String, record: &T) -> Result<(), StateError> {
+    /// The dataset that a record names, retired or not, with its status.
+    pub(super) fn of_lease(&self, dataset: &DatasetId) -> Result<(Dataset, DatasetStatus), StateError> {
+        let entry = query::dataset(self.state, &DatasetRef::Id(dataset.clone()))?;
+        let entry = entry.ok_or_else(|| state::damaged(&key::dataset(dataset), "it is missing"))?;
+        Ok((entry.dataset, entry.status))
+    }
+
+    pub(super) fn transaction_reused(&self) -> Refusal {
+        Refusal::TransactionReused {
+            tx_id: self.context.tx_id.to_string(),
+        }
+    }
+
+    pub(super) fn put<T: Record>(&mut self, key: String, record: &T) -> Result<(), StateError> {
         let value = state::encode(&key, record)?;
         self.changes.insert(key, Some(value));
         Ok(())
@@ -60,72 +95,61 @@ impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
         self.changes.insert(key, None);
     }
 
-    /// Writes a lease and its place in every index; `before` is the record it replaces.
-    pub(super) fn put_lease(&mut self, before: Option<&Lease>, lease: &Lease) -> Result<(), StateError> {
-        if let Some(before) = before {
-            self.delete(key::lease_in_state(before));
-            self.delete(key::lease_of_subject(before));
-        }
-        let id = lease.id.as_str();
-        self.put_index(key::lease_in_state(lease), id);
-        self.put_index(key::lease_of_subject(lease), id);
-        self.put_index(key::lease_of_dataset(lease), id);
-        self.put(key::lease(&lease.id), lease)
-    }
-
-    /// Ends a decision about a lease: writes the status with its next revision and the history.
-    pub(super) fn finish_lease(
-        mut self,
-        mut status: DatasetStatus,
-        lease: Lease,
-        kind: EventKind,
-    ) -> Result<Outcome, Failure> {
-        let event = Event {
-            kind,
-            dataset: lease.dataset.clone(),
-            lease: Some(lease.id.clone()),
-        };
-        self.record(&mut status, &event, Some(&lease))?;
-        Ok(self.finish(
-            event,
-            CommandResult::Lease {
-                lease: Box::new(lease),
-            },
-        ))
-    }
-
-    /// Ends a decision about a dataset, likewise.
-    pub(super) fn finish_dataset(
-        mut self,
-        mut status: DatasetStatus,
-        dataset: Dataset,
-        kind: EventKind,
-    ) -> Result<Outcome, Failure> {
-        let event = Event {
-            kind,
-            dataset: dataset.id.clone(),
-            lease: None,
-        };
-        self.record(&mut status, &event, None)?;
-        Ok(self.finish(
-            event,
-            CommandResult::Dataset {
-                id: dataset.id,
-                name: dataset.name,
-            },
-        ))
-    }
-
-    fn record(
+    /// Writes a lease and its place in every index; `before` is the record it replaces. Then what happened to it.
+    pub(super) fn lease_event(
         &mut self,
         status: &mut DatasetStatus,
-        event: &Event,
-        lease: Option<&Lease>,
+        before: Option<&Lease>,
+        lease: &Lease,
+        kind: EventKind,
     ) -> Result<(), Failure> {
-        status.revision = status.revision.checked_add(1).ok_or_else(|| Refusal::Exhausted {
-            counter: "the dataset's revision".to_owned(),
-        })?;
-        self.put(key::dataset_status(&event.dataset), status)?;
+        let id = lease.id.as_str();
+        match before {
+            Some(before) => {
+                self.delete(key::lease_in_state(before));
+                self.delete(key::lease_of_subject(before));
+            }
+            None => self.put_index(key::lease_of_dataset(lease), id),
+        }
+        let holder = key::lease_of_holder(&lease.dataset, &lease.subject);
+        if lease.state == LeaseState::Ended {
+            self.delete(holder);
+        } else {
+            self.put_index(holder, id);
+        }
+        self.put_index(key::lease_in_state(lease), id);
+        self.put_index(key::lease_of_subject(lease), id);
+        self.put(key::lease(&lease.id), lease)?;
+        self.record(
+            status,
+            Event {
+                kind,
+                dataset: lease.dataset.clone(),
+                lease: Some(Box::new(lease.clone())),
+            },
+        )
+    }
+
+    /// What happened to a dataset.
+    pub(super) fn dataset_event(
+        &mut self,
+        status: &mut DatasetStatus,
+        dataset: &Dataset,
+        kind: EventKind,
+    ) -> Result<(), Failure> {
+        self.record(
+            status,
+            Event {
+                kind,
+                dataset: dataset.id.clone(),
+                lease: None,
+            },
+        )
+    }
+
+    fn record(&mut self, status: &mut DatasetStatus, event: Event) -> Result<(), Failure> {
+        status.revision = grown(status.revision, "the dataset's revision")?;
+        let lease = event.lease.as_deref();
         let entry = HistoryEntry {
             revision: status.revision,
             at_ms: self.context.timestamp_ms,
@@ -133,26 +157,55 @@ impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
             by: self.context.caller.clone(),
             kind: event.kind.clone(),
             dataset: event.dataset.clone(),
-            lease: event.lease.clone(),
+            lease: lease.map(|lease| lease.id.clone()),
             subject: lease.map(|lease| lease.subject.clone()),
         };
         let place = key::history(&event.dataset, status.revision);
-        if let Some(lease) = &event.lease {
-            self.put_index(key::lease_history(lease, status.revision), &place);
+        if let Some(lease) = lease {
+            self.put_index(key::lease_history(&lease.id, status.revision), &place);
         }
         self.put(place, &entry)?;
+        self.events.push(event);
         Ok(())
     }
 
-    fn finish(self, event: Event, result: CommandResult) -> Outcome {
+    /// Ends a decision about a lease.
+    pub(super) fn finish_lease(self, status: &DatasetStatus, lease: &Lease) -> Result<Outcome, Failure> {
+        let id = lease.id.clone();
+        self.finish(&lease.dataset, status, CommandResult::Lease { id })
+    }
+
+    /// Ends a decision about a dataset.
+    pub(super) fn finish_dataset(self, status: &DatasetStatus, dataset: Dataset) -> Result<Outcome, Failure> {
+        let result = CommandResult::Dataset {
+            id: dataset.id.clone(),
+            name: dataset.name,
+        };
+        self.finish(&dataset.id, status, result)
+    }
+
+    fn finish(
+        mut self,
+        dataset: &DatasetId,
+        status: &DatasetStatus,
+        result: CommandResult,
+    ) -> Result<Outcome, Failure> {
+        self.put(key::dataset_status(dataset), status)?;
         let writes = self.changes.into_iter().map(|(key, value)| match value {
             Some(value) => Write::Put { key, value },
             None => Write::Delete { key },
         });
-        Outcome {
+        Ok(Outcome {
             writes: writes.collect(),
-            event,
+            events: self.events,
             result,
-        }
+        })
     }
+}
+
+/// The next value of a counter.
+pub(super) fn grown(counter: u64, what: &str) -> Result<u64, Refusal> {
+    counter.checked_add(1).ok_or_else(|| Refusal::Exhausted {
+        counter: what.to_owned(),
+    })
 }

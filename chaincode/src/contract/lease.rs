@@ -1,157 +1,176 @@
-//! The life of a lease: granted to one person alone, ended by its holder or by time, over once its cluster says that nothing is
-//! left. Only then is the next one granted, whatever the clocks say.
+//! Asking for a lease, the owner's approval, renewal, and what the node says of the volume.
 
-use super::dataset::bounded;
 use super::draft::Draft;
-use super::{Failure, Outcome};
+use super::{Failure, Outcome, line, text};
 use crate::command::MountReport;
 use crate::event::EventKind;
 use crate::id::{LeaseId, Subject};
-use crate::record::{End, EndCause, Finding, Lease, LeaseState, Mount};
+use crate::record::{Admission, Dataset, Lease, LeaseState, Mode, Mount, Policy};
 use crate::refusal::Refusal;
-use crate::state::{self, StateReader};
-use crate::{key, limit, query};
+use crate::state::StateReader;
+use crate::{key, limit};
 
-pub(super) fn grant<S: StateReader + ?Sized>(
+/// A lease as it was asked for.
+pub(super) struct Asking<'a> {
+    pub(super) dataset: &'a str,
+    pub(super) subject: &'a str,
+    pub(super) mode: Option<Mode>,
+    pub(super) ttl_seconds: Option<u64>,
+    pub(super) groups: &'a [String],
+    pub(super) wait: bool,
+}
+
+impl Asking<'_> {
+    pub(super) fn ask<S: StateReader + ?Sized>(self, mut draft: Draft<'_, S>) -> Result<Outcome, Failure> {
+        let subject = subject(self.subject)?;
+        text::groups(self.groups)?;
+        let (dataset, mut status) = draft.dataset(self.dataset)?;
+        let policy = &dataset.policy;
+        let mode = self.mode.unwrap_or(if policy.exclusive {
+            Mode::Exclusive
+        } else {
+            Mode::Shared
+        });
+        let ttl_seconds = ttl(policy, self.ttl_seconds)?;
+        self.check_terms(&draft, &dataset, mode)?;
+        let id = LeaseId::derive(&draft.context.tx_id);
+        if draft.state.get(&key::lease(&id))?.is_some() {
+            return Err(draft.transaction_reused().into());
+        }
+        let approved = !policy.approve_leases || draft.context.caller == dataset.owner;
+        let now_ms = draft.context.timestamp_ms;
+        let mut lease = Lease {
+            id,
+            number: super::draft::grown(status.asked, "the dataset's number of leases")?,
+            dataset: dataset.id.clone(),
+            dataset_name: dataset.name.clone(),
+            owner: dataset.owner.clone(),
+            subject,
+            cluster_msp: draft.context.caller.clone(),
+            mode,
+            ttl_seconds,
+            max_ttl_seconds: policy.max_ttl_seconds,
+            asked_at_ms: now_ms,
+            until_ms: later(now_ms, policy.place_seconds)?,
+            waits: self.wait,
+            grant: None,
+            state: LeaseState::Requested,
+            end: None,
+            mount: Mount::Pending {},
+        };
+        let kind = if approved {
+            line::place(&draft, policy, &mut status, &mut lease)?
+        } else {
+            EventKind::LeaseRequested {}
+        };
+        let holder = key::lease_of_holder(&lease.dataset, &lease.subject);
+        if let Some(held) = draft.state.get(&holder)? {
+            let held = draft.lease(&String::from_utf8_lossy(&held))?;
+            return Err(Refusal::AlreadyLeased {
+                lease: held.id.into(),
+                lease_state: held.state,
+            }
+            .into());
+        }
+        status.asked = lease.number;
+        draft.lease_event(&mut status, None, &lease, kind)?;
+        draft.finish_lease(&status, &lease)
+    }
+
+    fn check_terms<S: ?Sized>(
+        &self,
+        draft: &Draft<'_, S>,
+        dataset: &Dataset,
+        mode: Mode,
+    ) -> Result<(), Refusal> {
+        let policy = &dataset.policy;
+        let msp = &draft.context.caller;
+        if let Admission::Only(organisations) = &policy.organisations
+            && *msp != dataset.owner
+            && !organisations.contains(msp)
+        {
+            return Err(Refusal::OrganisationNotAdmitted { msp: msp.to_string() });
+        }
+        if !policy.groups.is_empty() && !policy.groups.iter().any(|group| self.groups.contains(group)) {
+            return Err(Refusal::GroupNotAdmitted {});
+        }
+        if !policy.allows(mode) {
+            return Err(Refusal::ModeNotAllowed {
+                name: dataset.name.to_string(),
+            });
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn approve<S: StateReader + ?Sized>(
     mut draft: Draft<'_, S>,
-    dataset: &str,
+    lease: &str,
+) -> Result<Outcome, Failure> {
+    let (before, dataset, mut status) = draft.lease_on_own(lease)?;
+    require_requested(&before)?;
+    if dataset.retired_at_ms.is_some() {
+        return Err(Refusal::DatasetNotFound {}.into());
+    }
+    let mut lease = before.clone();
+    let kind = line::place(&draft, &dataset.policy, &mut status, &mut lease)?;
+    draft.lease_event(&mut status, Some(&before), &lease, kind)?;
+    draft.finish_lease(&status, &lease)
+}
+
+pub(super) fn require_requested(lease: &Lease) -> Result<(), Refusal> {
+    if lease.state == LeaseState::Requested {
+        return Ok(());
+    }
+    Err(Refusal::LeaseNotRequested {
+        lease_state: lease.state,
+    })
+}
+
+/// Lasts so long from now on. Where somebody waits, nobody stays longer.
+pub(super) fn renew<S: StateReader + ?Sized>(
+    mut draft: Draft<'_, S>,
+    lease: &str,
     subject: &str,
     ttl_seconds: Option<u64>,
 ) -> Result<Outcome, Failure> {
-    let subject = Subject::new(subject)
-        .map_err(|error| Refusal::invalid("subject", format!("expected {}", error.expected)))?;
-    let (dataset, mut status) = draft.dataset(dataset)?;
-    let ttl_seconds = ttl_seconds.unwrap_or(dataset.max_ttl_seconds);
-    if !(limit::MIN_TTL_SECONDS..=dataset.max_ttl_seconds).contains(&ttl_seconds) {
-        let reason = format!(
-            "expected {} to {} seconds",
-            limit::MIN_TTL_SECONDS,
-            dataset.max_ttl_seconds
-        );
-        return Err(Refusal::invalid("ttl_seconds", reason).into());
-    }
-    if let Some(held) = &status.lease {
-        let held: Lease = query::required(draft.state, &key::lease(held))?;
-        return Err(Refusal::LeaseConflict {
-            name: dataset.name.into(),
-            lease_state: held.state,
-            expires_at_ms: held.expires_at_ms,
-        }
-        .into());
-    }
-    let id = LeaseId::derive(&draft.context.tx_id);
-    if draft.state.get(&key::lease(&id))?.is_some() {
-        return Err(Refusal::TransactionReused {
-            tx_id: draft.context.tx_id.to_string(),
-        }
-        .into());
-    }
-    let fencing_token = status
-        .fencing_token
-        .checked_add(1)
-        .ok_or_else(|| Refusal::Exhausted {
-            counter: "the dataset's fencing token".to_owned(),
-        })?;
-    let lease = Lease {
-        id,
-        dataset: dataset.id,
-        dataset_name: dataset.name,
-        owner: dataset.owner,
-        subject,
-        cluster_msp: draft.context.caller.clone(),
-        fencing_token,
-        granted_at_ms: draft.context.timestamp_ms,
-        expires_at_ms: expiry(draft.context.timestamp_ms, ttl_seconds)?,
-        max_ttl_seconds: dataset.max_ttl_seconds,
-        state: LeaseState::Active,
-        end: None,
-        mount: Mount::Pending {},
-    };
-    draft.put_lease(None, &lease)?;
-    status.fencing_token = fencing_token;
-    status.lease = Some(lease.id.clone());
-    draft.finish_lease(status, lease, EventKind::LeaseGranted {})
-}
-
-/// Another's lease and a lease that never was are refused alike: pseudonyms are public, so the caller must match as well.
-pub(super) fn release<S: StateReader + ?Sized>(
-    draft: Draft<'_, S>,
-    lease: &str,
-    subject: &str,
-) -> Result<Outcome, Failure> {
-    let lease = draft.lease(lease)?;
-    if lease.subject.as_str() != subject || lease.cluster_msp != draft.context.caller {
-        return Err(Refusal::LeaseNotFound {}.into());
-    }
-    end(draft, lease, EndCause::Released)
-}
-
-pub(super) fn expire<S: StateReader + ?Sized>(
-    draft: Draft<'_, S>,
-    lease: &str,
-    end_margin_ms: i64,
-) -> Result<Outcome, Failure> {
-    let lease = draft.lease(lease)?;
-    require_active(&lease)?;
-    let from_ms = lease
-        .expires_at_ms
-        .checked_add(end_margin_ms)
-        .ok_or_else(time_exhausted)?;
-    if draft.context.timestamp_ms < from_ms {
-        return Err(Refusal::NotExpired {
-            from_ms,
-            now_ms: draft.context.timestamp_ms,
-        }
-        .into());
-    }
-    end(draft, lease, EndCause::Expired)
-}
-
-fn end<S: StateReader + ?Sized>(
-    mut draft: Draft<'_, S>,
-    before: Lease,
-    cause: EndCause,
-) -> Result<Outcome, Failure> {
-    require_active(&before)?;
-    let status = draft.status(&before.dataset)?;
+    let before = of_holder(&draft, lease, subject)?;
+    let (dataset, mut status) = draft.of_lease(&before.dataset)?;
+    let now_ms = draft.context.timestamp_ms;
     let mut lease = before.clone();
-    lease.state = LeaseState::Ending;
-    lease.end = Some(End {
-        cause,
-        at_ms: draft.context.timestamp_ms,
-        by: draft.context.caller.clone(),
-        confirmed_at_ms: None,
-    });
-    draft.put_lease(Some(&before), &lease)?;
-    draft.finish_lease(status, lease, EventKind::LeaseEnding { cause })
-}
-
-pub(super) fn confirm_end<S: StateReader + ?Sized>(
-    mut draft: Draft<'_, S>,
-    lease: &str,
-) -> Result<Outcome, Failure> {
-    let before = draft.lease(lease)?;
-    require_cluster(&draft, &before)?;
-    if before.state != LeaseState::Ending {
-        return Err(Refusal::LeaseNotEnding {
+    let Some(grant) = lease
+        .grant
+        .as_mut()
+        .filter(|_| before.state == LeaseState::Active)
+    else {
+        return Err(Refusal::LeaseNotActive {
             lease_state: before.state,
         }
         .into());
+    };
+    if grant.expires_at_ms <= now_ms {
+        return Err(Refusal::LeaseExpired {
+            expires_at_ms: grant.expires_at_ms,
+        }
+        .into());
     }
-    let mut status = draft.status(&before.dataset)?;
-    if status.lease.as_ref() != Some(&before.id) {
-        let reason = format!("it does not name the ending lease {}", before.id);
-        return Err(state::damaged(&key::dataset_status(&before.dataset), reason).into());
+    if !status.line.is_empty() {
+        return Err(Refusal::RenewalWaitedFor {
+            name: dataset.name.into(),
+            expires_at_ms: grant.expires_at_ms,
+        }
+        .into());
     }
-    let mut lease = before.clone();
-    lease.state = LeaseState::Ended;
-    match &mut lease.end {
-        Some(end) => end.confirmed_at_ms = Some(draft.context.timestamp_ms),
-        None => return Err(state::damaged(&key::lease(&lease.id), "an ending lease has no cause").into()),
+    let expires_at_ms = later(now_ms, ttl(&dataset.policy, ttl_seconds)?)?;
+    if expires_at_ms <= grant.expires_at_ms {
+        let reason = "expected more seconds than the lease lasts anyway";
+        return Err(Refusal::invalid("ttl_seconds", reason).into());
     }
-    draft.put_lease(Some(&before), &lease)?;
-    status.lease = None;
-    draft.finish_lease(status, lease, EventKind::LeaseEnded {})
+    grant.expires_at_ms = expires_at_ms;
+    grant.renewals = grant.renewals.saturating_add(1);
+    let kind = EventKind::LeaseRenewed { expires_at_ms };
+    draft.lease_event(&mut status, Some(&before), &lease, kind)?;
+    draft.finish_lease(&status, &lease)
 }
 
 pub(super) fn report_mount<S: StateReader + ?Sized>(
@@ -162,41 +181,49 @@ pub(super) fn report_mount<S: StateReader + ?Sized>(
     let (mount, finding, kind) = match report {
         MountReport::Ready {} => (Mount::Ready {}, None, EventKind::MountReady {}),
         MountReport::Failed { finding } => {
-            check_finding(finding)?;
+            text::finding(finding)?;
             let kind = EventKind::MountFailed {
                 code: finding.code.clone(),
             };
-            (
-                Mount::Failed {
-                    finding: finding.clone(),
-                },
-                Some(finding.clone()),
-                kind,
-            )
+            let mount = Mount::Failed {
+                finding: finding.clone(),
+            };
+            (mount, Some(finding.clone()), kind)
         }
     };
     let before = draft.lease(lease)?;
     require_cluster(&draft, &before)?;
-    require_active(&before)?;
+    if before.state != LeaseState::Active {
+        return Err(Refusal::LeaseNotActive {
+            lease_state: before.state,
+        }
+        .into());
+    }
     if before.mount == mount {
         return Err(Refusal::MountUnchanged {}.into());
     }
-    let mut status = draft.status(&before.dataset)?;
+    let (_, mut status) = draft.of_lease(&before.dataset)?;
     let mut lease = before.clone();
     lease.mount = mount;
-    draft.put_lease(Some(&before), &lease)?;
     status.finding = finding;
-    draft.finish_lease(status, lease, kind)
+    draft.lease_event(&mut status, Some(&before), &lease, kind)?;
+    draft.finish_lease(&status, &lease)
 }
 
-fn require_active(lease: &Lease) -> Result<(), Refusal> {
-    match lease.state {
-        LeaseState::Active => Ok(()),
-        lease_state => Err(Refusal::LeaseNotActive { lease_state }),
+/// Another's lease and a lease that never was are refused alike: pseudonyms are public, so the caller must match as well.
+pub(super) fn of_holder<S: StateReader + ?Sized>(
+    draft: &Draft<'_, S>,
+    lease: &str,
+    subject: &str,
+) -> Result<Lease, Failure> {
+    let lease = draft.lease(lease)?;
+    if lease.subject.as_str() != subject || lease.cluster_msp != draft.context.caller {
+        return Err(Refusal::LeaseNotFound {}.into());
     }
+    Ok(lease)
 }
 
-fn require_cluster<S: ?Sized>(draft: &Draft<'_, S>, lease: &Lease) -> Result<(), Refusal> {
+pub(super) fn require_cluster<S: ?Sized>(draft: &Draft<'_, S>, lease: &Lease) -> Result<(), Refusal> {
     if lease.cluster_msp == draft.context.caller {
         return Ok(());
     }
@@ -205,36 +232,33 @@ fn require_cluster<S: ?Sized>(draft: &Draft<'_, S>, lease: &Lease) -> Result<(),
     })
 }
 
-fn check_finding(finding: &Finding) -> Result<(), Refusal> {
-    let code = finding.code.as_bytes();
-    let is_code = !code.is_empty()
-        && code.len() <= limit::FINDING_CODE_CHARS
-        && code
-            .iter()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'_');
-    if !is_code {
-        let reason = "expected 1 to 64 lower-case letters, digits or underscores";
-        return Err(Refusal::invalid("finding.code", reason));
-    }
-    bounded("finding.message", &finding.message, limit::FINDING_MESSAGE_CHARS)?;
-    if finding.message.chars().any(char::is_control) {
-        return Err(Refusal::invalid(
-            "finding.message",
-            "expected one line without control characters",
-        ));
-    }
-    Ok(())
+fn subject(text: &str) -> Result<Subject, Refusal> {
+    Subject::new(text).map_err(|error| Refusal::invalid("subject", format!("expected {}", error.expected)))
 }
 
-fn expiry(from_ms: i64, ttl_seconds: u64) -> Result<i64, Refusal> {
-    i64::try_from(ttl_seconds)
+fn ttl(policy: &Policy, asked: Option<u64>) -> Result<u64, Refusal> {
+    let seconds = asked.unwrap_or(policy.max_ttl_seconds);
+    if (limit::MIN_TTL_SECONDS..=policy.max_ttl_seconds).contains(&seconds) {
+        return Ok(seconds);
+    }
+    let reason = format!(
+        "expected {} to {} seconds",
+        limit::MIN_TTL_SECONDS,
+        policy.max_ttl_seconds
+    );
+    Err(Refusal::invalid("ttl_seconds", reason))
+}
+
+/// So many seconds after a time.
+pub(super) fn later(from_ms: i64, seconds: u64) -> Result<i64, Refusal> {
+    i64::try_from(seconds)
         .ok()
         .and_then(|seconds| seconds.checked_mul(1_000))
         .and_then(|millis| from_ms.checked_add(millis))
         .ok_or_else(time_exhausted)
 }
 
-fn time_exhausted() -> Refusal {
+pub(super) fn time_exhausted() -> Refusal {
     Refusal::Exhausted {
         counter: "the ledger's time".to_owned(),
     }

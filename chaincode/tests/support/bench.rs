@@ -3,14 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use leasehold_chaincode::{
-    Ciphertext, Command, Contract, DatasetId, Failure, Finding, Lease, MemoryState, Outcome, Refusal,
-    TxContext, TxId, query,
+    Ciphertext, Command, Contract, DatasetId, Failure, Finding, Lease, MemoryState, Metadata, Mode, Outcome,
+    Policy, Refusal, Role, TxContext, TxId, query,
 };
 
 pub struct Bench {
     pub state: MemoryState,
     pub contract: Contract,
     pub now_ms: i64,
+    pub role: Role,
     transactions: u64,
 }
 
@@ -25,6 +26,7 @@ impl Bench {
             state: MemoryState::default(),
             contract,
             now_ms: 1_760_000_000_000,
+            role: Role::Steward,
             transactions: 0,
         }
     }
@@ -45,6 +47,7 @@ impl Bench {
             tx_id: tx_id.clone(),
             timestamp_ms: self.now_ms,
             caller: msp.parse().unwrap(),
+            role: self.role,
         };
         match self.contract.execute(&self.state, &context, command) {
             Ok(outcome) => {
@@ -75,17 +78,19 @@ impl Bench {
     }
 
     pub fn registered(&mut self, msp: &str, name: &str) -> DatasetId {
-        self.accepted(msp, &register(name)).event.dataset
+        dataset_of(&self.accepted(msp, &register(name)))
+    }
+
+    pub fn registered_with(&mut self, msp: &str, name: &str, policy: Policy) -> DatasetId {
+        dataset_of(&self.accepted(msp, &register_with(name, policy)))
     }
 
     pub fn leased(&mut self, msp: &str, dataset: &str, subject: &str, ttl_seconds: u64) -> String {
-        let (dataset, subject) = (dataset.to_owned(), subject.to_owned());
-        let command = Command::Lease {
-            dataset,
-            subject,
-            ttl_seconds: Some(ttl_seconds),
-        };
-        self.accepted(msp, &command).event.lease.unwrap().into()
+        lease_of(&self.accepted(msp, &take(dataset, subject, ttl_seconds)))
+    }
+
+    pub fn asked(&mut self, msp: &str, dataset: &str, subject: &str, mode: Mode) -> String {
+        lease_of(&self.accepted(msp, &wait_for(dataset, subject, mode)))
     }
 
     pub fn ended(&mut self, msp: &str, lease: &str, subject: &str) {
@@ -105,14 +110,40 @@ impl Bench {
     }
 }
 
-pub fn register(name: &str) -> Command {
-    Command::RegisterDataset {
-        name: name.to_owned(),
+pub fn dataset_of(outcome: &Outcome) -> DatasetId {
+    outcome.events[0].dataset.clone()
+}
+
+pub fn lease_of(outcome: &Outcome) -> String {
+    outcome.events[0].lease.as_ref().unwrap().id.to_string()
+}
+
+pub fn metadata() -> Metadata {
+    Metadata {
         title: "Texts".to_owned(),
         description: "Three files of lorem ipsum".to_owned(),
-        max_ttl_seconds: 3_600,
+        ..Metadata::default()
+    }
+}
+
+pub fn register(name: &str) -> Command {
+    register_with(name, Policy::exclusive(3_600))
+}
+
+pub fn register_with(name: &str, policy: Policy) -> Command {
+    Command::RegisterDataset {
+        name: name.to_owned(),
+        metadata: metadata(),
+        policy,
         volume_ciphertext: Ciphertext("bm90aGluZyB0byByZWFk".to_owned()),
         key_version: 1,
+    }
+}
+
+pub fn remove(dataset: &str) -> Command {
+    Command::RemoveDataset {
+        dataset: dataset.to_owned(),
+        force: false,
     }
 }
 
@@ -132,11 +163,24 @@ pub fn finding(code: &str) -> Finding {
 }
 
 pub fn take(dataset: &str, subject: &str, ttl_seconds: u64) -> Command {
-    let (dataset, subject) = (dataset.to_owned(), subject.to_owned());
     Command::Lease {
-        dataset,
-        subject,
+        dataset: dataset.to_owned(),
+        subject: subject.to_owned(),
+        mode: None,
         ttl_seconds: Some(ttl_seconds),
+        groups: Vec::new(),
+        wait: false,
+    }
+}
+
+pub fn wait_for(dataset: &str, subject: &str, mode: Mode) -> Command {
+    Command::Lease {
+        dataset: dataset.to_owned(),
+        subject: subject.to_owned(),
+        mode: Some(mode),
+        ttl_seconds: Some(60),
+        groups: Vec::new(),
+        wait: true,
     }
 }
 

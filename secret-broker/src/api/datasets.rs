@@ -9,7 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use leasehold_broker_wire::rest::{Dataset, Finding, List};
 use leasehold_chaincode::{
-    Ciphertext, Command, DatasetEntry, DatasetId, DatasetRef, PageRequest, Refusal, TxId, limit,
+    Ciphertext, Command, DatasetEntry, DatasetId, DatasetRef, Metadata, PageRequest, Policy, Refusal, TxId,
+    limit,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -63,11 +64,11 @@ fn shown(entry: DatasetEntry) -> Dataset {
         id: dataset.id.into(),
         name: dataset.name.into(),
         owner: dataset.owner.into(),
-        title: dataset.title,
-        description: dataset.description,
-        max_ttl_seconds: dataset.max_ttl_seconds,
+        title: dataset.metadata.title,
+        description: dataset.metadata.description,
+        max_ttl_seconds: dataset.policy.max_ttl_seconds,
         created_at: dataset.registered_at_ms / 1000,
-        lease_state: if status.lease.is_some() { "leased" } else { "free" }.to_owned(),
+        lease_state: if status.mode.is_some() { "leased" } else { "free" }.to_owned(),
         finding: status.finding.map(|f| Finding {
             code: f.code,
             message: f.message,
@@ -190,9 +191,12 @@ pub async fn register(
     let (data_key, ciphertext) = seal(&broker, &dataset, &plaintext)?;
     let command = Command::RegisterDataset {
         name: registration.name.clone(),
-        title: registration.title.clone(),
-        description: registration.description.clone(),
-        max_ttl_seconds: registration.max_ttl_seconds.unwrap_or(limit::MAX_TTL_SECONDS),
+        metadata: Metadata {
+            title: registration.title.clone(),
+            description: registration.description.clone(),
+            ..Metadata::default()
+        },
+        policy: Policy::exclusive(registration.max_ttl_seconds.unwrap_or(limit::MAX_TTL_SECONDS)),
         volume_ciphertext: Ciphertext(ciphertext),
         key_version: KEY_VERSION,
     };
@@ -290,6 +294,7 @@ pub async fn remove(
     // By id: the name may belong to another dataset by the time the ledger decides.
     let command = Command::RemoveDataset {
         dataset: entry.dataset.id.into(),
+        force: false,
     };
     acceptance
         .accept(uuid::Uuid::new_v4().to_string(), command, None)

@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use leasehold_broker_wire::rest::{Finding, Lease, List, RequestLease, Skeleton};
 use leasehold_chaincode::{
-    Command, Lease as LedgerLease, LeaseId, LeaseState, Mount, PageRequest, Refusal, limit,
+    Command, Lease as LedgerLease, LeaseId, LeaseState, Mode, Mount, PageRequest, Refusal, limit,
 };
 use serde_json::{Value, json};
 
@@ -20,6 +20,8 @@ use crate::broker::Broker;
 use crate::identity::Role;
 
 fn shown(lease: LedgerLease) -> Lease {
+    let (granted_at, expires_at) = (lease.granted_at_ms() / 1000, lease.due_at_ms() / 1000);
+    let fencing_token = lease.fencing_token();
     let (mount, finding) = match lease.mount {
         Mount::Pending {} => ("pending", None),
         Mount::Ready {} => ("ready", None),
@@ -39,9 +41,9 @@ fn shown(lease: LedgerLease) -> Lease {
         subject: lease.subject.into(),
         state: lease.state.as_str().to_owned(),
         end_cause: lease.end.map(|end| end.cause.as_str().to_owned()),
-        granted_at: lease.granted_at_ms / 1000,
-        expires_at: lease.expires_at_ms / 1000,
-        fencing_token: lease.fencing_token,
+        granted_at,
+        expires_at,
+        fencing_token,
         mount: mount.to_owned(),
         finding,
     }
@@ -102,11 +104,7 @@ pub async fn list(
             }
         }
     }
-    items.sort_by(|a, b| {
-        b.granted_at_ms
-            .cmp(&a.granted_at_ms)
-            .then_with(|| a.id.cmp(&b.id))
-    });
+    items.sort_by(|a, b| b.asked_at_ms.cmp(&a.asked_at_ms).then_with(|| a.id.cmp(&b.id)));
     Ok(Json(List {
         items: items.into_iter().map(shown).collect(),
     }))
@@ -135,22 +133,27 @@ pub async fn request(
         Err(before) => return Ok(before),
     };
     let entry = datasets::find(&broker, &request.dataset).await?;
-    let bounds = limit::MIN_TTL_SECONDS..=entry.dataset.max_ttl_seconds;
+    let bounds = limit::MIN_TTL_SECONDS..=entry.dataset.policy.max_ttl_seconds;
     if request.ttl_seconds.is_some_and(|ttl| !bounds.contains(&ttl)) {
         let detail = format!("expected {} to {} seconds", bounds.start(), bounds.end());
         return Err(ApiProblem::field("ttl_seconds", detail));
     }
-    if let Some(held) = broker.ledger.active_lease(&entry.dataset.id).await? {
+    if entry.status.mode == Some(Mode::Exclusive)
+        && let Some(held) = broker.ledger.holders(&entry.dataset.id).await?.first()
+    {
         return Err(ApiProblem::refused(&Refusal::LeaseConflict {
             name: entry.dataset.name.into(),
             lease_state: held.state,
-            expires_at_ms: held.expires_at_ms,
+            expires_at_ms: held.due_at_ms(),
         }));
     }
     let command = Command::Lease {
         dataset: entry.dataset.id.into(),
         subject: caller.pseudonym.to_string(),
+        mode: None,
         ttl_seconds: request.ttl_seconds,
+        groups: Vec::new(),
+        wait: false,
     };
     acceptance
         .accept(uuid::Uuid::new_v4().to_string(), command, None)
@@ -196,7 +199,7 @@ async fn skeleton_of(broker: &Broker, lease: LedgerLease) -> Result<Skeleton, Ap
 }
 
 fn is_active(lease: &LedgerLease) -> bool {
-    lease.state == LeaseState::Active && lease.expires_at_ms > chrono::Utc::now().timestamp_millis()
+    lease.state == LeaseState::Active && lease.due_at_ms() > chrono::Utc::now().timestamp_millis()
 }
 
 /// `GET /v1/leases/{id}/skeleton`: for the holder of an active lease only.

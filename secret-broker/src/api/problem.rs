@@ -165,12 +165,25 @@ impl ApiProblem {
             Refusal::DatasetLeased { .. } => (StatusCode::CONFLICT, "Dataset leased"),
             Refusal::LeaseConflict { .. } => (StatusCode::CONFLICT, "Leased by somebody else"),
             Refusal::LeaseNotActive { .. } => (StatusCode::CONFLICT, "Lease not active"),
+            Refusal::AlreadyLeased { .. } => (StatusCode::CONFLICT, "Leased already"),
+            Refusal::LineFull { .. } => (StatusCode::CONFLICT, "Line full"),
+            Refusal::RenewalWaitedFor { .. } => (StatusCode::CONFLICT, "Others wait"),
+            Refusal::LeaseExpired { .. } => (StatusCode::CONFLICT, "Lease expired"),
             Refusal::TransactionReused { .. }
+            | Refusal::LeaseNotRequested { .. }
+            | Refusal::TooEarlyToDeclare { .. }
+            | Refusal::Unchanged {}
             | Refusal::LeaseNotEnding { .. }
             | Refusal::NotExpired { .. }
             | Refusal::MountUnchanged {} => (StatusCode::CONFLICT, "Conflict"),
             Refusal::DatasetNotFound {} | Refusal::LeaseNotFound {} => (StatusCode::NOT_FOUND, "Not found"),
-            Refusal::NotOwner { .. } | Refusal::NotCluster { .. } => (StatusCode::FORBIDDEN, "Not allowed"),
+            Refusal::NotOwner { .. }
+            | Refusal::NotCluster { .. }
+            | Refusal::RoleNeeded { .. }
+            | Refusal::NotOffered { .. } => (StatusCode::FORBIDDEN, "Not allowed"),
+            Refusal::OrganisationNotAdmitted { .. }
+            | Refusal::GroupNotAdmitted {}
+            | Refusal::ModeNotAllowed { .. } => (StatusCode::FORBIDDEN, "Not by the owner's terms"),
             Refusal::Exhausted { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "Exhausted"),
         };
         Self::new(status, refusal.code(), title, refusal.to_string())

@@ -1,6 +1,6 @@
 //! What a block is, to the byte: its canonical JSON and its hashes.
 
-use leasehold_chaincode::{Command, CommandResult, Event, Msp, TxId};
+use leasehold_chaincode::{Command, CommandResult, Event, Msp, Role, TxId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -18,14 +18,16 @@ pub struct Transaction {
     pub tx_id: TxId,
     /// The organisation that submitted it.
     pub caller: Msp,
+    /// What its identity may do for it.
+    pub role: Role,
     /// Milliseconds since the Unix epoch; that of its block.
     pub timestamp_ms: i64,
     /// Version of the contract that decided.
     pub contract: u32,
     /// What was asked.
     pub command: Command,
-    /// What happened.
-    pub event: Event,
+    /// What happened, in its order.
+    pub events: Vec<Event>,
     /// What was answered.
     pub result: CommandResult,
 }

@@ -2,8 +2,8 @@
 
 use super::{Ledger, ReadError, loaded, storage};
 use leasehold_chaincode::{
-    DatasetEntry, DatasetId, DatasetRef, HistoryEntry, Lease, LeaseId, LeaseState, Msp, Page, PageRequest,
-    Subject, Volume, query,
+    Code, CodeApproval, DatasetEntry, DatasetId, DatasetRef, HistoryEntry, Lease, LeaseId, LeaseState, Msp,
+    Page, PageRequest, Subject, Volume, query,
 };
 use sqlx::{Sqlite, SqlitePool};
 
@@ -80,14 +80,18 @@ questions! {
     fn volume(dataset: &DatasetId) -> Option<Volume>;
     /// A lease, whatever its state.
     fn lease(id: &LeaseId) -> Option<Lease>;
-    /// The lease that keeps others out of a dataset: active or ending.
-    fn active_lease(dataset: &DatasetId) -> Option<Lease>;
+    /// The leases of those who have a dataset: active or ending.
+    fn holders(dataset: &DatasetId) -> Vec<Lease>;
+    /// Whether its owner lets this code run on a dataset.
+    fn code_approval(dataset: &DatasetId, code: &Code) -> Option<CodeApproval>;
+    /// Codes that may run on a dataset, by digest.
+    fn code_approvals(dataset: &DatasetId, page: &PageRequest) -> Page<CodeApproval>;
     /// A person's leases: those in a state, or all.
     fn leases_of(subject: &Subject, in_state: Option<LeaseState>, page: &PageRequest) -> Page<Lease>;
     /// Everybody's leases in a state, the first to expire first.
     fn leases_in(in_state: LeaseState, page: &PageRequest) -> Page<Lease>;
-    /// Active leases that expire at `now_ms` or before.
-    fn leases_due(now_ms: i64, page: &PageRequest) -> Page<Lease>;
+    /// Leases in a state whose time is over at `now_ms` or before.
+    fn leases_due(in_state: LeaseState, now_ms: i64, page: &PageRequest) -> Page<Lease>;
     /// All leases that a dataset ever had, in the order of granting.
     fn leases_on(dataset: &DatasetId, page: &PageRequest) -> Page<Lease>;
     /// What happened to a dataset and its leases, the oldest first.

@@ -6,7 +6,7 @@ mod tamper;
 
 use super::*;
 use futures::future::join_all;
-use leasehold_chaincode::{Ciphertext, LeaseState, PageRequest};
+use leasehold_chaincode::{Ciphertext, LeaseState, Metadata, PageRequest, Policy};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -81,9 +81,11 @@ fn submission(tx_id: &str, command: Command) -> Submission {
 fn register(name: &str) -> Command {
     Command::RegisterDataset {
         name: name.to_owned(),
-        title: "Texts".to_owned(),
-        description: "Three files of lorem ipsum".to_owned(),
-        max_ttl_seconds: 3_600,
+        metadata: Metadata {
+            title: "Texts".to_owned(),
+            ..Metadata::default()
+        },
+        policy: Policy::exclusive(3_600),
         volume_ciphertext: Ciphertext("bm90aGluZyB0byByZWFk".to_owned()),
         key_version: 1,
     }
@@ -97,7 +99,10 @@ fn take(dataset: &str, subject: &str) -> Command {
     Command::Lease {
         dataset: dataset.to_owned(),
         subject: subject.to_owned(),
+        mode: None,
         ttl_seconds: Some(60),
+        groups: Vec::new(),
+        wait: false,
     }
 }
 
@@ -109,7 +114,7 @@ fn release(lease: &str, subject: &str) -> Command {
 }
 
 fn lease_id(committed: &Committed) -> String {
-    committed.event.lease.clone().unwrap().into()
+    committed.events[0].lease.as_ref().unwrap().id.to_string()
 }
 
 /// Waits for something that must come.
@@ -126,20 +131,17 @@ async fn what_is_committed_is_read_and_survives_a_restart() {
     let leased = bench.accepted("two", take("texts", &person("a1"))).await;
     assert_eq!((registered.height, leased.height), (1, 2));
     for _ in 0..2 {
-        let lease = bench
-            .ledger
-            .active_lease(&registered.event.dataset)
-            .await
-            .unwrap()
-            .unwrap();
-        assert_eq!(Some(&lease), leased.result.lease());
+        let dataset = &registered.events[0].dataset;
+        let holders = bench.ledger.holders(dataset).await.unwrap();
+        let lease = leased.events[0].lease.as_deref().unwrap();
+        assert_eq!(holders, [lease.clone()]);
         assert_eq!(
-            (lease.granted_at_ms, lease.expires_at_ms),
+            (lease.granted_at_ms(), lease.due_at_ms()),
             (START_MS, START_MS + 60_000)
         );
         let history = bench
             .ledger
-            .history(&registered.event.dataset, &PageRequest::default())
+            .history(dataset, &PageRequest::default())
             .await
             .unwrap();
         assert_eq!(history.items.len(), 2);
@@ -304,7 +306,7 @@ async fn a_lease_is_due_and_expires_by_the_ledgers_clock() {
     let now_ms = bench.now_ms.fetch_add(60_000, Ordering::SeqCst) + 60_000;
     let due = bench
         .ledger
-        .leases_due(now_ms, &PageRequest::default())
+        .leases_due(LeaseState::Active, now_ms, &PageRequest::default())
         .await
         .unwrap()
         .items;
@@ -322,11 +324,13 @@ async fn a_lease_is_due_and_expires_by_the_ledgers_clock() {
 #[tokio::test]
 async fn a_snapshot_holds_still_and_its_height_is_where_following_goes_on() {
     let bench = Bench::new().await;
-    let dataset = bench.accepted("one", register("texts")).await.event.dataset;
+    let dataset = bench.accepted("one", register("texts")).await.events[0]
+        .dataset
+        .clone();
     let mut snapshot = bench.ledger.snapshot().await.unwrap();
     let lease = bench.accepted("two", take("texts", &person("a1"))).await;
     assert_eq!((snapshot.height(), snapshot.timestamp_ms()), (1, START_MS));
-    assert_eq!(snapshot.active_lease(&dataset).await.unwrap(), None);
+    assert_eq!(snapshot.holders(&dataset).await.unwrap(), []);
     let mut follower = bench.ledger.follow(snapshot.height());
     let block = soon("block", follower.next()).await.unwrap().unwrap();
     assert_eq!(block.transactions.len(), 1);

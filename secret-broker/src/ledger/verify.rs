@@ -205,11 +205,12 @@ impl Chain {
             tx_id: transaction.tx_id.clone(),
             timestamp_ms: transaction.timestamp_ms,
             caller: transaction.caller.clone(),
+            role: transaction.role,
         };
         let outcome = contract
             .execute(&self.state, &context, &transaction.command)
             .map_err(|failure| bad(format!("the contract does not accept it: {failure}")))?;
-        if outcome.result != transaction.result || outcome.event != transaction.event {
+        if outcome.result != transaction.result || outcome.events != transaction.events {
             return Err(bad("the contract answers otherwise than is recorded".to_owned()));
         }
         if self

@@ -6,7 +6,7 @@ use super::block::{Body, Head, StoredBlock, Transaction};
 use super::loaded::Loaded;
 use super::verify::{self, Verified, VerifyError};
 use super::{Committed, LedgerOptions, ReadError, Submission, SubmitError, storage};
-use leasehold_chaincode::{CONTRACT_VERSION, Failure, Outcome, Refusal, StateError, TxContext, Write};
+use leasehold_chaincode::{CONTRACT_VERSION, Failure, Outcome, Refusal, Role, StateError, TxContext, Write};
 use sqlx::{Connection, SqliteConnection};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 pub(super) enum Request {
-    Submit(Submission, oneshot::Sender<Answer>),
+    Submit(Box<Submission>, oneshot::Sender<Answer>),
     Rebuild(oneshot::Sender<Result<Verified, VerifyError>>),
 }
 
@@ -108,7 +108,7 @@ impl Writer {
         for request in requests {
             match request {
                 Request::Submit(submission, answer) => {
-                    submissions.push(submission);
+                    submissions.push(*submission);
                     answers.push(answer);
                 }
                 Request::Rebuild(answer) => rebuilds.push(answer),
@@ -225,10 +225,11 @@ impl Draft {
         let transaction = Transaction {
             tx_id: submission.tx_id.clone(),
             caller: options.organisation.clone(),
+            role: ROLE,
             timestamp_ms,
             contract: CONTRACT_VERSION,
             command: submission.command.clone(),
-            event: outcome.event,
+            events: outcome.events,
             result: outcome.result,
         };
         let answer = Committed::of(&transaction, height);
@@ -267,6 +268,9 @@ impl Draft {
     }
 }
 
+/// This ledger is its organisation's own: the broker answers for it, and has checked who of its people asks.
+const ROLE: Role = Role::Administrator;
+
 fn execute(
     state: &Loaded,
     submission: &Submission,
@@ -277,6 +281,7 @@ fn execute(
         tx_id: submission.tx_id.clone(),
         timestamp_ms,
         caller: options.organisation.clone(),
+        role: ROLE,
     };
     options.contract.execute(state, &context, &submission.command)
 }

@@ -7,6 +7,7 @@ use crate::store::people;
 
 pub(super) fn lease(lease: &Lease) -> wire::Lease {
     let state = match lease.state {
+        LeaseState::Requested | LeaseState::Waiting => wire::LeaseState::Unspecified,
         LeaseState::Active => wire::LeaseState::Active,
         LeaseState::Ending => wire::LeaseState::Ending,
         LeaseState::Ended => wire::LeaseState::Ended,
@@ -23,10 +24,10 @@ pub(super) fn lease(lease: &Lease) -> wire::Lease {
         owner: lease.owner.to_string(),
         subject: lease.subject.to_string(),
         state: state.into(),
-        granted_at_ms: lease.granted_at_ms,
-        expires_at_ms: lease.expires_at_ms,
+        granted_at_ms: lease.granted_at_ms(),
+        expires_at_ms: lease.due_at_ms(),
         max_ttl_seconds: i64::try_from(lease.max_ttl_seconds).unwrap_or(i64::MAX),
-        fencing_token: lease.fencing_token,
+        fencing_token: lease.fencing_token(),
         mount: mount.into(),
         mount_message,
         end_cause: lease

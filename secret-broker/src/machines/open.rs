@@ -70,7 +70,7 @@ impl From<OpenError> for Status {
 }
 
 pub(super) async fn volume(broker: &Broker, lease: &Lease) -> Result<Secret<Vec<u8>>, OpenError> {
-    if lease.state != LeaseState::Active || lease.expires_at_ms <= now_ms() {
+    if lease.state != LeaseState::Active || lease.due_at_ms() <= now_ms() {
         return Err(OpenError::NotActive);
     }
     let organisation = broker.config.organisation.as_str();

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use leasehold_broker_wire::machines::WatchLeasesRequest;
-use leasehold_chaincode::{Ciphertext, Command, DatasetId, Msp, TxId};
+use leasehold_chaincode::{Ciphertext, Command, DatasetId, Metadata, Msp, Policy, TxId};
 use leasehold_secret_broker::ledger::{Ledger, LedgerOptions, Submission};
 use leasehold_secret_broker::store::Store;
 use leasehold_secret_broker::store::data_keys::DataKey;
@@ -18,9 +18,11 @@ fn operation(id: &str, name: &str) -> NewOperation {
         submitter: "a-submitter".to_owned(),
         command: Command::RegisterDataset {
             name: name.to_owned(),
-            title: "t".to_owned(),
-            description: String::new(),
-            max_ttl_seconds: 60,
+            metadata: Metadata {
+                title: "t".to_owned(),
+                ..Metadata::default()
+            },
+            policy: Policy::exclusive(60),
             volume_ciphertext: Ciphertext(base64::engine::general_purpose::STANDARD.encode([1; 64])),
             key_version: 1,
         },

@@ -185,7 +185,7 @@ async fn a_forged_decision_with_right_hashes_is_found() {
     storage::append(&mut connection, &block).await.unwrap();
     let found = corruption(&bench).await;
     assert_eq!((found.block, found.field), (last + 1, "body"));
-    assert!(found.reason.contains("leased exclusively"), "{found}");
+    assert!(found.reason.contains("leased to others"), "{found}");
 }
 
 #[tokio::test]

@@ -1,0 +1,206 @@
+//! Bounds of what people write.
+
+use crate::command::Ciphertext;
+use crate::limit;
+use crate::record::{Admission, Code, Digest, Finding, Metadata, Policy};
+use crate::refusal::Refusal;
+
+/// Refuses a text of more than `chars` characters without counting all of a huge one.
+pub(super) fn bounded(field: &str, text: &str, chars: usize) -> Result<(), Refusal> {
+    if text.chars().nth(chars).is_some() {
+        return Err(Refusal::invalid(
+            field,
+            format!("expected at most {chars} characters"),
+        ));
+    }
+    Ok(())
+}
+
+/// One line that says something.
+pub(super) fn line(field: &str, text: &str, chars: usize) -> Result<(), Refusal> {
+    bounded(field, text, chars)?;
+    if text.trim().is_empty() || text.chars().any(char::is_control) {
+        return Err(Refusal::invalid(
+            field,
+            "expected one line of text without control characters",
+        ));
+    }
+    Ok(())
+}
+
+fn lines(field: &str, texts: &[String]) -> Result<(), Refusal> {
+    if texts.len() > limit::LIST_ENTRIES {
+        return Err(Refusal::invalid(
+            field,
+            format!("expected at most {} entries", limit::LIST_ENTRIES),
+        ));
+    }
+    texts
+        .iter()
+        .try_for_each(|text| line(field, text, limit::LIST_ENTRY_CHARS))
+}
+
+/// An owner's reason, which others read.
+pub(super) fn reason(text: &str) -> Result<(), Refusal> {
+    line("reason", text, limit::REASON_CHARS)
+}
+
+pub(super) fn metadata(metadata: &Metadata) -> Result<(), Refusal> {
+    line("metadata.title", &metadata.title, limit::TITLE_CHARS)?;
+    let description = &metadata.description;
+    bounded("metadata.description", description, limit::DESCRIPTION_CHARS)?;
+    let is_text = |c: char| !c.is_control() || matches!(c, '\n' | '\r' | '\t');
+    if !description.chars().all(is_text) {
+        return Err(Refusal::invalid(
+            "metadata.description",
+            "expected text without control characters",
+        ));
+    }
+    lines("metadata.keywords", &metadata.keywords)?;
+    lines("metadata.identifiers", &metadata.identifiers)?;
+    lines("metadata.formats", &metadata.formats)?;
+    for (field, text) in [
+        ("metadata.licence", &metadata.licence),
+        ("metadata.publisher", &metadata.publisher),
+        ("metadata.version", &metadata.version),
+        ("metadata.language", &metadata.language),
+    ] {
+        if let Some(text) = text {
+            line(field, text, limit::LIST_ENTRY_CHARS)?;
+        }
+    }
+    if metadata
+        .publication_year
+        .is_some_and(|year| !(1000..=9999).contains(&year))
+    {
+        return Err(Refusal::invalid(
+            "metadata.publication_year",
+            "expected a year of four digits",
+        ));
+    }
+    match &metadata.content_digest {
+        Some(content) => digest("metadata.content_digest", content),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn policy(policy: &Policy) -> Result<(), Refusal> {
+    let seconds = limit::MIN_TTL_SECONDS..=limit::MAX_TTL_SECONDS;
+    for (field, value) in [
+        ("policy.max_ttl_seconds", policy.max_ttl_seconds),
+        ("policy.place_seconds", policy.place_seconds),
+    ] {
+        if !seconds.contains(&value) {
+            let reason = format!("expected {} to {} seconds", seconds.start(), seconds.end());
+            return Err(Refusal::invalid(field, reason));
+        }
+    }
+    if !policy.exclusive && policy.most_shared == 0 {
+        return Err(Refusal::invalid(
+            "policy.most_shared",
+            "expected 1 or more where there are no exclusive leases",
+        ));
+    }
+    for (field, value, most) in [
+        ("policy.most_shared", policy.most_shared, limit::MOST_SHARED),
+        ("policy.most_waiting", policy.most_waiting, limit::MOST_WAITING),
+    ] {
+        if value > most {
+            return Err(Refusal::invalid(field, format!("expected at most {most}")));
+        }
+    }
+    if let Admission::Only(organisations) = &policy.organisations
+        && organisations.len() > limit::POLICY_ORGANISATIONS
+    {
+        let reason = format!("expected at most {} organisations", limit::POLICY_ORGANISATIONS);
+        return Err(Refusal::invalid("policy.organisations", reason));
+    }
+    lines("policy.groups", &policy.groups)
+}
+
+pub(super) fn groups(groups: &[String]) -> Result<(), Refusal> {
+    lines("groups", groups)
+}
+
+pub(super) fn digest(field: &str, digest: &Digest) -> Result<(), Refusal> {
+    if is_lower_hex(&digest.value, digest.hash_type.digits()) {
+        return Ok(());
+    }
+    let reason = format!(
+        "expected {} lower-case hexadecimal digits",
+        digest.hash_type.digits()
+    );
+    Err(Refusal::invalid(field, reason))
+}
+
+pub(super) fn code(code: &Code) -> Result<(), Refusal> {
+    for (field, value) in [
+        ("code.image_sha256", &code.image_sha256),
+        ("code.command_sha256", &code.command_sha256),
+    ] {
+        if !is_lower_hex(value, 64) {
+            return Err(Refusal::invalid(
+                field,
+                "expected 64 lower-case hexadecimal digits",
+            ));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn finding(finding: &Finding) -> Result<(), Refusal> {
+    let code = finding.code.as_bytes();
+    let is_code = !code.is_empty()
+        && code.len() <= limit::FINDING_CODE_CHARS
+        && code
+            .iter()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'_');
+    if !is_code {
+        let reason = "expected 1 to 64 lower-case letters, digits or underscores";
+        return Err(Refusal::invalid("finding.code", reason));
+    }
+    bounded("finding.message", &finding.message, limit::FINDING_MESSAGE_CHARS)?;
+    if finding.message.chars().any(char::is_control) {
+        return Err(Refusal::invalid(
+            "finding.message",
+            "expected one line without control characters",
+        ));
+    }
+    Ok(())
+}
+
+/// Encrypted volume details and the version of their key, which never falls.
+pub(super) fn volume(ciphertext: &Ciphertext, key_version: u32, least: u32) -> Result<(), Refusal> {
+    if !is_base64(&ciphertext.0) {
+        let reason = format!(
+            "expected 4 to {} characters of padded base64",
+            limit::CIPHERTEXT_CHARS
+        );
+        return Err(Refusal::invalid("volume_ciphertext", reason));
+    }
+    if key_version < least {
+        return Err(Refusal::invalid(
+            "key_version",
+            format!("expected {least} or more"),
+        ));
+    }
+    Ok(())
+}
+
+fn is_base64(text: &str) -> bool {
+    let digits = text.trim_end_matches('=');
+    !digits.is_empty()
+        && text.len() <= limit::CIPHERTEXT_CHARS
+        && text.len().is_multiple_of(4)
+        && text.len() - digits.len() <= 2
+        && digits
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
+}
+
+fn is_lower_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}

@@ -1,0 +1,390 @@
+//! A contract that is too simple to be wrong: lists that are looked through, no keys, no indexes, no bytes.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+use leasehold_chaincode::{LeaseState, Mode, Policy, limit};
+use std::collections::BTreeMap;
+
+pub const TTL_SECONDS: u64 = 60;
+pub const TTL_MS: i64 = 60_000;
+
+/// What somebody tries. Leases are named by how many were asked for since, so that most attempts concern one that exists.
+#[derive(Debug, Clone)]
+pub enum Attempt {
+    Register(usize, usize),
+    Remove(usize, bool),
+    Lease(usize, usize, Mode, bool),
+    Approve(usize),
+    Deny(usize),
+    Renew(usize, usize),
+    Release(usize, usize),
+    Revoke(usize),
+    Expire(usize),
+    Confirm(usize),
+    Declare(usize),
+    Report(usize, bool),
+}
+
+/// Terms of three kinds: for one alone, for several with a line, and only with the owner's approval.
+pub fn policy(which: usize) -> Policy {
+    let base = Policy {
+        place_seconds: TTL_SECONDS,
+        ..Policy::exclusive(TTL_SECONDS)
+    };
+    match which {
+        0 => base,
+        1 => Policy {
+            most_shared: 2,
+            most_waiting: 2,
+            ..base
+        },
+        _ => Policy {
+            most_shared: 1,
+            most_waiting: 1,
+            approve_leases: true,
+            ..base
+        },
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    pub id: String,
+    pub owner: usize,
+    pub policy: usize,
+    pub retired: bool,
+    pub token: u64,
+    pub transitions: u64,
+    /// Indexes of leases.
+    pub holders: Vec<usize>,
+    pub line: Vec<usize>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Lease {
+    pub id: String,
+    pub dataset: usize,
+    pub msp: usize,
+    pub person: usize,
+    pub mode: Mode,
+    pub waits: bool,
+    pub state: LeaseState,
+    /// When it lapses or expires.
+    pub due_ms: i64,
+    pub ended_ms: i64,
+    pub token: u64,
+    pub ready: Option<bool>,
+}
+
+#[derive(Default)]
+pub struct Model {
+    pub names: BTreeMap<usize, usize>,
+    pub datasets: Vec<Dataset>,
+    pub leases: Vec<Lease>,
+}
+
+type Verdict = Result<(), &'static str>;
+
+impl Model {
+    /// Index of the lease that is the `back`-th from the newest.
+    pub fn recent(&self, back: usize) -> Option<usize> {
+        self.leases.len().checked_sub(back + 1)
+    }
+
+    fn lease(&self, back: usize) -> Result<usize, &'static str> {
+        self.recent(back).ok_or("lease_not_found")
+    }
+
+    /// Makes a step, or says with which code it is refused. New things have no id yet.
+    pub fn step(&mut self, msp: usize, now_ms: i64, attempt: &Attempt) -> Verdict {
+        match *attempt {
+            Attempt::Register(name, policy) => {
+                if self.names.contains_key(&name) {
+                    return Err("dataset_name_taken");
+                }
+                self.names.insert(name, self.datasets.len());
+                self.datasets.push(Dataset {
+                    id: String::new(),
+                    owner: msp,
+                    policy,
+                    retired: false,
+                    token: 0,
+                    transitions: 1,
+                    holders: Vec::new(),
+                    line: Vec::new(),
+                });
+                Ok(())
+            }
+            Attempt::Remove(name, force) => self.remove(msp, now_ms, name, force),
+            Attempt::Lease(name, person, mode, wait) => self.ask(msp, now_ms, name, person, mode, wait),
+            Attempt::Approve(back) => {
+                let at = self.owned(msp, back)?;
+                if self.leases[at].state != LeaseState::Requested {
+                    return Err("lease_not_requested");
+                }
+                if self.datasets[self.leases[at].dataset].retired {
+                    return Err("dataset_not_found");
+                }
+                self.place(now_ms, at)
+            }
+            Attempt::Deny(back) => {
+                let at = self.owned(msp, back)?;
+                if self.leases[at].state != LeaseState::Requested {
+                    return Err("lease_not_requested");
+                }
+                self.end(now_ms, at)
+            }
+            Attempt::Renew(back, person) => {
+                let at = self.held(msp, back, person)?;
+                let lease = &self.leases[at];
+                if lease.state != LeaseState::Active {
+                    return Err("lease_not_active");
+                }
+                if lease.due_ms <= now_ms {
+                    return Err("lease_expired");
+                }
+                if !self.datasets[lease.dataset].line.is_empty() {
+                    return Err("renewal_waited_for");
+                }
+                if now_ms + TTL_MS <= lease.due_ms {
+                    return Err("invalid_field");
+                }
+                self.leases[at].due_ms = now_ms + TTL_MS;
+                self.happened(at);
+                Ok(())
+            }
+            Attempt::Release(back, person) => {
+                let at = self.held(msp, back, person)?;
+                self.end(now_ms, at)
+            }
+            Attempt::Revoke(back) => {
+                let at = self.owned(msp, back)?;
+                self.end(now_ms, at)
+            }
+            Attempt::Expire(back) => {
+                let at = self.lease(back)?;
+                let lease = &self.leases[at];
+                if is_open(lease) && now_ms < lease.due_ms {
+                    return Err("not_expired");
+                }
+                self.end(now_ms, at)
+            }
+            Attempt::Confirm(back) => {
+                let at = self.lease(back)?;
+                if self.leases[at].msp != msp {
+                    return Err("not_cluster");
+                }
+                self.ended(now_ms, at)
+            }
+            Attempt::Declare(back) => {
+                let at = self.owned(msp, back)?;
+                let lease = &self.leases[at];
+                if lease.state == LeaseState::Ending && now_ms < lease.ended_ms + limit::CONFIRMATION_MS {
+                    return Err("too_early_to_declare");
+                }
+                self.ended(now_ms, at)
+            }
+            Attempt::Report(back, ready) => {
+                let at = self.lease(back)?;
+                let lease = &mut self.leases[at];
+                if lease.msp != msp {
+                    return Err("not_cluster");
+                }
+                if lease.state != LeaseState::Active {
+                    return Err("lease_not_active");
+                }
+                if lease.ready == Some(ready) {
+                    return Err("mount_unchanged");
+                }
+                lease.ready = Some(ready);
+                self.happened(at);
+                Ok(())
+            }
+        }
+    }
+
+    fn owned(&self, msp: usize, back: usize) -> Result<usize, &'static str> {
+        let at = self.lease(back)?;
+        if self.datasets[self.leases[at].dataset].owner == msp {
+            Ok(at)
+        } else {
+            Err("not_owner")
+        }
+    }
+
+    fn held(&self, msp: usize, back: usize, person: usize) -> Result<usize, &'static str> {
+        let at = self.lease(back)?;
+        let lease = &self.leases[at];
+        if (lease.msp, lease.person) == (msp, person) {
+            Ok(at)
+        } else {
+            Err("lease_not_found")
+        }
+    }
+
+    fn happened(&mut self, at: usize) {
+        self.datasets[self.leases[at].dataset].transitions += 1;
+    }
+
+    fn remove(&mut self, msp: usize, now_ms: i64, name: usize, force: bool) -> Verdict {
+        let at = *self.names.get(&name).ok_or("dataset_not_found")?;
+        let dataset = &mut self.datasets[at];
+        if dataset.owner != msp {
+            return Err("not_owner");
+        }
+        if !force && !(dataset.holders.is_empty() && dataset.line.is_empty()) {
+            return Err("dataset_leased");
+        }
+        dataset.retired = true;
+        dataset.transitions += 1;
+        self.names.remove(&name);
+        for waiting in std::mem::take(&mut self.datasets[at].line) {
+            self.leases[waiting].state = LeaseState::Ended;
+            self.happened(waiting);
+        }
+        for holder in self.datasets[at].holders.clone() {
+            if self.leases[holder].state == LeaseState::Active {
+                self.leases[holder].state = LeaseState::Ending;
+                self.leases[holder].ended_ms = now_ms;
+                self.happened(holder);
+            }
+        }
+        Ok(())
+    }
+
+    fn ask(
+        &mut self,
+        msp: usize,
+        now_ms: i64,
+        name: usize,
+        person: usize,
+        mode: Mode,
+        waits: bool,
+    ) -> Verdict {
+        let dataset = *self.names.get(&name).ok_or("dataset_not_found")?;
+        let policy = policy(self.datasets[dataset].policy);
+        if mode == Mode::Shared && policy.most_shared == 0 {
+            return Err("mode_not_allowed");
+        }
+        let before = (self.datasets[dataset].clone(), self.leases.len());
+        let at = self.leases.len();
+        self.leases.push(Lease {
+            id: String::new(),
+            dataset,
+            msp,
+            person,
+            mode,
+            waits,
+            state: LeaseState::Requested,
+            due_ms: now_ms + TTL_MS,
+            ended_ms: 0,
+            token: 0,
+            ready: None,
+        });
+        let placed = if policy.approve_leases && self.datasets[dataset].owner != msp {
+            self.happened(at);
+            Ok(())
+        } else {
+            self.place(now_ms, at)
+        };
+        let has_one = self.leases[..at].iter().any(|lease| {
+            (lease.dataset, lease.person) == (dataset, person) && lease.state != LeaseState::Ended
+        });
+        let verdict = placed.and(if has_one { Err("already_leased") } else { Ok(()) });
+        if verdict.is_err() {
+            self.datasets[dataset] = before.0;
+            self.leases.truncate(before.1);
+        }
+        verdict
+    }
+
+    fn fits(&self, dataset: usize, mode: Mode) -> bool {
+        let dataset = &self.datasets[dataset];
+        let room = policy(dataset.policy).most_shared as usize;
+        let shared = |at: &usize| self.leases[*at].mode == Mode::Shared;
+        dataset.holders.is_empty()
+            || mode == Mode::Shared && dataset.holders.iter().all(shared) && dataset.holders.len() < room
+    }
+
+    fn place(&mut self, now_ms: i64, at: usize) -> Verdict {
+        let (of, mode) = (self.leases[at].dataset, self.leases[at].mode);
+        let most = policy(self.datasets[of].policy).most_waiting as usize;
+        if self.datasets[of].line.is_empty() && self.fits(of, mode) {
+            self.grant(now_ms, at);
+            return Ok(());
+        }
+        if !self.leases[at].waits || most == 0 {
+            return Err("lease_conflict");
+        }
+        if self.datasets[of].line.len() >= most {
+            return Err("line_full");
+        }
+        self.leases[at].state = LeaseState::Waiting;
+        self.leases[at].due_ms = now_ms + TTL_MS;
+        self.datasets[of].line.push(at);
+        self.happened(at);
+        Ok(())
+    }
+
+    fn grant(&mut self, now_ms: i64, at: usize) {
+        let of = self.leases[at].dataset;
+        self.datasets[of].token += 1;
+        self.datasets[of].holders.push(at);
+        let lease = &mut self.leases[at];
+        lease.state = LeaseState::Active;
+        lease.token = self.datasets[of].token;
+        lease.due_ms = now_ms + TTL_MS;
+        self.happened(at);
+    }
+
+    fn end(&mut self, now_ms: i64, at: usize) -> Verdict {
+        if !is_open(&self.leases[at]) {
+            return Err("lease_not_active");
+        }
+        let lease = &mut self.leases[at];
+        lease.ended_ms = now_ms;
+        lease.state = match lease.state {
+            LeaseState::Active => LeaseState::Ending,
+            _ => LeaseState::Ended,
+        };
+        let of = lease.dataset;
+        self.datasets[of].line.retain(|waiting| *waiting != at);
+        self.happened(at);
+        self.advance(now_ms, of);
+        Ok(())
+    }
+
+    fn ended(&mut self, now_ms: i64, at: usize) -> Verdict {
+        if self.leases[at].state != LeaseState::Ending {
+            return Err("lease_not_ending");
+        }
+        self.leases[at].state = LeaseState::Ended;
+        let of = self.leases[at].dataset;
+        self.datasets[of].holders.retain(|holder| *holder != at);
+        self.happened(at);
+        self.advance(now_ms, of);
+        Ok(())
+    }
+
+    fn advance(&mut self, now_ms: i64, of: usize) {
+        while let Some(&first) = self.datasets[of].line.first() {
+            if self.leases[first].due_ms <= now_ms {
+                self.datasets[of].line.remove(0);
+                self.leases[first].state = LeaseState::Ended;
+                self.happened(first);
+            } else if self.fits(of, self.leases[first].mode) {
+                self.datasets[of].line.remove(0);
+                self.grant(now_ms, first);
+            } else {
+                return;
+            }
+        }
+    }
+}
+
+fn is_open(lease: &Lease) -> bool {
+    !matches!(lease.state, LeaseState::Ending | LeaseState::Ended)
+}
