@@ -134,7 +134,7 @@ async fn what_is_committed_is_read_and_survives_a_restart() {
         let dataset = &registered.events[0].dataset;
         let holders = bench.ledger.holders(dataset).await.unwrap();
         let lease = leased.events[0].lease.as_deref().unwrap();
-        assert_eq!(holders, [lease.clone()]);
+        assert_eq!(holders, std::slice::from_ref(lease));
         assert_eq!(
             (lease.granted_at_ms(), lease.due_at_ms()),
             (START_MS, START_MS + 60_000)
