@@ -13,6 +13,7 @@ pub mod patch;
 pub mod pod;
 pub mod reason;
 pub mod stamp;
+pub mod strict;
 pub mod task_result;
 pub mod text;
 pub mod volume;

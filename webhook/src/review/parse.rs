@@ -4,6 +4,7 @@
 use serde::Deserialize;
 
 use super::reason::{Denial, Reason};
+use super::strict::Strict;
 
 /// Fields of Argo's own types that are refused for a reason of their own, wherever they appear.
 const REFUSED_KEYS: &[(&str, Reason)] = &[
@@ -190,13 +191,16 @@ const KNOWN_KEYS: &[&str] = &[
 /// # Errors
 /// What `T` doesn't allow, with the reason that its key has.
 pub fn parse<'a, T: Deserialize<'a>>(json: &'a str, what: &str) -> Result<T, Denial> {
-    serde_json::from_str(json).map_err(|error| refusal::<T>(json, what, &error))
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    T::deserialize(Strict(&mut deserializer))
+        .and_then(|value| deserializer.end().map(|()| value))
+        .map_err(|error| refusal::<T>(json, what, &error))
 }
 
 #[cold]
 fn refusal<'a, T: Deserialize<'a>>(json: &'a str, what: &str, error: &serde_json::Error) -> Denial {
     let deserializer = &mut serde_json::Deserializer::from_str(json);
-    let place = match serde_path_to_error::deserialize::<_, T>(deserializer) {
+    let place = match serde_path_to_error::deserialize::<_, T>(Strict(deserializer)) {
         Err(error) => error.path().to_string(),
         Ok(_) => String::new(),
     };
