@@ -111,11 +111,19 @@ impl Bench {
 }
 
 pub fn dataset_of(outcome: &Outcome) -> DatasetId {
-    outcome.events[0].dataset.clone()
+    outcome.events.first().unwrap().dataset.clone()
 }
 
 pub fn lease_of(outcome: &Outcome) -> String {
-    outcome.events[0].lease.as_ref().unwrap().id.to_string()
+    outcome
+        .events
+        .first()
+        .unwrap()
+        .lease
+        .as_ref()
+        .unwrap()
+        .id
+        .to_string()
 }
 
 pub fn metadata() -> Metadata {

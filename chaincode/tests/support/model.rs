@@ -235,7 +235,8 @@ impl Model {
         if dataset.owner != msp {
             return Err("not_owner");
         }
-        if !force && !(dataset.holders.is_empty() && dataset.line.is_empty()) {
+        let is_free = dataset.holders.is_empty() && dataset.line.is_empty();
+        if !(force || is_free) {
             return Err("dataset_leased");
         }
         dataset.retired = true;
