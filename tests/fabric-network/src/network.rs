@@ -1,0 +1,278 @@
+//! Bringing the network up, from keys to a channel that every peer has joined.
+
+use std::collections::HashSet;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::binaries::Binaries;
+use crate::config::{self, CHANNEL, Organisation, Ports};
+use crate::process::{Daemon, FabricError, io, listening, tool, until};
+
+/// Names of the members; the id of each is its name and `MSP`.
+pub const ORGANISATIONS: [&str; 3] = ["Org1", "Org2", "Org3"];
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running network. Dropped, it is gone.
+#[derive(Debug)]
+pub struct Network {
+    pub(crate) binaries: Binaries,
+    pub(crate) root: PathBuf,
+    pub(crate) members: Vec<(Organisation, Ports)>,
+    pub(crate) orderer: Ports,
+    servers: Vec<Daemon>,
+    /// Last, so that the files go after the processes.
+    _directory: tempfile::TempDir,
+}
+
+impl Network {
+    /// Starts an orderer and three peers, and makes the channel.
+    ///
+    /// # Errors
+    /// With the end of the log of what failed.
+    pub async fn start(binaries: Binaries) -> Result<Self, FabricError> {
+        let directory = tempfile::Builder::new()
+            .prefix("fabric-")
+            .tempdir()
+            .map_err(io("cannot make a directory"))?;
+        let root = directory.path().to_owned();
+        let mut ports = free_ports(3 * (ORGANISATIONS.len() + 1))?.into_iter();
+        let mut three = || Ports {
+            service: ports.next().unwrap_or_default(),
+            second: ports.next().unwrap_or_default(),
+            operations: ports.next().unwrap_or_default(),
+        };
+        let orderer = three();
+        let members = ORGANISATIONS
+            .map(|name| (Organisation { name }, three()))
+            .to_vec();
+        let mut network = Self {
+            binaries,
+            root,
+            members,
+            orderer,
+            servers: Vec::new(),
+            _directory: directory,
+        };
+        network.write_files().await?;
+        network.start_servers().await?;
+        network.make_channel().await?;
+        Ok(network)
+    }
+
+    /// Name of the channel.
+    #[must_use]
+    pub fn channel(&self) -> &'static str {
+        CHANNEL
+    }
+
+    /// What the peer says its version is.
+    ///
+    /// # Errors
+    /// Where it cannot be asked.
+    pub async fn version(&self) -> Result<String, FabricError> {
+        let output = tool(Command::new(self.binaries.path("peer")).arg("version")).await?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let version = text.lines().find_map(|line| line.trim().strip_prefix("Version:"));
+        Ok(version.map(str::trim).unwrap_or_default().to_owned())
+    }
+
+    /// Kills every server and waits until they are gone.
+    ///
+    /// # Errors
+    /// Where one cannot be killed.
+    pub async fn stop(mut self) -> Result<(), FabricError> {
+        for server in self.servers.drain(..) {
+            server.kill().await?;
+        }
+        Ok(())
+    }
+
+    /// The end of every server's log, for a test that failed.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        self.servers
+            .iter()
+            .map(Daemon::log_end)
+            .collect::<Vec<_>>()
+            .join("\n----\n")
+    }
+
+    pub(crate) fn crypto(&self) -> PathBuf {
+        self.root.join("crypto")
+    }
+
+    pub(crate) fn orderer_root(&self) -> PathBuf {
+        self.crypto().join(config::orderer_node()).join("tls/ca.crt")
+    }
+
+    /// The `peer` program as a user of an organisation, against that organisation's peer.
+    pub(crate) fn peer_as(&self, organisation: &Organisation, user: &str) -> Command {
+        let mut command = Command::new(self.binaries.path("peer"));
+        command
+            .env("FABRIC_CFG_PATH", self.root.join(organisation.name))
+            .env(
+                "CORE_PEER_MSPCONFIGPATH",
+                self.crypto().join(organisation.user(user)),
+            )
+            .env("FABRIC_LOGGING_SPEC", "warning:chaincodeCmd=info");
+        command
+    }
+
+    async fn write_files(&self) -> Result<(), FabricError> {
+        let crypto = self.crypto();
+        let organisations: Vec<_> = self
+            .members
+            .iter()
+            .map(|(organisation, _)| organisation.clone())
+            .collect();
+        let crypto_config = self.root.join("crypto.yaml");
+        write_json(&crypto_config, &config::crypto(&organisations))?;
+        let mut cryptogen = Command::new(self.binaries.path("cryptogen"));
+        tool(
+            cryptogen
+                .arg("generate")
+                .arg("--config")
+                .arg(&crypto_config)
+                .arg("--output")
+                .arg(&crypto),
+        )
+        .await?;
+        write_json(
+            &self.root.join("configtx.yaml"),
+            &config::configtx(&crypto, &self.members, self.orderer),
+        )?;
+        let orderer = self.root.join("orderer");
+        write_json(
+            &orderer.join("orderer.yaml"),
+            &config::orderer(&crypto, &orderer, self.orderer),
+        )?;
+        let builder = self.root.join("builder");
+        write_builder(&builder)?;
+        for (organisation, ports) in &self.members {
+            let home = self.root.join(organisation.name);
+            let core = config::peer(&crypto, &home.join("data"), &builder, organisation, *ports);
+            write_json(&home.join("core.yaml"), &core)?;
+        }
+        let mut configtxgen = Command::new(self.binaries.path("configtxgen"));
+        configtxgen.env("FABRIC_CFG_PATH", &self.root);
+        configtxgen
+            .args(["-profile", config::PROFILE, "-channelID", CHANNEL, "-outputBlock"])
+            .arg(self.genesis());
+        tool(&mut configtxgen).await.map(drop)
+    }
+
+    async fn start_servers(&mut self) -> Result<(), FabricError> {
+        let orderer = self.root.join("orderer");
+        let mut command = Command::new(self.binaries.path("orderer"));
+        let mut servers = vec![(
+            Daemon::spawn(command.env("FABRIC_CFG_PATH", &orderer), &orderer.join("log"))?,
+            self.orderer.service,
+        )];
+        for (organisation, ports) in &self.members {
+            let home = self.root.join(organisation.name);
+            let mut command = Command::new(self.binaries.path("peer"));
+            command.args(["node", "start"]).env("FABRIC_CFG_PATH", &home);
+            servers.push((Daemon::spawn(&mut command, &home.join("log"))?, ports.service));
+        }
+        for (mut server, port) in servers {
+            listening(&mut server, port, "a Fabric server").await?;
+            self.servers.push(server);
+        }
+        Ok(())
+    }
+
+    async fn make_channel(&self) -> Result<(), FabricError> {
+        let tls = self.crypto().join(config::orderer_node()).join("tls");
+        until("the orderer to take the channel", PATIENCE, async || {
+            let mut osnadmin = Command::new(self.binaries.path("osnadmin"));
+            osnadmin
+                .args(["channel", "join", "--channelID", CHANNEL, "--config-block"])
+                .arg(self.genesis());
+            osnadmin
+                .arg("-o")
+                .arg(format!("127.0.0.1:{}", self.orderer.second));
+            osnadmin.arg("--ca-file").arg(tls.join("ca.crt"));
+            osnadmin
+                .arg("--client-cert")
+                .arg(tls.join("server.crt"))
+                .arg("--client-key")
+                .arg(tls.join("server.key"));
+            tool(&mut osnadmin).await
+        })
+        .await?;
+        for (organisation, _) in &self.members {
+            until("a peer to join the channel", PATIENCE, async || {
+                tool(
+                    self.peer_as(organisation, "Admin")
+                        .args(["channel", "join", "-b"])
+                        .arg(self.genesis()),
+                )
+                .await
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    fn genesis(&self) -> PathBuf {
+        self.root.join("genesis.block")
+    }
+}
+
+/// Ports that are free now.
+fn free_ports(count: usize) -> Result<HashSet<u16>, FabricError> {
+    let bind = || TcpListener::bind(("127.0.0.1", 0));
+    let listeners: Vec<_> = std::iter::repeat_with(bind)
+        .take(count)
+        .collect::<Result<_, _>>()
+        .map_err(io("cannot bind"))?;
+    listeners
+        .iter()
+        .map(|listener| listener.local_addr().map(|address| address.port()))
+        .collect::<Result<_, _>>()
+        .map_err(io("cannot ask for a port"))
+}
+
+pub(crate) fn write_json(path: &Path, value: &Value) -> Result<(), FabricError> {
+    write(path, &format!("{value:#}\n"), 0o644)
+}
+
+pub(crate) fn write(path: &Path, content: &str, mode: u32) -> Result<(), FabricError> {
+    let failed = |source| FabricError::Io {
+        what: format!("cannot write {}", path.display()),
+        source,
+    };
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(failed)?;
+    }
+    std::fs::write(path, content).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)
+}
+
+/// An external builder whose chaincodes are built and started by others: it passes `connection.json` on to the peer.
+fn write_builder(directory: &Path) -> Result<(), FabricError> {
+    let scripts = [
+        (
+            "detect",
+            "#!/bin/sh\ngrep -q '\"type\": *\"ccaas\"' \"$2/metadata.json\"\n",
+        ),
+        (
+            "build",
+            "#!/bin/sh\nset -e\ncp \"$1/connection.json\" \"$3/connection.json\"\n",
+        ),
+        (
+            "release",
+            "#!/bin/sh\nset -e\nmkdir -p \"$2/chaincode/server\"\ncp \"$1/connection.json\" \"$2/chaincode/server/connection.json\"\n",
+        ),
+    ];
+    for (name, script) in scripts {
+        write(&directory.join("bin").join(name), script, 0o755)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! What a client of the simulated network proposes, in the shape in which a real one signs it. The signature is empty: nobody checks it.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use fabric_wire::protos;
+use sha2::{Digest as _, Sha256};
+
+use crate::identity::Client;
+
+/// `HeaderType.ENDORSER_TRANSACTION`.
+const ENDORSER_TRANSACTION: i32 = 3;
+/// 2026-01-01T00:00:00Z. The simulated clients' clock starts here and advances by a second a proposal.
+const FIRST_SECOND: i64 = 1_767_225_600;
+
+/// A proposal of a client.
+#[derive(Debug, Clone)]
+pub struct Proposal {
+    /// Its id.
+    pub txid: String,
+    /// Name of the chaincode.
+    pub chaincode: String,
+    /// Function and its parameters.
+    pub arguments: Vec<Bytes>,
+    /// Data beside the arguments that does not reach the ledger.
+    pub transient: HashMap<String, Bytes>,
+    /// Whether it is the chaincode's initialisation.
+    pub is_init: bool,
+    /// The client's clock.
+    pub timestamp: protos::Timestamp,
+    client: Client,
+    nonce: Bytes,
+}
+
+impl Proposal {
+    /// The `number`th proposal of the network. Id and time follow from the number and the client's name.
+    pub(crate) fn new(number: u64, client: &Client, chaincode: &str, arguments: &[&str]) -> Self {
+        let nonce = Sha256::digest(number.to_be_bytes());
+        let mut hash = Sha256::new();
+        hash.update(nonce);
+        hash.update(format!("{}/{}", client.msp_id, client.name));
+        Self {
+            txid: hex::encode(hash.finalize()),
+            chaincode: chaincode.to_owned(),
+            arguments: arguments
+                .iter()
+                .map(|argument| Bytes::copy_from_slice(argument.as_bytes()))
+                .collect(),
+            transient: HashMap::new(),
+            is_init: false,
+            timestamp: protos::Timestamp {
+                seconds: FIRST_SECOND.saturating_add_unsigned(number),
+                nanos: 0,
+            },
+            client: client.clone(),
+            nonce: Bytes::copy_from_slice(&nonce),
+        }
+    }
+
+    /// The same with transient data.
+    #[must_use]
+    pub fn with_transient(mut self, name: &str, value: impl Into<Bytes>) -> Self {
+        self.transient.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// The same as the chaincode's initialisation.
+    #[must_use]
+    pub fn as_init(mut self) -> Self {
+        self.is_init = true;
+        self
+    }
+
+    pub(crate) fn msp_id(&self) -> &str {
+        &self.client.msp_id
+    }
+
+    pub(crate) fn input(&self) -> protos::ChaincodeInput {
+        protos::ChaincodeInput {
+            args: self.arguments.clone(),
+            is_init: self.is_init,
+            ..protos::ChaincodeInput::default()
+        }
+    }
+
+    pub(crate) fn signed(&self, channel: &str) -> protos::SignedProposal {
+        let chaincode_id = Some(protos::ChaincodeId {
+            name: self.chaincode.clone(),
+            ..protos::ChaincodeId::default()
+        });
+        let spec = protos::ChaincodeSpec {
+            r#type: 1,
+            chaincode_id: chaincode_id.clone(),
+            input: Some(self.input()),
+        };
+        let channel_header = protos::ChannelHeader {
+            r#type: ENDORSER_TRANSACTION,
+            timestamp: Some(self.timestamp),
+            channel_id: channel.to_owned(),
+            tx_id: self.txid.clone(),
+            extension: encode(&protos::ChaincodeHeaderExtension { chaincode_id }),
+            ..protos::ChannelHeader::default()
+        };
+        let signature_header = protos::SignatureHeader {
+            creator: self.client.serialized(),
+            nonce: self.nonce.clone(),
+        };
+        let header = protos::Header {
+            channel_header: encode(&channel_header),
+            signature_header: encode(&signature_header),
+        };
+        let payload = protos::ChaincodeProposalPayload {
+            input: encode(&protos::ChaincodeInvocationSpec {
+                chaincode_spec: Some(spec),
+            }),
+            transient_map: self.transient.clone(),
+        };
+        let proposal = protos::Proposal {
+            header: encode(&header),
+            payload: encode(&payload),
+            extension: Bytes::new(),
+        };
+        protos::SignedProposal {
+            proposal_bytes: encode(&proposal),
+            signature: Bytes::new(),
+        }
+    }
+}
+
+fn encode(message: &impl prost::Message) -> Bytes {
+    message.encode_to_vec().into()
+}
