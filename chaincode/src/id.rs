@@ -142,7 +142,8 @@ checked_text!(
 );
 
 /// A dataset as people name it. An id has 64 digits and a name at most 40 characters, so the two are never mixed up.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum DatasetRef {
     /// By id: any dataset, retired or not.
     Id(DatasetId),
@@ -160,6 +161,22 @@ impl DatasetRef {
             return Ok(Self::Id(id));
         }
         DatasetName::new(text).map(Self::Name)
+    }
+}
+
+impl TryFrom<String> for DatasetRef {
+    type Error = InvalidId;
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        Self::parse(&text)
+    }
+}
+
+impl From<DatasetRef> for String {
+    fn from(reference: DatasetRef) -> Self {
+        match reference {
+            DatasetRef::Id(id) => id.into(),
+            DatasetRef::Name(name) => name.into(),
+        }
     }
 }
 

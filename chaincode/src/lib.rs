@@ -14,7 +14,9 @@ pub mod event;
 pub mod id;
 pub mod key;
 pub mod limit;
+pub mod loaded;
 pub mod query;
+pub mod question;
 pub mod record;
 pub mod refusal;
 pub mod state;
@@ -23,7 +25,9 @@ pub use command::{Ciphertext, Command, MountReport, Role};
 pub use contract::{CONTRACT_VERSION, CommandResult, Contract, Failure, Outcome, TxContext};
 pub use event::{Event, EventKind, HistoryEntry};
 pub use id::{DatasetId, DatasetName, DatasetRef, InvalidId, LeaseId, Msp, Subject, TxId};
+pub use loaded::Loaded;
 pub use query::{DatasetEntry, MAX_PAGE, Page, PageRequest};
+pub use question::{Answer, Question};
 pub use record::{
     Admission, Code, CodeApproval, Dataset, DatasetStatus, Digest, End, EndCause, Finding, Grant, HashType,
     Lease, LeaseState, Metadata, Mode, Mount, Offer, Outputs, Place, Policy, Record, Volume,

@@ -5,14 +5,17 @@ use crate::id::{DatasetId, DatasetRef, LeaseId, Msp, Subject};
 use crate::key;
 use crate::record::{Code, CodeApproval, Dataset, DatasetStatus, Lease, LeaseState, Record, Volume};
 use crate::state::{StateError, StateReader, damaged, decode};
+use serde::{Deserialize, Serialize};
 
 /// Largest page.
 pub const MAX_PAGE: usize = 500;
 
 /// Which page of a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct PageRequest {
     /// The `next` of the page before; none for the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
     /// Number of items, 1 to [`MAX_PAGE`]; others are brought into that range.
     pub limit: usize,
@@ -28,16 +31,17 @@ impl Default for PageRequest {
 }
 
 /// Part of a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page<T> {
     /// In the list's order.
     pub items: Vec<T>,
     /// Where the next page starts; none when this is the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
 
 /// A dataset and how it stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DatasetEntry {
     /// What was registered.
     pub dataset: Dataset,

@@ -3,10 +3,12 @@
 //! block.
 
 use super::block::{Body, Head, StoredBlock, Transaction};
-use super::loaded::Loaded;
+use super::loaded;
 use super::verify::{self, Verified, VerifyError};
 use super::{Committed, LedgerOptions, ReadError, Submission, SubmitError, storage};
-use leasehold_chaincode::{CONTRACT_VERSION, Failure, Outcome, Refusal, Role, StateError, TxContext, Write};
+use leasehold_chaincode::{
+    CONTRACT_VERSION, Failure, Loaded, Outcome, Refusal, Role, StateError, TxContext, Write,
+};
 use sqlx::{Connection, SqliteConnection};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -186,7 +188,7 @@ impl Draft {
             if !self.state.lacks() {
                 return Ok(());
             }
-            self.state.fetch(connection).await?;
+            loaded::fetch(&mut self.state, connection).await?;
         }
     }
 
@@ -210,7 +212,7 @@ impl Draft {
                 Ok(outcome) => break outcome,
                 Err(Failure::Refused(refusal)) => return Ok(Err(refusal.into())),
                 Err(Failure::State(StateError::NotLoaded)) if self.state.lacks() => {
-                    self.state.fetch(connection).await?;
+                    loaded::fetch(&mut self.state, connection).await?;
                 }
                 Err(Failure::State(error)) => return Err(error.into()),
             }

@@ -1,0 +1,173 @@
+//! What may be asked of the state, as data: for ledgers that are asked over a wire. Each is a function of [`crate::query`], with its
+//! arguments as fields.
+
+use crate::event::HistoryEntry;
+use crate::id::{DatasetId, DatasetRef, LeaseId, Msp, Subject};
+use crate::query::{self, DatasetEntry, Page, PageRequest};
+use crate::record::{Code, CodeApproval, Lease, LeaseState, Volume};
+use crate::state::{StateError, StateReader};
+use serde::{Deserialize, Serialize};
+
+/// A question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "question", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Question {
+    /// [`query::dataset`]
+    Dataset {
+        /// Id or name.
+        dataset: DatasetRef,
+    },
+    /// [`query::datasets`]
+    Datasets {
+        /// Which page.
+        #[serde(default)]
+        page: PageRequest,
+    },
+    /// [`query::datasets_of`]
+    DatasetsOf {
+        /// The organisation.
+        owner: Msp,
+        /// Which page.
+        #[serde(default)]
+        page: PageRequest,
+    },
+    /// [`query::volume`]
+    Volume {
+        /// The dataset.
+        dataset: DatasetId,
+    },
+    /// [`query::lease`]
+    Lease {
+        /// The lease.
+        lease: LeaseId,
+    },
+    /// [`query::holders`]
+    Holders {
+        /// The dataset.
+        dataset: DatasetId,
+    },
+    /// [`query::code_approval`]
+    CodeApproval {
+        /// The dataset.
+        dataset: DatasetId,
+        /// By digest.
+        code: Code,
+    },
+    /// [`query::code_approvals`]
+    CodeApprovals {
+        /// The dataset.
+        dataset: DatasetId,
+        /// Which page.
+        #[serde(default)]
+        page: PageRequest,
+    },
+    /// [`query::leases_of`]
+    LeasesOf {
+        /// The person's pseudonym.
+        subject: Subject,
+        /// Those in a state; else all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        state: Option<LeaseState>,
+        /// Which page.
+        #[serde(default)]
+        page: PageRequest,
+    },
+    /// [`query::leases_in`]
+    LeasesIn {
+        /// The state.
+        state: LeaseState,
+        /// Which page.
+        #[serde(default)]
+        page: PageRequest,
+    },
+    /// [`query::leases_due`]
+    LeasesDue {
+        /// The state.
+        state: LeaseState,
+        /// Milliseconds since the Unix epoch.
+        now_ms: i64,
+        /// Which page.
+        #[serde(default)]
+        page: PageRequest,
+    },
+    /// [`query::leases_on`]
+    LeasesOn {
+        /// The dataset.
+        dataset: DatasetId,
+        /// Which page.
+        #[serde(default)]
+        page: PageRequest,
+    },
+    /// [`query::history`]
+    History {
+        /// The dataset.
+        dataset: DatasetId,
+        /// Which page.
+        #[serde(default)]
+        page: PageRequest,
+    },
+    /// [`query::lease_history`]
+    LeaseHistory {
+        /// The lease.
+        lease: LeaseId,
+        /// Which page.
+        #[serde(default)]
+        page: PageRequest,
+    },
+}
+
+/// An answer. In JSON it is what the question's function gives: a record or null, or `{"items": […], "next": …}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+#[allow(missing_docs, reason = "each is what it is called")]
+pub enum Answer {
+    Dataset(Box<Option<DatasetEntry>>),
+    Datasets(Page<DatasetEntry>),
+    Volume(Option<Volume>),
+    Lease(Box<Option<Lease>>),
+    Leases(Page<Lease>),
+    Holders(Vec<Lease>),
+    CodeApproval(Option<CodeApproval>),
+    CodeApprovals(Page<CodeApproval>),
+    History(Page<HistoryEntry>),
+}
+
+impl Question {
+    /// Answers it from a state.
+    ///
+    /// # Errors
+    /// [`StateError`] when the state cannot be read.
+    pub fn answer<S: StateReader + ?Sized>(&self, state: &S) -> Result<Answer, StateError> {
+        Ok(match self {
+            Self::Dataset { dataset } => Answer::Dataset(Box::new(query::dataset(state, dataset)?)),
+            Self::Datasets { page } => Answer::Datasets(query::datasets(state, page)?),
+            Self::DatasetsOf { owner, page } => Answer::Datasets(query::datasets_of(state, owner, page)?),
+            Self::Volume { dataset } => Answer::Volume(query::volume(state, dataset)?),
+            Self::Lease { lease } => Answer::Lease(Box::new(query::lease(state, lease)?)),
+            Self::Holders { dataset } => Answer::Holders(query::holders(state, dataset)?),
+            Self::CodeApproval { dataset, code } => {
+                Answer::CodeApproval(query::code_approval(state, dataset, code)?)
+            }
+            Self::CodeApprovals { dataset, page } => {
+                Answer::CodeApprovals(query::code_approvals(state, dataset, page)?)
+            }
+            Self::LeasesOf {
+                subject,
+                state: in_state,
+                page,
+            } => Answer::Leases(query::leases_of(state, subject, *in_state, page)?),
+            Self::LeasesIn {
+                state: in_state,
+                page,
+            } => Answer::Leases(query::leases_in(state, *in_state, page)?),
+            Self::LeasesDue {
+                state: in_state,
+                now_ms,
+                page,
+            } => Answer::Leases(query::leases_due(state, *in_state, *now_ms, page)?),
+            Self::LeasesOn { dataset, page } => Answer::Leases(query::leases_on(state, dataset, page)?),
+            Self::History { dataset, page } => Answer::History(query::history(state, dataset, page)?),
+            Self::LeaseHistory { lease, page } => Answer::History(query::lease_history(state, lease, page)?),
+        })
+    }
+}
