@@ -1,7 +1,12 @@
 //! Generates the types from the proto files, with a compiler in Rust so that no `protoc` is needed.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let protos = ["proto/stream.proto", "proto/transaction.proto"];
+    let protos = [
+        "proto/envelope.proto",
+        "proto/gateway.proto",
+        "proto/stream.proto",
+        "proto/transaction.proto",
+    ];
     for proto in protos {
         println!("cargo:rerun-if-changed={proto}");
     }
