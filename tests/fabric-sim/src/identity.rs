@@ -25,6 +25,8 @@ pub struct Client {
     pub name: String,
     /// Certificate, PEM.
     pub pem: String,
+    /// Its key, PEM: only the simulated gateways look at signatures.
+    pub key: String,
 }
 
 impl Client {
@@ -41,7 +43,7 @@ impl Client {
     /// # Errors
     /// Where no certificate can be made.
     pub fn with_attributes(msp_id: &str, name: &str, json: Option<&str>) -> Result<Self, ClientError> {
-        let pem = certificate(name, json).map_err(|source| ClientError {
+        let (pem, key) = certificate(name, json).map_err(|source| ClientError {
             name: name.to_owned(),
             source,
         })?;
@@ -49,6 +51,7 @@ impl Client {
             msp_id: msp_id.to_owned(),
             name: name.to_owned(),
             pem,
+            key,
         })
     }
 
@@ -61,7 +64,7 @@ impl Client {
     }
 }
 
-fn certificate(name: &str, attributes: Option<&str>) -> Result<String, rcgen::Error> {
+fn certificate(name: &str, attributes: Option<&str>) -> Result<(String, String), rcgen::Error> {
     let mut params = CertificateParams::new(Vec::new())?;
     params
         .distinguished_name
@@ -70,5 +73,6 @@ fn certificate(name: &str, attributes: Option<&str>) -> Result<String, rcgen::Er
     params.custom_extensions.extend(
         attributes.map(|json| CustomExtension::from_oid_content(&ATTRIBUTES_OID, json.as_bytes().to_vec())),
     );
-    Ok(params.self_signed(&KeyPair::generate()?)?.pem())
+    let key = KeyPair::generate()?;
+    Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
 }

@@ -157,11 +157,31 @@ impl Ledger {
         &self.blocks
     }
 
+    /// Number of the newest block; 0 where there is none but the configuration.
+    pub(crate) fn height(&self) -> u64 {
+        u64::try_from(self.blocks.len()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn block(&self, number: u64) -> Option<&Block> {
+        let place = usize::try_from(number.checked_sub(1)?).ok()?;
+        self.blocks.get(place)
+    }
+
+    /// The first transaction of this id: a later one is a duplicate.
+    pub(crate) fn find(&self, txid: &str) -> Option<Committed> {
+        self.blocks.iter().find_map(|block| {
+            let mut transactions = block.transactions.iter();
+            let (_, code) = transactions.find(|(transaction, _)| transaction.txid == txid)?;
+            Some(Committed {
+                block: block.number,
+                code: *code,
+            })
+        })
+    }
+
     /// Appends a block of these transactions, in this order.
     pub(crate) fn commit(&mut self, transactions: Vec<Transaction>) -> Vec<Committed> {
-        let number = u64::try_from(self.blocks.len())
-            .unwrap_or(u64::MAX)
-            .saturating_add(1);
+        let number = self.height().saturating_add(1);
         let world = Arc::make_mut(&mut self.world);
         let mut block = Block {
             number,

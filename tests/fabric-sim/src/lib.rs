@@ -4,21 +4,27 @@
 //! real peer is silent. It is honest about the ledger as a chaincode sees it: versions, MVCC and phantom conflicts, blocks in order,
 //! history, metadata, private collections, one event a transaction.
 //!
-//! It is **not** Fabric. Nothing is signed or verified, there is no ordering service, no gossip and no endorsement policy beyond "all
-//! organisations agree"; a key's own policy is stored and not enforced; there is one channel. What depends on those is tested over real
-//! peers. Its state is a function of what is submitted: no clock and no randomness decide anything.
+//! It is **not** Fabric. There is no gossip: all peers see one ledger at once. There is no ordering service beyond a queue, and no
+//! endorsement policy beyond "all organisations agree", or at a gateway "a majority does"; a key's own policy is stored and not enforced;
+//! there is one channel. Peers sign nothing, and nobody asks who issued a certificate. What depends on those is tested over real peers.
+//! The ledger is a function of what is submitted: no clock and no randomness decide anything, but for when a gateway's blocks are cut.
 //!
-//! The seam for a simulated Gateway is [`Network`]: `endorse`, `submit`, `evaluate` and `blocks` are its calls.
+//! [`GatewayPeer`] serves a peer's gateway as clients see it: signatures are verified, failures have the codes and details that Fabric's
+//! have, a peer can be killed and started again, and [`Faults`] loses answers.
 
 mod answers;
+mod gateway;
 mod identity;
 mod ledger;
 mod link;
 mod network;
+mod ordering;
 mod proposal;
 mod raw;
+mod signature;
 mod simulation;
 
+pub use gateway::{Faults, GatewayError, GatewayPeer, GatewayTls};
 pub use identity::{Client, ClientError};
 pub use ledger::{Block, Committed, Transaction, ValidationCode};
 pub use link::LinkError;

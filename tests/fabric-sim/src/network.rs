@@ -1,24 +1,26 @@
 //! The simulated network: one channel, a peer an organisation, and what a client does with them.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fabric_wire::protos::{self, ChaincodeMessage, chaincode_message::Type};
 use prost::Message as _;
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::identity::Client;
 use crate::ledger::{Block, Committed, Ledger, Transaction};
 use crate::link::{Link, LinkError, LinkHandle, Run};
-use crate::proposal::Proposal;
+use crate::ordering::Ordered;
+use crate::proposal::{Proposal, Proposed};
 use crate::raw::{Dial, DialError};
 use crate::simulation::{Effects, Simulation};
 
 /// The name of the one channel.
-const CHANNEL: &str = "channel";
+pub(crate) const CHANNEL: &str = "channel";
 /// From here on an answer is not endorsed.
 const ERROR_THRESHOLD: i32 = 400;
 
@@ -104,9 +106,28 @@ pub(crate) struct Peer {
     msp_id: String,
     links: Mutex<HashMap<String, LinkHandle>>,
     execute: Duration,
+    /// Whether it answers gateways; its own may have been killed.
+    up: AtomicBool,
 }
 
 impl Peer {
+    pub(crate) fn msp_id(&self) -> &str {
+        &self.msp_id
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_up(&self, up: bool) {
+        self.up.store(up, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has(&self, chaincode: &str) -> bool {
+        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        links.contains_key(chaincode)
+    }
+
     pub(crate) async fn run(&self, chaincode: &str, run: Run) -> Result<ChaincodeMessage, LinkError> {
         let link = self
             .links
@@ -125,6 +146,9 @@ pub struct Network {
     options: Options,
     peers: Vec<Arc<Peer>>,
     ledger: Mutex<Ledger>,
+    /// How many blocks there are.
+    height: watch::Sender<u64>,
+    pub(crate) ordering: Ordered,
     proposals: AtomicU64,
     violations: Arc<AtomicUsize>,
     tasks: TaskTracker,
@@ -155,12 +179,15 @@ impl Network {
                 msp_id: msp_id.clone(),
                 links: Mutex::default(),
                 execute: options.execute,
+                up: AtomicBool::new(true),
             })
         };
         let stop = CancellationToken::new();
         Self {
             peers: options.organisations.iter().map(peer).collect(),
             ledger: Mutex::default(),
+            height: watch::Sender::new(0),
+            ordering: Ordered::default(),
             proposals: AtomicU64::new(0),
             violations: Arc::default(),
             tasks: TaskTracker::new(),
@@ -227,8 +254,21 @@ impl Network {
     /// # Errors
     /// Where a peer cannot endorse it, or they do not agree.
     pub async fn endorse(&self, proposal: &Proposal) -> Result<Endorsed, EndorseError> {
+        self.endorse_on(
+            &self.peers.iter().collect::<Vec<_>>(),
+            &proposal.proposed(CHANNEL),
+        )
+        .await
+    }
+
+    /// The same on these peers.
+    pub(crate) async fn endorse_on(
+        &self,
+        peers: &[&Arc<Peer>],
+        proposal: &Proposed,
+    ) -> Result<Endorsed, EndorseError> {
         let world = self.ledger().snapshot();
-        let each = self.peers.iter().map(|peer| async {
+        let each = peers.iter().map(|peer| async {
             let simulation = Simulation::new(Arc::clone(&world));
             self.simulate(peer, simulation, proposal)
                 .await
@@ -270,12 +310,19 @@ impl Network {
 
     /// Commits transactions in one block, in this order.
     pub fn submit_block(&self, endorsed: Vec<Endorsed>) -> Vec<Committed> {
-        self.ledger().commit(
+        self.commit(
             endorsed
                 .into_iter()
                 .map(|endorsed| endorsed.transaction)
                 .collect(),
         )
+    }
+
+    pub(crate) fn commit(&self, transactions: Vec<Transaction>) -> Vec<Committed> {
+        let mut ledger = self.ledger();
+        let committed = ledger.commit(transactions);
+        self.height.send_replace(ledger.height());
+        committed
     }
 
     /// Runs a proposal on the first peer and gives the answer; nothing is committed.
@@ -287,10 +334,26 @@ impl Network {
             .peers
             .first()
             .ok_or_else(|| LinkError::Unknown(proposal.chaincode.clone()))?;
+        self.evaluate_on(peer, &proposal.proposed(CHANNEL)).await
+    }
+
+    pub(crate) async fn evaluate_on(
+        &self,
+        peer: &Peer,
+        proposal: &Proposed,
+    ) -> Result<protos::Response, EndorseError> {
         let simulation = Simulation::new(self.ledger().snapshot());
         self.simulate(peer, simulation, proposal)
             .await
             .map(|simulated| simulated.response)
+    }
+
+    pub(crate) fn peers(&self) -> &[Arc<Peer>] {
+        &self.peers
+    }
+
+    pub(crate) fn height(&self) -> watch::Receiver<u64> {
+        self.height.subscribe()
     }
 
     /// All blocks so far.
@@ -312,7 +375,18 @@ impl Network {
         self.tasks.wait().await;
     }
 
-    fn ledger(&self) -> std::sync::MutexGuard<'_, Ledger> {
+    /// Runs until the network stops.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = work => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    pub(crate) fn ledger(&self) -> std::sync::MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -320,27 +394,27 @@ impl Network {
         &self,
         peer: &Peer,
         simulation: Simulation,
-        proposal: &Proposal,
+        proposal: &Proposed,
     ) -> Result<Simulated, EndorseError> {
         let simulation = Arc::new(Mutex::new(simulation));
-        let kind = if proposal.is_init {
+        let kind = if proposal.input.is_init {
             Type::Init
         } else {
             Type::Transaction
         };
         let message = ChaincodeMessage {
             r#type: kind.into(),
-            payload: proposal.input().encode_to_vec().into(),
+            payload: proposal.input.encode_to_vec().into(),
             txid: proposal.txid.clone(),
             channel_id: CHANNEL.to_owned(),
-            proposal: Some(proposal.signed(CHANNEL)),
+            proposal: Some(proposal.signed.clone()),
             timestamp: Some(proposal.timestamp),
             ..ChaincodeMessage::default()
         };
         let run = Run {
             message,
             simulation: Arc::clone(&simulation),
-            msp_id: proposal.msp_id().to_owned(),
+            msp_id: proposal.msp_id.clone(),
         };
         let last = peer.run(&proposal.chaincode, run).await?;
         if last.r#type() != Type::Completed {

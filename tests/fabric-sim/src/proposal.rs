@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use fabric_wire::protos;
+use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::identity::Client;
@@ -71,11 +72,19 @@ impl Proposal {
         self
     }
 
-    pub(crate) fn msp_id(&self) -> &str {
-        &self.client.msp_id
+    /// As the peers get it.
+    pub(crate) fn proposed(&self, channel: &str) -> Proposed {
+        Proposed {
+            txid: self.txid.clone(),
+            chaincode: self.chaincode.clone(),
+            input: self.input(),
+            timestamp: self.timestamp,
+            msp_id: self.client.msp_id.clone(),
+            signed: self.signed(channel),
+        }
     }
 
-    pub(crate) fn input(&self) -> protos::ChaincodeInput {
+    fn input(&self) -> protos::ChaincodeInput {
         protos::ChaincodeInput {
             args: self.arguments.clone(),
             is_init: self.is_init,
@@ -83,7 +92,7 @@ impl Proposal {
         }
     }
 
-    pub(crate) fn signed(&self, channel: &str) -> protos::SignedProposal {
+    fn signed(&self, channel: &str) -> protos::SignedProposal {
         let chaincode_id = Some(protos::ChaincodeId {
             name: self.chaincode.clone(),
             ..protos::ChaincodeId::default()
@@ -127,6 +136,63 @@ impl Proposal {
     }
 }
 
-fn encode(message: &impl prost::Message) -> Bytes {
+/// A proposal as peers get it, whoever made it.
+#[derive(Debug, Clone)]
+pub(crate) struct Proposed {
+    pub(crate) txid: String,
+    pub(crate) chaincode: String,
+    pub(crate) input: protos::ChaincodeInput,
+    pub(crate) timestamp: protos::Timestamp,
+    pub(crate) msp_id: String,
+    pub(crate) signed: protos::SignedProposal,
+}
+
+/// What a gateway needs of a proposal beside what it runs.
+#[derive(Debug, Clone)]
+pub(crate) struct Parts {
+    pub(crate) channel: String,
+    pub(crate) header: protos::Header,
+    pub(crate) call: Bytes,
+    /// A SerializedIdentity.
+    pub(crate) creator: Bytes,
+    /// Whether the id is the hash of nonce and creator.
+    pub(crate) id_is_right: bool,
+}
+
+impl Proposed {
+    /// What a client of a gateway sent.
+    pub(crate) fn decode(signed: protos::SignedProposal) -> Result<(Self, Parts), prost::DecodeError> {
+        let proposal = protos::Proposal::decode(signed.proposal_bytes.clone())?;
+        let header = protos::Header::decode(proposal.header)?;
+        let channel_header = protos::ChannelHeader::decode(header.channel_header.clone())?;
+        let signature_header = protos::SignatureHeader::decode(header.signature_header.clone())?;
+        let creator = protos::SerializedIdentity::decode(signature_header.creator.clone())?;
+        let payload = protos::ChaincodeProposalPayload::decode(proposal.payload)?;
+        let spec = protos::ChaincodeInvocationSpec::decode(payload.input.clone())?
+            .chaincode_spec
+            .unwrap_or_default();
+        let mut hash = Sha256::new();
+        hash.update(&signature_header.nonce);
+        hash.update(&signature_header.creator);
+        let parts = Parts {
+            channel: channel_header.channel_id,
+            header,
+            call: payload.input,
+            creator: signature_header.creator,
+            id_is_right: hex::encode(hash.finalize()) == channel_header.tx_id,
+        };
+        let proposed = Self {
+            txid: channel_header.tx_id,
+            chaincode: spec.chaincode_id.unwrap_or_default().name,
+            input: spec.input.unwrap_or_default(),
+            timestamp: channel_header.timestamp.unwrap_or_default(),
+            msp_id: creator.mspid,
+            signed,
+        };
+        Ok((proposed, parts))
+    }
+}
+
+pub(crate) fn encode(message: &impl prost::Message) -> Bytes {
     message.encode_to_vec().into()
 }

@@ -1,0 +1,289 @@
+//! What a gRPC status of a gateway means: a pure reading of it.
+//!
+//! As Fabric's gateway sends them (`internal/pkg/gateway`, observed on 3.1): a refusal of the chaincode is UNKNOWN on Evaluate and
+//! ABORTED on Endorse, where its text is only in the details; endorsers that could not be reached are ABORTED on Endorse too; an orderer
+//! that says no is ABORTED on Submit, and one that cannot be reached UNAVAILABLE. A status that this process made itself, because a
+//! connection broke, may have any of these codes: it has a source, and one from a server has none.
+
+use std::error::Error as _;
+
+use fabric_wire::gateway::{ErrorDetail, Status as RpcStatus};
+use prost::Message as _;
+use tonic::{Code, ConnectError, Status};
+
+use crate::error::{Detail, Refusal, Report};
+
+/// Which call failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Evaluate,
+    Endorse,
+    Submit,
+    CommitStatus,
+    Events,
+}
+
+/// What the failure means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Failure {
+    Refused(Refusal),
+    Mismatch(Report),
+    Failed(Report),
+    /// Another gateway may see it otherwise: its view of the peers is its own.
+    Rejected(Report),
+    /// This peer, or what it depends on, cannot do it now.
+    Unavailable {
+        reason: String,
+        /// Whether the request may have been received.
+        sent: bool,
+    },
+    Late,
+}
+
+const DETAIL_TYPE: &str = "gateway.ErrorDetail";
+/// How a gateway begins a detail about a response of the chaincode's own, before status and message.
+const RESPONSE: &str = "chaincode response ";
+const MISMATCH: &str = "ProposalResponsePayloads do not match";
+/// How gRPC in Go begins the text of an error of a call to another peer.
+const UNREACHABLE: [&str; 2] = [
+    "rpc error: code = Unavailable",
+    "rpc error: code = DeadlineExceeded",
+];
+
+/// What `status` means as the answer to `operation`.
+pub(crate) fn read(operation: Operation, status: &Status) -> Failure {
+    if status.source().is_some() {
+        return Failure::Unavailable {
+            reason: chain(status),
+            sent: !never_sent(status),
+        };
+    }
+    let report = Report {
+        message: status.message().to_owned(),
+        details: details(status.details()),
+    };
+    let unavailable = |report: &Report| Failure::Unavailable {
+        reason: report.to_string(),
+        sent: true,
+    };
+    match (status.code(), operation) {
+        (Code::DeadlineExceeded, _) => Failure::Late,
+        // Cancelled is a peer that is being stopped. Exhausted is a gateway at its limit of calls.
+        (Code::Unavailable | Code::Cancelled | Code::ResourceExhausted, _) => unavailable(&report),
+        (Code::Unknown | Code::Aborted, Operation::Evaluate | Operation::Endorse) => endorsers(report),
+        // A stream of blocks that ended, or a commit that nobody waits for any more: the peer is being stopped.
+        (Code::Aborted | Code::Unknown, Operation::CommitStatus | Operation::Events) => unavailable(&report),
+        _ => Failure::Rejected(report),
+    }
+}
+
+/// What peers said that were to run a proposal.
+fn endorsers(report: Report) -> Failure {
+    let said = |what: &dyn Fn(&str) -> bool| report.details.iter().any(|detail| what(&detail.message));
+    if said(&|message| message == MISMATCH) {
+        return Failure::Mismatch(report);
+    }
+    let messages = report.details.iter().map(|detail| detail.message.as_str());
+    if let Some(refusal) = messages
+        .clone()
+        .chain([report.message.as_str()])
+        .find_map(refusal)
+    {
+        return Failure::Refused(refusal);
+    }
+    let unreachable = |message: &str| UNREACHABLE.iter().any(|text| message.starts_with(text));
+    if !report.details.is_empty() && messages.clone().all(unreachable) {
+        return Failure::Unavailable {
+            reason: report.to_string(),
+            sent: true,
+        };
+    }
+    Failure::Failed(report)
+}
+
+fn refusal(message: &str) -> Option<Refusal> {
+    let (_, response) = message.split_once(RESPONSE)?;
+    let (status, message) = response.split_once(", ")?;
+    Some(Refusal {
+        status: status.parse().ok()?,
+        message: message.to_owned(),
+    })
+}
+
+/// What `grpc-status-details-bin` holds.
+fn details(encoded: &[u8]) -> Vec<Detail> {
+    let details = RpcStatus::decode(encoded)
+        .map(|status| status.details)
+        .unwrap_or_default();
+    details
+        .into_iter()
+        .filter(|any| any.type_url.rsplit('/').next() == Some(DETAIL_TYPE))
+        .filter_map(|any| ErrorDetail::decode(any.value).ok())
+        .map(|detail| Detail {
+            address: detail.address,
+            msp_id: detail.msp_id,
+            message: detail.message,
+        })
+        .collect()
+}
+
+/// Whether there was no connection to send anything on.
+fn never_sent(status: &Status) -> bool {
+    sources(status).any(|error| error.is::<ConnectError>())
+}
+
+fn sources(status: &Status) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(status.source(), |&error| error.source())
+}
+
+fn chain(status: &Status) -> String {
+    // tonic and hyper repeat what their sources say.
+    let mut said = vec![status.message().to_owned()];
+    for source in sources(status).map(ToString::to_string) {
+        if !said.iter().any(|earlier| earlier.contains(&source)) {
+            said.push(source);
+        }
+    }
+    said.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use fabric_wire::gateway::Any;
+
+    use super::*;
+
+    fn status(code: Code, message: &str, details: &[&str]) -> Status {
+        let any = |message: &&str| Any {
+            type_url: "type.googleapis.com/gateway.ErrorDetail".to_owned(),
+            value: ErrorDetail {
+                address: "peer0.org1:7051".to_owned(),
+                msp_id: "Org1MSP".to_owned(),
+                message: (*message).to_owned(),
+            }
+            .encode_to_vec()
+            .into(),
+        };
+        let encoded = RpcStatus {
+            code: code.into(),
+            message: message.to_owned(),
+            details: details.iter().map(any).collect(),
+        };
+        Status::with_details(code, message, encoded.encode_to_vec().into())
+    }
+
+    fn refused(status: i32, message: &str) -> Failure {
+        Failure::Refused(Refusal {
+            status,
+            message: message.to_owned(),
+        })
+    }
+
+    #[test]
+    fn a_refusal_has_the_chaincodes_own_words_on_evaluate_and_on_endorse() {
+        let text = "chaincode response 409, taken, until noon";
+        let evaluated = status(
+            Code::Unknown,
+            &format!("evaluate call to endorser returned error: {text}"),
+            &[text],
+        );
+        assert_eq!(
+            read(Operation::Evaluate, &evaluated),
+            refused(409, "taken, until noon")
+        );
+        let endorsed = status(
+            Code::Aborted,
+            "failed to endorse transaction, see attached details",
+            &[text],
+        );
+        assert_eq!(
+            read(Operation::Endorse, &endorsed),
+            refused(409, "taken, until noon")
+        );
+        let bare = status(
+            Code::Unknown,
+            &format!("evaluate call to endorser returned error: {text}"),
+            &[],
+        );
+        assert_eq!(
+            read(Operation::Evaluate, &bare),
+            refused(409, "taken, until noon")
+        );
+    }
+
+    #[test]
+    fn an_unknown_error_that_is_no_refusal_is_not_taken_for_one() {
+        let failed = status(Code::Unknown, "panic in handler", &[]);
+        assert!(matches!(read(Operation::Evaluate, &failed), Failure::Failed(_)));
+    }
+
+    #[test]
+    fn results_that_differ_are_a_mismatch_also_where_somebody_else_failed() {
+        let status = status(
+            Code::Aborted,
+            "failed to collect",
+            &["error in simulation", MISMATCH],
+        );
+        assert!(matches!(read(Operation::Endorse, &status), Failure::Mismatch(_)));
+    }
+
+    #[test]
+    fn endorsers_out_of_reach_are_no_failure_of_the_chaincode() {
+        let gone = "rpc error: code = Unavailable desc = connection error";
+        let unreachable = status(Code::Aborted, "failed to endorse", &[gone, gone]);
+        assert!(matches!(
+            read(Operation::Endorse, &unreachable),
+            Failure::Unavailable { sent: true, .. }
+        ));
+        let partly = status(Code::Aborted, "failed to endorse", &[gone, "error in simulation"]);
+        assert!(matches!(read(Operation::Endorse, &partly), Failure::Failed(_)));
+    }
+
+    #[test]
+    fn each_code_is_read_by_the_call_that_it_answers() {
+        let cases = [
+            (Operation::Submit, Code::Aborted, "Rejected"),
+            (Operation::Submit, Code::Unavailable, "Unavailable"),
+            (Operation::Endorse, Code::FailedPrecondition, "Rejected"),
+            (Operation::Endorse, Code::ResourceExhausted, "Unavailable"),
+            (Operation::Evaluate, Code::PermissionDenied, "Rejected"),
+            (Operation::Evaluate, Code::DeadlineExceeded, "Late"),
+            (Operation::CommitStatus, Code::PermissionDenied, "Rejected"),
+            (Operation::CommitStatus, Code::Aborted, "Unavailable"),
+            (Operation::Events, Code::Aborted, "Unavailable"),
+            (Operation::Events, Code::NotFound, "Rejected"),
+        ];
+        for (operation, code, expected) in cases {
+            let failure = format!("{:?}", read(operation, &status(code, "why", &[])));
+            assert!(failure.starts_with(expected), "{operation:?} {code:?}: {failure}");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_broke_is_never_a_word_of_the_server() {
+        let broken = || std::io::Error::other("connection reset");
+        let sent = Status::from_error(Box::new(broken()));
+        assert!(matches!(
+            read(Operation::Evaluate, &sent),
+            Failure::Unavailable { sent: true, .. }
+        ));
+        let refused = Status::from_error(Box::new(ConnectError(Box::new(broken()))));
+        assert!(matches!(
+            read(Operation::Submit, &refused),
+            Failure::Unavailable { sent: false, .. }
+        ));
+    }
+
+    #[test]
+    fn details_of_another_kind_or_shape_are_passed_over() {
+        assert!(details(b"\xff\xff").is_empty());
+        let other = RpcStatus {
+            details: vec![Any {
+                type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(),
+                value: bytes::Bytes::new(),
+            }],
+            ..RpcStatus::default()
+        };
+        assert!(details(&other.encode_to_vec()).is_empty());
+    }
+}

@@ -1,0 +1,189 @@
+//! The peers of one configuration, and who asks them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use fabric_wire::GatewayClient;
+use fabric_wire::gateway as wire;
+use prost::Message as _;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+use crate::config::{Config, ConfigError, Deadlines};
+use crate::contract::Contract;
+use crate::error::{CommitStatusError, Report};
+use crate::failover::{Deadline, GaveUp, Why, ask};
+use crate::failure::{Failure, Operation};
+use crate::identity::Credentials;
+use crate::link::Link;
+use crate::proposal::{Target, TransactionId};
+use crate::signer::SignError;
+use crate::validation::CommitStatus;
+
+/// A client of the gateways of some peers. Cheap to clone; clones share connections and credentials.
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    links: Arc<[Link]>,
+    deadlines: Deadlines,
+    credentials: Arc<ArcSwap<Credentials>>,
+}
+
+impl Gateway {
+    /// Reaches nobody yet: a peer that is down now may be up when it is needed. Needs a runtime of tokio.
+    ///
+    /// # Errors
+    /// Where an address or a certificate cannot be used.
+    pub fn new(config: Config, credentials: Credentials) -> Result<Self, ConfigError> {
+        if config.peers.is_empty() {
+            return Err(ConfigError::NoPeers);
+        }
+        let links: Vec<_> = config
+            .peers
+            .iter()
+            .map(|peer| Link::new(peer, &config))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            links: links.into(),
+            deadlines: config.deadlines,
+            credentials: Arc::new(ArcSwap::from_pointee(credentials)),
+        })
+    }
+
+    /// From now on signs with these, in all clones: a certificate was renewed. Transactions that are under way end with the former.
+    pub fn renew(&self, credentials: Credentials) {
+        self.credentials.store(Arc::new(credentials));
+    }
+
+    /// The same peers over the same connections, asked by somebody else.
+    #[must_use]
+    pub fn acting_as(&self, credentials: Credentials) -> Self {
+        Self {
+            credentials: Arc::new(ArcSwap::from_pointee(credentials)),
+            ..self.clone()
+        }
+    }
+
+    /// A chaincode on a channel.
+    pub fn contract(&self, channel: impl Into<String>, chaincode: impl Into<String>) -> Contract {
+        let target = Target {
+            channel: channel.into(),
+            chaincode: chaincode.into(),
+        };
+        Contract::new(self.clone(), target)
+    }
+
+    /// What became of a transaction; waits until it is in a block. For one whose outcome is unknown, also of an earlier run of this
+    /// program.
+    ///
+    /// # Errors
+    /// Where nobody tells within [`Deadlines::commit`].
+    pub async fn commit_status(
+        &self,
+        channel: &str,
+        transaction_id: &TransactionId,
+    ) -> Result<CommitStatus, CommitStatusError> {
+        let id = || transaction_id.clone();
+        let credentials = self.credentials();
+        let deadline = Deadline::new(self.deadlines.commit);
+        let request = wire::CommitStatusRequest {
+            transaction_id: transaction_id.to_string(),
+            channel_id: channel.to_owned(),
+            identity: credentials.creator().clone(),
+        };
+        let request: Bytes = request.encode_to_vec().into();
+        let signature =
+            signed(deadline, &credentials, &request)
+                .await
+                .map_err(|source| CommitStatusError::Sign {
+                    transaction_id: id(),
+                    source,
+                })?;
+        let request = wire::SignedCommitStatusRequest { request, signature };
+        let answer = self.ask(Operation::CommitStatus, deadline, async |mut client, limit| {
+            client.commit_status(within(limit, request.clone())).await
+        });
+        let GaveUp { why, attempts, .. } = match answer.await {
+            Ok((status, _)) => {
+                return Ok(CommitStatus {
+                    block: status.block_number,
+                    code: status.result.into(),
+                });
+            }
+            Err(gave_up) => gave_up,
+        };
+        Err(match why {
+            Why::Said(failure) => CommitStatusError::Rejected {
+                transaction_id: id(),
+                report: report_of(failure),
+            },
+            Why::Unavailable | Why::Late => CommitStatusError::Deadline {
+                transaction_id: id(),
+                after: deadline.after,
+                attempts,
+            },
+        })
+    }
+
+    pub(crate) fn credentials(&self) -> Arc<Credentials> {
+        self.credentials.load_full()
+    }
+
+    pub(crate) fn deadlines(&self) -> &Deadlines {
+        &self.deadlines
+    }
+
+    pub(crate) fn links(&self) -> &Arc<[Link]> {
+        &self.links
+    }
+
+    /// The first peer's answer, and that peer's address.
+    pub(crate) async fn ask<T, F: Future<Output = Result<Response<T>, Status>>>(
+        &self,
+        operation: Operation,
+        deadline: Deadline,
+        call: impl Fn(GatewayClient<Channel>, Duration) -> F,
+    ) -> Result<(T, String), GaveUp> {
+        let (answer, peer) = ask(&self.links, operation, deadline, self.deadlines.attempt, call).await?;
+        Ok((answer.into_inner(), peer))
+    }
+}
+
+/// Signs before the deadline.
+pub(crate) async fn signed(
+    deadline: Deadline,
+    credentials: &Credentials,
+    message: &[u8],
+) -> Result<Bytes, SignError> {
+    deadline
+        .bound(credentials.sign(message))
+        .await
+        .unwrap_or(Err(SignError::Late))
+}
+
+/// A request that tells the peer how long its answer is waited for.
+pub(crate) fn within<T>(limit: Duration, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(limit);
+    request
+}
+
+/// What was said, where it is of no further interest what kind of failure it is.
+pub(crate) fn report_of(failure: Failure) -> Report {
+    match failure {
+        Failure::Mismatch(report) | Failure::Failed(report) | Failure::Rejected(report) => report,
+        Failure::Refused(refusal) => Report {
+            message: refusal.to_string(),
+            details: Vec::new(),
+        },
+        Failure::Unavailable { reason, .. } => Report {
+            message: reason,
+            details: Vec::new(),
+        },
+        Failure::Late => Report {
+            message: "no answer in time".to_owned(),
+            details: Vec::new(),
+        },
+    }
+}

@@ -1,0 +1,186 @@
+//! Events from the gateways of a **simulated** network: in their order, none twice, none left out.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+#[path = "support/bench.rs"]
+mod bench;
+#[path = "../../shim/tests/support/probe.rs"]
+mod probe;
+#[path = "../../shim/tests/support/served.rs"]
+mod served;
+
+use bench::{Bench, PATIENCE, run};
+use fabric_gateway_client::{Contract, Event, Events, EventsError, Start};
+use futures::FutureExt as _;
+use futures::future::join_all;
+use serde_json::json;
+use tokio::time::timeout;
+
+async fn emit(contract: &Contract, name: &str) {
+    contract
+        .submit(&run(&json!([["event", name, format!("of {name}")]])))
+        .await
+        .unwrap();
+}
+
+async fn next(events: &mut Events) -> Result<Event, EventsError> {
+    timeout(PATIENCE, events.next()).await.expect("no event came")
+}
+
+async fn names(events: &mut Events, count: usize) -> Vec<String> {
+    let mut names = Vec::new();
+    for _ in 0..count {
+        names.push(next(events).await.unwrap().name);
+    }
+    names
+}
+
+#[tokio::test]
+async fn events_come_from_a_block_on_and_go_on_after_a_checkpoint() {
+    let bench = Bench::start().await;
+    let contract = bench.contract();
+    for name in ["one", "two", "three", "four"] {
+        emit(&contract, name).await;
+    }
+    let mut events = contract.events(Start::Block(0));
+    let first = next(&mut events).await.unwrap();
+    assert_eq!((first.name.as_str(), &first.payload[..]), ("one", &b"of one"[..]));
+    let second = next(&mut events).await.unwrap();
+    drop(events);
+    let mut events = contract.events(Start::After(second.checkpoint()));
+    assert_eq!(names(&mut events, 2).await, ["three", "four"]);
+    emit(&contract, "five").await;
+    assert_eq!(names(&mut events, 1).await, ["five"]);
+    let mut events = contract.events(Start::Block(second.block));
+    assert_eq!(names(&mut events, 2).await, ["two", "three"]);
+}
+
+#[tokio::test]
+async fn a_checkpoint_in_the_middle_of_a_block_leaves_the_rest_of_it() {
+    let bench = Bench::start().await;
+    let contract = bench.contract();
+    let endorsed = join_all((0..6).map(|number| {
+        let call = run(&json!([["event", number.to_string(), ""]]));
+        let contract = contract.clone();
+        async move { contract.endorse(&call).await.unwrap() }
+    }))
+    .await;
+    join_all(endorsed.iter().map(async |endorsed| {
+        endorsed.submit().await.unwrap();
+        endorsed.commit_status().await.unwrap()
+    }))
+    .await;
+    let mut events = contract.events(Start::Block(0));
+    let mut all = Vec::new();
+    for _ in 0..6 {
+        all.push(next(&mut events).await.unwrap());
+    }
+    for place in 0..5 {
+        let mut events = contract.events(Start::After(all[place].checkpoint()));
+        for expected in &all[place + 1..] {
+            assert_eq!(next(&mut events).await.unwrap(), *expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn events_of_invalid_transactions_and_of_other_chaincodes_do_not_come() {
+    let bench = Bench::start().await;
+    let contract = bench.contract();
+    let call = |name: &str| run(&json!([["get", "a"], ["put", "a", name], ["event", name, ""]]));
+    let (won, lost) = (
+        contract.endorse(&call("won")).await.unwrap(),
+        contract.endorse(&call("lost")).await.unwrap(),
+    );
+    for endorsed in [&won, &lost] {
+        endorsed.submit().await.unwrap();
+        endorsed.commit_status().await.unwrap();
+    }
+    emit(&contract, "last").await;
+    let mut events = contract.events(Start::Block(0));
+    assert_eq!(names(&mut events, 2).await, ["won", "last"]);
+    let mut others = bench
+        .gateway()
+        .contract("channel", "other")
+        .events(Start::Block(0));
+    assert!(others.next().now_or_never().is_none());
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_at_another_peer_with_none_twice_and_none_left_out() {
+    let mut bench = Bench::start().await;
+    let contract = bench.contract();
+    let mut events = contract.events(Start::Block(0));
+    let mut expected = Vec::new();
+    for round in 0..6 {
+        for number in 0..3 {
+            let name = format!("{round}-{number}");
+            emit(&contract, &name).await;
+            expected.push(name);
+        }
+        // One of three has been read when the peer dies.
+        let place = round * 3;
+        assert_eq!(names(&mut events, 1).await, expected[place..=place]);
+        bench.peers[round % 3].kill();
+        assert_eq!(names(&mut events, 2).await, expected[place + 1..]);
+        bench.peers[round % 3].restart().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_is_waited_for_in_vain_is_not_lost() {
+    let bench = Bench::start().await;
+    let contract = bench.contract();
+    let mut events = contract.events(Start::Block(0));
+    for name in ["one", "two"] {
+        // Dropped while it waits, several times over.
+        for _ in 0..3 {
+            assert!(events.next().now_or_never().is_none());
+            tokio::task::yield_now().await;
+        }
+        emit(&contract, name).await;
+        assert_eq!(names(&mut events, 1).await, [name]);
+    }
+}
+
+#[tokio::test]
+async fn new_events_only_are_told_of_as_a_gap_where_the_stream_breaks_before_the_first() {
+    let mut bench = Bench::start().await;
+    let contract = bench.contract();
+    emit(&contract, "before").await;
+    let mut events = contract.events(Start::Next);
+    let waiting = tokio::spawn(async move {
+        let first = events.next().await;
+        (events, first)
+    });
+    // The peer has the request when its stream is counted among its connections; a killed one breaks it.
+    bench::until("the stream to break or to be opened", async || {
+        bench.peers[0].restart().is_ok() && waiting.is_finished()
+    })
+    .await;
+    let (_, first) = waiting.await.unwrap();
+    assert!(matches!(first, Err(EventsError::Gap)), "{first:?}");
+}
+
+#[tokio::test]
+async fn without_peers_the_caller_hears_of_it_and_may_ask_again() {
+    let mut bench = Bench::start().await;
+    let contract = bench.contract();
+    emit(&contract, "one").await;
+    let mut events = contract.events(Start::Block(0));
+    assert_eq!(names(&mut events, 1).await, ["one"]);
+    for peer in &mut bench.peers {
+        peer.kill();
+    }
+    let error = next(&mut events).await.unwrap_err();
+    assert!(matches!(error, EventsError::Unavailable(_)), "{error:?}");
+    for peer in &mut bench.peers {
+        peer.restart().unwrap();
+    }
+    emit(&contract, "two").await;
+    assert_eq!(names(&mut events, 1).await, ["two"]);
+}

@@ -1,0 +1,238 @@
+//! The client over the gateways of a **simulated** network whose peers are killed, come back, lose answers or give none.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+#[path = "support/bench.rs"]
+mod bench;
+#[path = "../../shim/tests/support/probe.rs"]
+mod probe;
+#[path = "../../shim/tests/support/served.rs"]
+mod served;
+
+use std::time::{Duration, Instant};
+
+use bench::{Bench, get, put, run, until};
+use fabric_gateway_client::{
+    CommitStatusError, Contract, Deadlines, ProposalError, SubmitError, TransactionError, TransactionId,
+    ValidationCode,
+};
+use fabric_sim::ValidationCode as Simulated;
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+#[tokio::test]
+async fn a_killed_peer_is_passed_over_and_used_again_when_it_is_back() {
+    let mut bench = Bench::start().await;
+    let contract = bench.contract();
+    put(&contract, "a", "1").await.unwrap();
+    bench.peers[0].kill();
+    put(&contract, "a", "2").await.unwrap();
+    assert_eq!(get(&contract, "a").await.unwrap(), "2");
+    bench.peers[0].restart().unwrap();
+    bench.peers[1].kill();
+    put(&contract, "a", "3").await.unwrap();
+    assert_eq!(get(&contract, "a").await.unwrap(), "3");
+}
+
+#[tokio::test]
+async fn without_any_peer_it_is_certain_that_nothing_was_submitted() {
+    let mut bench = Bench::start().await;
+    let contract = bench.hurried(Deadlines {
+        submit: Duration::from_millis(300),
+        ..Deadlines::default()
+    });
+    let endorsed = contract.endorse(&run(&json!([["put", "a", "1"]]))).await.unwrap();
+    for peer in &mut bench.peers {
+        peer.kill();
+    }
+    // The connection that endorsed may die with the request on it; a new one cannot be opened.
+    until("every connection to be gone", async || {
+        matches!(
+            contract.evaluate(&run(&json!([]))).await,
+            Err(ProposalError::Unavailable(_))
+        )
+    })
+    .await;
+    let error = endorsed.submit().await.unwrap_err();
+    assert!(matches!(error, SubmitError::Unavailable { .. }), "{error:?}");
+    assert!(TransactionError::from(error).unknown_outcome().is_none());
+    bench.peers[1].restart().unwrap();
+    bench.peers[2].restart().unwrap();
+    endorsed.submit().await.unwrap();
+    assert!(endorsed.commit_status().await.unwrap().code.is_valid());
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_asked_for_again_and_the_transaction_counts_once() {
+    let bench = Bench::start().await;
+    let contract = bench.contract();
+    bench.peers[0].faults().lose_submit_answers(1);
+    bench.peers[1].faults().lose_submit_answers(1);
+    let committed = contract.submit(&run(&json!([["put", "a", "1"]]))).await.unwrap();
+    let id = committed.transaction_id.as_str();
+    assert_eq!(bench.valid(id), 1);
+    let duplicates = async || {
+        let blocks = bench.network.blocks();
+        let all = blocks.iter().flat_map(|block| &block.transactions);
+        all.filter(|(_, code)| *code == Simulated::DuplicateTxid).count() == 2
+    };
+    until("the transaction to be ordered three times", duplicates).await;
+    let history = contract.evaluate(&run(&json!([["history", "a"]]))).await.unwrap();
+    let history: serde_json::Value = serde_json::from_slice(&history).unwrap();
+    assert_eq!(history[0].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_transaction_whose_answers_are_lost_has_an_unknown_outcome_that_can_be_asked_for() {
+    let bench = Bench::start().await;
+    let contract = bench.hurried(Deadlines {
+        submit: Duration::from_millis(100),
+        ..Deadlines::default()
+    });
+    for peer in &bench.peers {
+        peer.faults().lose_submit_answers(1000);
+    }
+    let error = contract
+        .submit(&run(&json!([["put", "a", "1"]])))
+        .await
+        .unwrap_err();
+    let id = error.unknown_outcome().expect("the outcome is unknown").clone();
+    assert!(error.to_string().contains(id.as_str()), "{error}");
+    let status = bench.gateway().commit_status("channel", &id).await.unwrap();
+    assert_eq!(status.code, ValidationCode::VALID);
+    assert_eq!(bench.valid(id.as_str()), 1);
+}
+
+#[tokio::test]
+async fn a_peer_that_gives_no_answer_is_left_for_the_next_one() {
+    let bench = Bench::start().await;
+    let contract = bench.hurried(Deadlines {
+        attempt: Duration::from_millis(200),
+        ..Deadlines::default()
+    });
+    bench.peers[0].faults().hang(1);
+    put(&contract, "a", "1").await.unwrap();
+    bench.peers[0].faults().hang(0);
+    assert_eq!(get(&contract, "a").await.unwrap(), "1");
+}
+
+#[tokio::test]
+async fn no_call_lasts_longer_than_its_deadline() {
+    let bench = Bench::start().await;
+    let short = Duration::from_millis(150);
+    let contract = bench.hurried(Deadlines {
+        evaluate: short,
+        endorse: short,
+        submit: short,
+        commit: short,
+        ..Deadlines::default()
+    });
+    let call = run(&json!([["put", "a", "1"]]));
+    let endorsed = contract.endorse(&call).await.unwrap();
+    for peer in &bench.peers {
+        peer.faults().hang(1000);
+    }
+    let start = Instant::now();
+    let error = contract.evaluate(&call).await.unwrap_err();
+    assert!(matches!(error, ProposalError::Deadline { .. }), "{error:?}");
+    let error = contract.endorse(&call).await.unwrap_err();
+    assert!(matches!(error, ProposalError::Deadline { .. }), "{error:?}");
+    let error = endorsed.submit().await.unwrap_err();
+    assert!(matches!(error, SubmitError::OutcomeUnknown { .. }), "{error:?}");
+    let error = endorsed.commit_status().await.unwrap_err();
+    assert!(matches!(error, CommitStatusError::Deadline { .. }), "{error:?}");
+    assert!(
+        start.elapsed() < short * 4 + Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_transaction_waits_for_an_orderer_that_restarts() {
+    let bench = Bench::start().await;
+    let contract = bench.contract();
+    let endorsed = contract.endorse(&run(&json!([["put", "a", "1"]]))).await.unwrap();
+    bench.network.set_orderer_down(true);
+    let submitting = tokio::spawn({
+        let endorsed = endorsed.clone();
+        async move { endorsed.submit().await }
+    });
+    let (hurried, call) = (
+        bench.hurried(Deadlines {
+            submit: Duration::from_millis(100),
+            ..Deadlines::default()
+        }),
+        run(&json!([["put", "b", "1"]])),
+    );
+    let error = hurried.submit(&call).await.unwrap_err();
+    // A gateway cannot tell whether an orderer that failed took the transaction.
+    assert!(error.unknown_outcome().is_some(), "{error:?}");
+    assert!(!submitting.is_finished());
+    bench.network.set_orderer_down(false);
+    submitting.await.unwrap().unwrap();
+    assert!(endorsed.commit_status().await.unwrap().code.is_valid());
+}
+
+/// What a client was told of its transactions.
+#[derive(Default)]
+struct Told {
+    committed: Vec<TransactionId>,
+    unknown: Vec<TransactionId>,
+}
+
+async fn load(contract: Contract, client: usize, stop: CancellationToken) -> Told {
+    let mut told = Told::default();
+    for number in 0.. {
+        if stop.is_cancelled() {
+            break;
+        }
+        let call = run(&json!([["put", format!("{client}-{number}"), "1"]]));
+        match contract.submit(&call).await {
+            Ok(committed) => told.committed.push(committed.transaction_id),
+            Err(error) => told.unknown.extend(error.unknown_outcome().cloned()),
+        }
+    }
+    told
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_and_orderer_come_and_go_under_load_and_no_acknowledged_transaction_is_lost_or_doubled() {
+    let mut bench = Bench::start().await;
+    let gateway = bench.gateway();
+    let stop = CancellationToken::new();
+    let mut clients = JoinSet::new();
+    for client in 0..8 {
+        let contract = gateway.contract("channel", "probe");
+        clients.spawn(load(contract, client, stop.clone()));
+    }
+    let height = |bench: &Bench| bench.network.blocks().len();
+    for round in 0..6 {
+        let before = height(&bench);
+        until("blocks under load", async || height(&bench) > before + 3).await;
+        bench.peers[round % 3].kill();
+        let before = height(&bench);
+        until("blocks without a peer", async || height(&bench) > before + 3).await;
+        bench.network.set_orderer_down(true);
+        bench.peers[round % 3].restart().unwrap();
+        bench.network.set_orderer_down(false);
+    }
+    stop.cancel();
+    let mut acknowledged = 0;
+    while let Some(told) = clients.join_next().await {
+        let told = told.unwrap();
+        for id in &told.committed {
+            assert_eq!(bench.valid(id.as_str()), 1, "{id}");
+        }
+        for id in &told.unknown {
+            assert!(bench.valid(id.as_str()) <= 1, "{id}");
+        }
+        acknowledged += told.committed.len();
+    }
+    assert!(acknowledged > 50, "only {acknowledged} were acknowledged");
+}

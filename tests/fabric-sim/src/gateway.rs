@@ -1,0 +1,195 @@
+//! A peer's gateway, served on a port of loopback in a runtime of its own, so that it can be killed as a process can.
+
+mod refusal;
+mod service;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use fabric_wire::GatewayServer;
+use tokio::runtime::{Builder, Runtime};
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+
+use crate::network::Network;
+use service::Service;
+
+/// As a real peer's.
+const MESSAGE_BYTES: usize = 100 << 20;
+/// How long a port may take to be free again.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks whether it is.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// Why a gateway cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// No port, or no runtime.
+    #[error("cannot serve a gateway: {0}")]
+    Io(#[from] std::io::Error),
+    /// Certificates that do not fit.
+    #[error("cannot serve a gateway over tls: {0}")]
+    Tls(#[from] tonic::transport::Error),
+    /// The network has no such peer.
+    #[error("the network has no peer {0}")]
+    NoPeer(usize),
+}
+
+/// Certificates of a gateway, in PEM.
+#[derive(Debug, Clone)]
+pub struct GatewayTls {
+    /// Certificate and key.
+    pub identity: (String, String),
+    /// Roots of the clients' certificates; given, a client must show one.
+    pub client_ca: Option<String>,
+}
+
+/// What goes wrong at a gateway: so many of the next calls.
+#[derive(Debug, Default)]
+pub struct Faults {
+    lost: AtomicUsize,
+    hung: AtomicUsize,
+    forged: AtomicUsize,
+}
+
+impl Faults {
+    /// A transaction is ordered, and the client is told that the peer is unavailable.
+    pub fn lose_submit_answers(&self, calls: usize) {
+        self.lost.store(calls, Ordering::SeqCst);
+    }
+
+    /// A call to evaluate, endorse or submit is never answered, and does nothing.
+    pub fn hang(&self, calls: usize) {
+        self.hung.store(calls, Ordering::SeqCst);
+    }
+
+    /// A transaction of another call is returned for signature.
+    pub fn forge(&self, calls: usize) {
+        self.forged.store(calls, Ordering::SeqCst);
+    }
+
+    fn take(fault: &AtomicUsize) -> bool {
+        let one_less = |left: usize| left.checked_sub(1);
+        fault
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less)
+            .is_ok()
+    }
+}
+
+/// The gateway of one peer. Killed when dropped.
+pub struct GatewayPeer {
+    network: Arc<Network>,
+    place: usize,
+    address: SocketAddr,
+    tls: Option<GatewayTls>,
+    faults: Arc<Faults>,
+    runtime: Option<Runtime>,
+}
+
+impl GatewayPeer {
+    /// Serves the gateway of the network's `place`th peer.
+    ///
+    /// # Errors
+    /// Where there is no such peer, no port or no use for the certificates.
+    pub fn start(
+        network: &Arc<Network>,
+        place: usize,
+        tls: Option<GatewayTls>,
+    ) -> Result<Self, GatewayError> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let mut peer = Self {
+            network: Arc::clone(network),
+            place,
+            address: listener.local_addr()?,
+            tls,
+            faults: Arc::default(),
+            runtime: None,
+        };
+        peer.serve(listener)?;
+        Ok(peer)
+    }
+
+    /// `host:port`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// What goes wrong.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// Ends it at once: its connections break, and other gateways get no endorsement of its peer.
+    pub fn kill(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+        if let Some(peer) = self.network.peers().get(self.place) {
+            peer.set_up(false);
+        }
+    }
+
+    /// Serves it again at the same address.
+    ///
+    /// # Errors
+    /// Where the port is still in use after ten seconds.
+    pub fn restart(&mut self) -> Result<(), GatewayError> {
+        self.kill();
+        let start = Instant::now();
+        let listener = loop {
+            match TcpListener::bind(self.address) {
+                Ok(listener) => break listener,
+                Err(error) if start.elapsed() > PATIENCE => return Err(error.into()),
+                Err(_) => std::thread::sleep(LOOK_AGAIN),
+            }
+        };
+        self.serve(listener)
+    }
+
+    fn serve(&mut self, listener: TcpListener) -> Result<(), GatewayError> {
+        let peer = self.network.peers().get(self.place);
+        let peer = peer.ok_or(GatewayError::NoPeer(self.place))?;
+        listener.set_nonblocking(true)?;
+        let mut server = Server::builder();
+        if let Some(GatewayTls { identity, client_ca }) = &self.tls {
+            let (certificate, key) = identity;
+            let mut tls = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
+            if let Some(roots) = client_ca {
+                tls = tls.client_ca_root(Certificate::from_pem(roots));
+            }
+            server = server.tls_config(tls)?;
+        }
+        let service = Service {
+            network: Arc::clone(&self.network),
+            peer: Arc::clone(peer),
+            faults: Arc::clone(&self.faults),
+        };
+        let service = GatewayServer::new(service)
+            .max_decoding_message_size(MESSAGE_BYTES)
+            .max_encoding_message_size(MESSAGE_BYTES);
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
+        let listener = {
+            let _inside = runtime.enter();
+            tokio::net::TcpListener::from_std(listener)?
+        };
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        // Owned by the runtime, which `kill` and `drop` end.
+        runtime.spawn(server.add_service(service).serve_with_incoming(incoming));
+        peer.set_up(true);
+        self.runtime = Some(runtime);
+        Ok(())
+    }
+}
+
+impl Drop for GatewayPeer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

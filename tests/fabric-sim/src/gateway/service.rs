@@ -1,0 +1,347 @@
+//! The calls of a gateway, over the simulated network.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fabric_wire::gateway::seek_position::Type;
+use fabric_wire::gateway::{
+    ChaincodeEventsRequest, ChaincodeEventsResponse, CommitStatusRequest, CommitStatusResponse,
+    EndorseRequest, EndorseResponse, EvaluateRequest, EvaluateResponse, SignedChaincodeEventsRequest,
+    SignedCommitStatusRequest, SubmitRequest, SubmitResponse, gateway_server,
+};
+use fabric_wire::protos;
+use futures::Stream;
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
+use tonic::{Code, Request, Response, Status};
+
+use super::Faults;
+use super::refusal::{MISMATCH, message, status};
+use crate::ledger::{Block, ValidationCode};
+use crate::network::{CHANNEL, EndorseError, Endorsed, Network, Peer};
+use crate::proposal::{Parts, Proposed, encode};
+use crate::signature::verify;
+
+pub(crate) struct Service {
+    pub(crate) network: Arc<Network>,
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) faults: Arc<Faults>,
+}
+
+type Events = Pin<Box<dyn Stream<Item = Result<ChaincodeEventsResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl gateway_server::Gateway for Service {
+    type ChaincodeEventsStream = Events;
+
+    async fn evaluate(
+        &self,
+        request: Request<EvaluateRequest>,
+    ) -> Result<Response<EvaluateResponse>, Status> {
+        self.hang().await;
+        let (proposed, _) = checked(request.into_inner().proposed_transaction)?;
+        if !self.peer.has(&proposed.chaincode) {
+            return Err(Status::failed_precondition(format!(
+                "no peers available to evaluate chaincode {} in channel {CHANNEL}",
+                proposed.chaincode
+            )));
+        }
+        let answer = self.network.evaluate_on(&self.peer, &proposed).await;
+        let response = answer.map_err(|error| {
+            let (message, is_refusal) = message(&error);
+            let code = if is_refusal { Code::Unknown } else { Code::Aborted };
+            let text = format!("evaluate call to endorser returned error: {message}");
+            status(code, &text, &[(self.peer.msp_id(), message)])
+        })?;
+        Ok(Response::new(EvaluateResponse {
+            result: Some(response),
+        }))
+    }
+
+    async fn endorse(&self, request: Request<EndorseRequest>) -> Result<Response<EndorseResponse>, Status> {
+        self.hang().await;
+        let request = request.into_inner();
+        let (proposed, parts) = checked(request.proposed_transaction)?;
+        let first = self.network.endorse_on(&[&self.peer], &proposed).await;
+        if let Err(error) = first {
+            let text = "failed to endorse transaction, see attached details for more info";
+            return Err(status(
+                Code::Aborted,
+                text,
+                &[(self.peer.msp_id(), message(&error).0)],
+            ));
+        }
+        let peers = self.endorsers(&request.endorsing_organizations)?;
+        let endorsed = self
+            .network
+            .endorse_on(&peers, &proposed)
+            .await
+            .map_err(|error| {
+                let text =
+                    "failed to collect enough transaction endorsements, see attached details for more info";
+                let (said, by) = match &error {
+                    EndorseError::Disagreement(_, other) => (MISMATCH.to_owned(), other.as_str()),
+                    other => (message(other).0, ""),
+                };
+                status(Code::Aborted, text, &[(by, said)])
+            })?;
+        let payload = if Faults::take(&self.faults.forged) {
+            let call = protos::ChaincodeInvocationSpec::default();
+            prepared(&parts, encode(&call), &proposed, &endorsed, &peers)
+        } else {
+            prepared(&parts, parts.call.clone(), &proposed, &endorsed, &peers)
+        };
+        self.network
+            .ordering
+            .prepare(payload.clone(), endorsed.transaction);
+        Ok(Response::new(EndorseResponse {
+            prepared_transaction: Some(protos::Envelope {
+                payload,
+                signature: Bytes::new(),
+            }),
+        }))
+    }
+
+    async fn submit(&self, request: Request<SubmitRequest>) -> Result<Response<SubmitResponse>, Status> {
+        self.hang().await;
+        let envelope = request.into_inner().prepared_transaction.unwrap_or_default();
+        if envelope.signature.is_empty() {
+            return Err(Status::invalid_argument("prepared transaction must be signed"));
+        }
+        let refused = |why: String| {
+            Status::aborted(format!(
+                "received unsuccessful response from orderer: status=BAD_REQUEST, info={why}"
+            ))
+        };
+        let creator = creator_of(&envelope.payload).map_err(|error| refused(error.to_string()))?;
+        verify(&creator, &envelope.payload, &envelope.signature).map_err(refused)?;
+        let transaction = self.network.ordering.prepared(&envelope.payload);
+        let transaction = transaction.ok_or_else(|| refused("nobody endorsed it".to_owned()))?;
+        let gone = || {
+            let said = "rpc error: code = Unavailable desc = connection error".to_owned();
+            let text = "no orderers could successfully process transaction";
+            status(Code::Unavailable, text, &[("OrdererMSP", said)])
+        };
+        if !self.network.ordering.take(transaction) || Faults::take(&self.faults.lost) {
+            return Err(gone());
+        }
+        Ok(Response::new(SubmitResponse {}))
+    }
+
+    async fn commit_status(
+        &self,
+        request: Request<SignedCommitStatusRequest>,
+    ) -> Result<Response<CommitStatusResponse>, Status> {
+        let SignedCommitStatusRequest { request, signature } = request.into_inner();
+        let asked = CommitStatusRequest::decode(request.clone())
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        verify(&asked.identity, &request, &signature).map_err(Status::permission_denied)?;
+        let mut height = self.network.height();
+        loop {
+            height.borrow_and_update();
+            let found = self.network.ledger().find(&asked.transaction_id);
+            if let Some(committed) = found {
+                return Ok(Response::new(CommitStatusResponse {
+                    result: i32::from(committed.code as u8),
+                    block_number: committed.block,
+                }));
+            }
+            let stopped = || Status::aborted("unexpected close of commit notification channel");
+            height.changed().await.map_err(|_| stopped())?;
+        }
+    }
+
+    async fn chaincode_events(
+        &self,
+        request: Request<SignedChaincodeEventsRequest>,
+    ) -> Result<Response<Events>, Status> {
+        let SignedChaincodeEventsRequest { request, signature } = request.into_inner();
+        let asked = ChaincodeEventsRequest::decode(request.clone())
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        verify(&asked.identity, &request, &signature).map_err(Status::permission_denied)?;
+        let first = {
+            let ledger = self.network.ledger();
+            let after = ledger.find(&asked.after_transaction_id).map(|found| found.block);
+            let next = ledger.height() + 1;
+            let position = asked.start_position.and_then(|position| position.r#type);
+            after.unwrap_or(match position {
+                Some(Type::Specified(specified)) => specified.number.max(1),
+                Some(Type::NextCommit(_)) | None => next,
+            })
+        };
+        let following = Following {
+            network: Arc::clone(&self.network),
+            passed: asked.after_transaction_id.is_empty(),
+            asked,
+            next: first,
+        };
+        let stream = futures::stream::unfold(following, |mut following| async {
+            let response = following.next().await?;
+            Some((Ok(response), following))
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+}
+
+impl Service {
+    async fn hang(&self) {
+        if Faults::take(&self.faults.hung) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Who is to endorse: those that the client names, or a majority with this peer's own first.
+    fn endorsers(&self, organisations: &[String]) -> Result<Vec<&Arc<Peer>>, Status> {
+        let all = self.network.peers();
+        let named = |peer: &&Arc<Peer>| organisations.iter().any(|name| name == peer.msp_id());
+        let wanted: Vec<_> = if organisations.is_empty() {
+            let others = all.iter().filter(|peer| peer.msp_id() != self.peer.msp_id());
+            let up = others.filter(|peer| peer.is_up());
+            std::iter::once(&self.peer)
+                .chain(up)
+                .take(all.len() / 2 + 1)
+                .collect()
+        } else {
+            all.iter().filter(named).filter(|peer| peer.is_up()).collect()
+        };
+        let needed = if organisations.is_empty() {
+            all.len() / 2 + 1
+        } else {
+            organisations.len()
+        };
+        if wanted.len() == needed {
+            return Ok(wanted);
+        }
+        let gone = all.iter().filter(|peer| !peer.is_up()).map(|peer| {
+            let said = "rpc error: code = Unavailable desc = connection error";
+            (peer.msp_id(), said.to_owned())
+        });
+        let text = "failed to collect enough transaction endorsements, see attached details for more info";
+        Err(status(Code::Aborted, text, &gone.collect::<Vec<_>>()))
+    }
+}
+
+/// A stream of events as it goes through the blocks.
+struct Following {
+    network: Arc<Network>,
+    asked: ChaincodeEventsRequest,
+    /// Whether the transaction after which events are wanted has been seen.
+    passed: bool,
+    next: u64,
+}
+
+impl Following {
+    /// The next block that has events; none when the network is gone.
+    async fn next(&mut self) -> Option<ChaincodeEventsResponse> {
+        let mut height = self.network.height();
+        loop {
+            height.wait_for(|height| *height >= self.next).await.ok()?;
+            let block = self.network.ledger().block(self.next).cloned();
+            self.next += 1;
+            let events = block.map(|block| self.matching(block)).unwrap_or_default();
+            if !events.is_empty() {
+                return Some(ChaincodeEventsResponse {
+                    events,
+                    block_number: self.next - 1,
+                });
+            }
+        }
+    }
+
+    fn matching(&mut self, block: Block) -> Vec<protos::ChaincodeEvent> {
+        let valid = block
+            .transactions
+            .into_iter()
+            .filter(|(_, code)| *code == ValidationCode::Valid);
+        let mut matching = Vec::new();
+        for event in valid.filter_map(|(transaction, _)| transaction.event) {
+            if self.passed {
+                matching.extend(Some(event).filter(|event| event.chaincode_id == self.asked.chaincode_id));
+            } else {
+                self.passed = event.tx_id == self.asked.after_transaction_id;
+            }
+        }
+        matching
+    }
+}
+
+/// A proposal whose signature, id and channel are right.
+fn checked(proposed: Option<protos::SignedProposal>) -> Result<(Proposed, Parts), Status> {
+    let signed = proposed.ok_or_else(|| Status::invalid_argument("a signed proposal is required"))?;
+    let (proposed, parts) =
+        Proposed::decode(signed).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    verify(
+        &parts.creator,
+        &proposed.signed.proposal_bytes,
+        &proposed.signed.signature,
+    )
+    .map_err(|why| Status::failed_precondition(format!("error validating proposal: access denied: {why}")))?;
+    if !parts.id_is_right {
+        return Err(Status::failed_precondition("invalid txid"));
+    }
+    if parts.channel != CHANNEL {
+        return Err(Status::unavailable(format!("no channel {}", parts.channel)));
+    }
+    Ok((proposed, parts))
+}
+
+fn creator_of(payload: &Bytes) -> Result<Bytes, prost::DecodeError> {
+    let header = protos::Payload::decode(payload.clone())?
+        .header
+        .unwrap_or_default();
+    Ok(protos::SignatureHeader::decode(header.signature_header)?.creator)
+}
+
+/// The payload of the envelope that the client signs.
+fn prepared(
+    parts: &Parts,
+    call: Bytes,
+    proposed: &Proposed,
+    endorsed: &Endorsed,
+    peers: &[&Arc<Peer>],
+) -> Bytes {
+    // Real peers write down what was read and is to be written; a digest tells one from another as well.
+    let effects = Sha256::digest(format!("{:?}", endorsed.transaction.effects));
+    let event = endorsed.transaction.event.as_ref();
+    let action = protos::ChaincodeAction {
+        results: Bytes::copy_from_slice(&effects),
+        events: event.map(encode).unwrap_or_default(),
+        response: Some(endorsed.response.clone()),
+        chaincode_id: Some(protos::ChaincodeId {
+            name: proposed.chaincode.clone(),
+            ..protos::ChaincodeId::default()
+        }),
+    };
+    let response = protos::ProposalResponsePayload {
+        proposal_hash: Bytes::copy_from_slice(&Sha256::digest(&proposed.signed.proposal_bytes)),
+        extension: encode(&action),
+    };
+    let endorsement = |peer: &&Arc<Peer>| protos::Endorsement {
+        endorser: encode(&protos::SerializedIdentity {
+            mspid: peer.msp_id().to_owned(),
+            id_bytes: Bytes::new(),
+        }),
+        signature: Bytes::new(),
+    };
+    let action = protos::ChaincodeActionPayload {
+        chaincode_proposal_payload: encode(&protos::ChaincodeProposalPayload {
+            input: call,
+            ..protos::ChaincodeProposalPayload::default()
+        }),
+        action: Some(protos::ChaincodeEndorsedAction {
+            proposal_response_payload: encode(&response),
+            endorsements: peers.iter().map(endorsement).collect(),
+        }),
+    };
+    let transaction = protos::Transaction {
+        actions: vec![protos::TransactionAction {
+            header: parts.header.signature_header.clone(),
+            payload: encode(&action),
+        }],
+    };
+    encode(&protos::Payload {
+        header: Some(parts.header.clone()),
+        data: encode(&transaction),
+    })
+}
