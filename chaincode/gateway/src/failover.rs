@@ -77,6 +77,8 @@ enum Step {
 fn step(operation: Operation, failure: &Failure) -> Step {
     match failure {
         Failure::Refused(_) | Failure::Mismatch(_) => Step::Stop,
+        // Its gateway has asked every peer already.
+        Failure::Failed(_) if operation == Operation::Evaluate => Step::Stop,
         Failure::Failed(_) | Failure::Rejected(_) => Step::Remember,
         Failure::Unavailable { sent, .. } => Step::Pass {
             blame: true,
@@ -144,7 +146,8 @@ pub(crate) async fn ask<T, F: Future<Output = Result<T, Status>>>(
                         open,
                     });
                 }
-                Step::Remember => said = Some(failure),
+                // The first is the caller's own peer, as a rule.
+                Step::Remember => said = said.or(Some(failure)),
                 Step::Pass { blame, open: sent } => {
                     open |= sent;
                     if blame {
@@ -203,7 +206,8 @@ mod tests {
         let cases = [
             (Operation::Endorse, Failure::Refused(refusal), Step::Stop),
             (Operation::Endorse, Failure::Mismatch(report()), Step::Stop),
-            (Operation::Evaluate, Failure::Failed(report()), Step::Remember),
+            (Operation::Evaluate, Failure::Failed(report()), Step::Stop),
+            (Operation::Endorse, Failure::Failed(report()), Step::Remember),
             (Operation::Submit, Failure::Rejected(report()), Step::Remember),
             (
                 Operation::Submit,

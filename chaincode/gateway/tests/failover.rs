@@ -91,7 +91,7 @@ async fn a_lost_answer_is_asked_for_again_and_the_transaction_counts_once() {
 async fn a_transaction_whose_answers_are_lost_has_an_unknown_outcome_that_can_be_asked_for() {
     let bench = Bench::start().await;
     let contract = bench.hurried(Deadlines {
-        submit: Duration::from_millis(100),
+        submit: Duration::from_secs(1),
         ..Deadlines::default()
     });
     for peer in &bench.peers {
@@ -112,7 +112,7 @@ async fn a_transaction_whose_answers_are_lost_has_an_unknown_outcome_that_can_be
 async fn a_peer_that_gives_no_answer_is_left_for_the_next_one() {
     let bench = Bench::start().await;
     let contract = bench.hurried(Deadlines {
-        attempt: Duration::from_millis(200),
+        attempt: Duration::from_secs(1),
         ..Deadlines::default()
     });
     bench.peers[0].faults().hang(1);
@@ -125,15 +125,18 @@ async fn a_peer_that_gives_no_answer_is_left_for_the_next_one() {
 async fn no_call_lasts_longer_than_its_deadline() {
     let bench = Bench::start().await;
     let short = Duration::from_millis(150);
+    let call = run(&json!([["put", "a", "1"]]));
     let contract = bench.hurried(Deadlines {
-        evaluate: short,
-        endorse: short,
         submit: short,
         commit: short,
         ..Deadlines::default()
     });
-    let call = run(&json!([["put", "a", "1"]]));
     let endorsed = contract.endorse(&call).await.unwrap();
+    let contract = bench.hurried(Deadlines {
+        evaluate: short,
+        endorse: short,
+        ..Deadlines::default()
+    });
     for peer in &bench.peers {
         peer.faults().hang(1000);
     }

@@ -37,6 +37,11 @@ impl Organisation {
     pub(crate) fn user(&self, name: &str) -> String {
         format!("{}/users/{name}@{}/msp", self.directory(), self.domain())
     }
+
+    /// Below the directory of [`Organisation::user`].
+    pub(crate) fn certificate(&self, user: &str) -> String {
+        format!("signcerts/{user}@{}-cert.pem", self.domain())
+    }
 }
 
 /// Below the directory of what cryptogen made.

@@ -12,10 +12,12 @@ mod chaincode;
 mod config;
 mod network;
 mod process;
+mod server;
 mod tap;
 
 pub use binaries::{Binaries, SKIPPED};
 pub use chaincode::{Chaincode, DialTls, Invocation, package_id};
 pub use network::{Network, ORGANISATIONS};
 pub use process::FabricError;
+pub use server::{ORDERER, PeerAt, User};
 pub use tap::{Tap, Transcript, TranscriptLine};

@@ -1,6 +1,6 @@
 //! Bringing the network up, from keys to a channel that every peer has joined.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,8 @@ use tokio::process::Command;
 
 use crate::binaries::Binaries;
 use crate::config::{self, CHANNEL, Organisation, Ports};
-use crate::process::{Daemon, FabricError, io, listening, tool, until};
+use crate::process::{Daemon, FabricError, io, tool, until};
+use crate::server::ORDERER;
 
 /// Names of the members; the id of each is its name and `MSP`.
 pub const ORGANISATIONS: [&str; 3] = ["Org1", "Org2", "Org3"];
@@ -25,7 +26,8 @@ pub struct Network {
     pub(crate) root: PathBuf,
     pub(crate) members: Vec<(Organisation, Ports)>,
     pub(crate) orderer: Ports,
-    servers: Vec<Daemon>,
+    /// By name: those of [`ORGANISATIONS`], and [`ORDERER`]. One that was killed is not there.
+    pub(crate) servers: BTreeMap<&'static str, Daemon>,
     /// Last, so that the files go after the processes.
     _directory: tempfile::TempDir,
 }
@@ -56,7 +58,7 @@ impl Network {
             root,
             members,
             orderer,
-            servers: Vec::new(),
+            servers: BTreeMap::new(),
             _directory: directory,
         };
         network.write_files().await?;
@@ -87,7 +89,7 @@ impl Network {
     /// # Errors
     /// Where one cannot be killed.
     pub async fn stop(mut self) -> Result<(), FabricError> {
-        for server in self.servers.drain(..) {
+        for server in std::mem::take(&mut self.servers).into_values() {
             server.kill().await?;
         }
         Ok(())
@@ -97,7 +99,7 @@ impl Network {
     #[must_use]
     pub fn logs(&self) -> String {
         self.servers
-            .iter()
+            .values()
             .map(Daemon::log_end)
             .collect::<Vec<_>>()
             .join("\n----\n")
@@ -168,21 +170,13 @@ impl Network {
     }
 
     async fn start_servers(&mut self) -> Result<(), FabricError> {
-        let orderer = self.root.join("orderer");
-        let mut command = Command::new(self.binaries.path("orderer"));
-        let mut servers = vec![(
-            Daemon::spawn(command.env("FABRIC_CFG_PATH", &orderer), &orderer.join("log"))?,
-            self.orderer.service,
-        )];
-        for (organisation, ports) in &self.members {
-            let home = self.root.join(organisation.name);
-            let mut command = Command::new(self.binaries.path("peer"));
-            command.args(["node", "start"]).env("FABRIC_CFG_PATH", &home);
-            servers.push((Daemon::spawn(&mut command, &home.join("log"))?, ports.service));
+        self.spawn(ORDERER)?;
+        for name in ORGANISATIONS {
+            self.spawn(name)?;
         }
-        for (mut server, port) in servers {
-            listening(&mut server, port, "a Fabric server").await?;
-            self.servers.push(server);
+        self.listening(ORDERER).await?;
+        for name in ORGANISATIONS {
+            self.listening(name).await?;
         }
         Ok(())
     }

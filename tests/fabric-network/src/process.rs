@@ -34,6 +34,9 @@ pub enum FabricError {
         /// What it wrote.
         output: String,
     },
+    /// A server or member that the network does not have, or that does not run.
+    #[error("the network has no {0} that runs")]
+    Unknown(String),
     /// Something did not come about in time.
     #[error("after {after:?} still waiting for {what}; last: {last}")]
     Late {
@@ -101,7 +104,9 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     pub(crate) fn spawn(command: &mut Command, log: &Path) -> Result<Self, FabricError> {
-        let file = std::fs::File::create(log).map_err(io(format!("cannot create {}", log.display())))?;
+        // One that is started again goes on with the log that it had.
+        let file = std::fs::File::options().create(true).append(true).open(log);
+        let file = file.map_err(io(format!("cannot open {}", log.display())))?;
         let errors = file
             .try_clone()
             .map_err(io(format!("cannot share {}", log.display())))?;
