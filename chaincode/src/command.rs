@@ -1,7 +1,7 @@
 //! What an organisation may ask of the contract. Texts come as they were sent; the contract checks them, so that every ledger
 //! refuses the same ones with the same words.
 
-use crate::record::{Code, Finding, Metadata, Mode, Policy};
+use crate::record::{Code, Finding, Metadata, Mode, Policy, PublicKey};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -100,6 +100,9 @@ pub enum Command {
         /// Stand in the line where it cannot be granted at once.
         #[serde(default)]
         wait: bool,
+        /// The cluster that will serve it; the organisation's only one where absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cluster: Option<String>,
     },
     /// A steward of the owner: the lease that was asked for is granted, or gets its place in the line.
     ApproveLease {
@@ -161,6 +164,53 @@ pub enum Command {
         /// What the node said.
         report: MountReport,
     },
+    /// An administrator of an organisation that has not joined.
+    JoinConsortium {
+        /// Where its broker answers: `https://host[:port]`.
+        broker: String,
+        /// By which its broker proves what it says.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        keys: Vec<PublicKey>,
+    },
+    /// An administrator: the caller's broker has moved, or has other keys.
+    AmendOrganisation {
+        /// Replaces the address.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        broker: Option<String>,
+        /// Replaces all keys.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        keys: Option<Vec<PublicKey>>,
+    },
+    /// An administrator: the caller's organisation registers, leases and grants nothing from now on.
+    SuspendOrganisation {
+        /// One line for the others.
+        reason: String,
+    },
+    /// An administrator: takes back that the organisation has suspended itself.
+    ResumeOrganisation {},
+    /// An administrator of another organisation that is not suspended: whether that organisation should be. It is, as long as more
+    /// than half of the others that are not suspended themselves, and at least two, want it; counted at each vote.
+    VoteOnSuspension {
+        /// MSP id of the other organisation.
+        organisation: String,
+        /// What the caller wants.
+        suspend: bool,
+        /// One line for the record.
+        reason: String,
+    },
+    /// An administrator: a cluster of the organisation takes leases from now on, or has other keys.
+    RegisterCluster {
+        /// Unique within the organisation.
+        name: String,
+        /// To which other organisations' brokers encrypt what opens a volume.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        keys: Vec<PublicKey>,
+    },
+    /// An administrator: a cluster of the organisation takes no new leases; those it has go on.
+    RetireCluster {
+        /// Its name.
+        name: String,
+    },
 }
 
 impl Command {
@@ -186,6 +236,13 @@ impl Command {
             Self::ConfirmEnd { .. } => "confirm_end",
             Self::DeclareEnded { .. } => "declare_ended",
             Self::ReportMount { .. } => "report_mount",
+            Self::JoinConsortium { .. } => "join_consortium",
+            Self::AmendOrganisation { .. } => "amend_organisation",
+            Self::SuspendOrganisation { .. } => "suspend_organisation",
+            Self::ResumeOrganisation {} => "resume_organisation",
+            Self::VoteOnSuspension { .. } => "vote_on_suspension",
+            Self::RegisterCluster { .. } => "register_cluster",
+            Self::RetireCluster { .. } => "retire_cluster",
         }
     }
 
@@ -211,8 +268,59 @@ impl Command {
             | Self::Expire { .. }
             | Self::ConfirmEnd { .. }
             | Self::ReportMount { .. } => Role::Member,
+            Self::JoinConsortium { .. }
+            | Self::AmendOrganisation { .. }
+            | Self::SuspendOrganisation { .. }
+            | Self::ResumeOrganisation {}
+            | Self::VoteOnSuspension { .. }
+            | Self::RegisterCluster { .. }
+            | Self::RetireCluster { .. } => Role::Administrator,
         }
     }
+
+    /// How the caller's organisation must stand. What ends or restricts something needs no more than that it has joined, so that
+    /// a suspension leaves nothing hanging.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        match self {
+            Self::JoinConsortium { .. } => Standing::Any,
+            Self::AmendDataset { .. }
+            | Self::ReplaceVolume { .. }
+            | Self::RemoveDataset { .. }
+            | Self::WithdrawCode { .. }
+            | Self::DenyLease { .. }
+            | Self::Release { .. }
+            | Self::Revoke { .. }
+            | Self::Expire { .. }
+            | Self::ConfirmEnd { .. }
+            | Self::DeclareEnded { .. }
+            | Self::ReportMount { .. }
+            | Self::AmendOrganisation { .. }
+            | Self::SuspendOrganisation { .. }
+            | Self::ResumeOrganisation {}
+            | Self::RetireCluster { .. } => Standing::Joined,
+            Self::RegisterDataset { .. }
+            | Self::OfferDataset { .. }
+            | Self::TakeDataset { .. }
+            | Self::ApproveCode { .. }
+            | Self::Lease { .. }
+            | Self::ApproveLease { .. }
+            | Self::Renew { .. }
+            | Self::VoteOnSuspension { .. }
+            | Self::RegisterCluster { .. } => Standing::NotSuspended,
+        }
+    }
+}
+
+/// How an organisation stands in the consortium, each more than the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Standing {
+    /// It need not have joined.
+    Any,
+    /// It has joined.
+    Joined,
+    /// It has joined and is not suspended.
+    NotSuspended,
 }
 
 /// What an identity of an organisation may do, each more than the one before. The ledger knows it from the caller's certificate.

@@ -1,24 +1,29 @@
 //! Runs one command against the state.
 
+mod cluster;
 mod dataset;
 mod draft;
 mod end;
 mod lease;
 mod line;
+mod organisation;
 mod text;
 
 use crate::command::{Command, Role};
 use crate::event::Event;
-use crate::id::{DatasetId, DatasetName, LeaseId, Msp, TxId};
+use crate::id::{ClusterName, DatasetId, DatasetName, LeaseId, Msp, TxId};
 use crate::limit;
 use crate::record::Lease;
 use crate::refusal::Refusal;
 use crate::state::{StateError, StateReader, Write};
 use draft::Draft;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Version of these rules, recorded with every transaction: the same rules give the same state again.
-pub const CONTRACT_VERSION: u32 = 1;
+///
+/// Version 1 knew datasets and leases. Since version 2 organisations join before they do anything, and name their clusters.
+pub const CONTRACT_VERSION: u32 = 2;
 
 /// The contract with its parameters, which all peers of a ledger share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +63,28 @@ pub struct Outcome {
     pub events: Vec<Event>,
     /// What to tell the caller.
     pub result: CommandResult,
+    /// Who has to endorse later changes of some of the keys, on a ledger with key-level endorsement; it replaces what was said of
+    /// a key before.
+    pub endorsements: Vec<Endorsement>,
+}
+
+/// Whose peers have to agree before a key is changed again: the owner's, or those of more than half of the members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endorsement {
+    /// The key.
+    pub key: String,
+    /// The organisation whose record it is.
+    pub owner: Msp,
+    /// Organisations that had joined and were not suspended at the time of the transaction.
+    pub members: BTreeSet<Msp>,
+}
+
+impl Endorsement {
+    /// How many members it takes without the owner.
+    #[must_use]
+    pub fn majority(&self) -> usize {
+        self.members.len() / 2 + 1
+    }
 }
 
 /// The answer to an accepted command.
@@ -75,6 +102,18 @@ pub enum CommandResult {
     Lease {
         /// Its id.
         id: LeaseId,
+    },
+    /// The organisation that the command was about.
+    Organisation {
+        /// Which.
+        msp: Msp,
+    },
+    /// The cluster that the command was about.
+    Cluster {
+        /// Whose.
+        msp: Msp,
+        /// Its name.
+        name: ClusterName,
     },
 }
 
@@ -107,6 +146,27 @@ impl Contract {
         context: &TxContext,
         command: &Command,
     ) -> Result<Outcome, Failure> {
+        self.replay(CONTRACT_VERSION, state, context, command)
+    }
+
+    /// Decides a command as an older version of the contract decided it, to the byte.
+    ///
+    /// # Errors
+    /// As [`Contract::execute`]; [`StateError::UnknownContract`] for a version that is not known.
+    pub fn replay<S: StateReader + ?Sized>(
+        &self,
+        version: u32,
+        state: &S,
+        context: &TxContext,
+        command: &Command,
+    ) -> Result<Outcome, Failure> {
+        if !(1..=CONTRACT_VERSION).contains(&version) {
+            return Err(StateError::UnknownContract {
+                found: version,
+                known: CONTRACT_VERSION,
+            }
+            .into());
+        }
         if !(0..=limit::MAX_TIMESTAMP_MS).contains(&context.timestamp_ms) {
             let reason = "expected milliseconds since the Unix epoch, before the year 10000";
             return Err(Refusal::invalid("timestamp_ms", reason).into());
@@ -118,63 +178,83 @@ impl Contract {
             }
             .into());
         }
-        let draft = Draft::new(state, context, *self);
-        match command {
-            Command::RegisterDataset {
-                name,
-                metadata,
-                policy,
-                volume_ciphertext,
-                key_version,
-            } => dataset::register(draft, name, metadata, policy, volume_ciphertext, *key_version),
-            Command::AmendDataset {
-                dataset,
-                metadata,
-                policy,
-            } => dataset::amend(draft, dataset, metadata.as_ref(), policy.as_ref()),
-            Command::ReplaceVolume {
-                dataset,
-                volume_ciphertext,
-                key_version,
-            } => dataset::replace_volume(draft, dataset, volume_ciphertext, *key_version),
-            Command::OfferDataset { dataset, to } => dataset::offer(draft, dataset, to.as_deref()),
-            Command::TakeDataset {
-                dataset,
-                volume_ciphertext,
-                key_version,
-            } => dataset::take(draft, dataset, volume_ciphertext, *key_version),
-            Command::RemoveDataset { dataset, force } => dataset::remove(draft, dataset, *force),
-            Command::ApproveCode { dataset, code } => dataset::approve_code(draft, dataset, code),
-            Command::WithdrawCode { dataset, code } => dataset::withdraw_code(draft, dataset, code),
-            Command::Lease {
-                dataset,
-                subject,
-                mode,
-                ttl_seconds,
-                groups,
-                wait,
-            } => lease::Asking {
-                dataset,
-                subject,
-                mode: *mode,
-                ttl_seconds: *ttl_seconds,
-                groups,
-                wait: *wait,
-            }
-            .ask(draft),
-            Command::ApproveLease { lease } => lease::approve(draft, lease),
-            Command::DenyLease { lease, reason } => end::deny(draft, lease, reason),
-            Command::Renew {
-                lease,
-                subject,
-                ttl_seconds,
-            } => lease::renew(draft, lease, subject, *ttl_seconds),
-            Command::Release { lease, subject } => end::release(draft, lease, subject),
-            Command::Revoke { lease, reason } => end::revoke(draft, lease, reason),
-            Command::Expire { lease } => end::expire(draft, lease),
-            Command::ConfirmEnd { lease } => end::confirm(draft, lease),
-            Command::DeclareEnded { lease, reason } => end::declare(draft, lease, reason),
-            Command::ReportMount { lease, report } => lease::report_mount(draft, lease, report),
+        let draft = Draft::new(state, context, *self, version)?;
+        draft.require_standing(command.standing())?;
+        decide(draft, command)
+    }
+}
+
+fn decide<S: StateReader + ?Sized>(draft: Draft<'_, S>, command: &Command) -> Result<Outcome, Failure> {
+    match command {
+        Command::RegisterDataset {
+            name,
+            metadata,
+            policy,
+            volume_ciphertext,
+            key_version,
+        } => dataset::register(draft, name, metadata, policy, volume_ciphertext, *key_version),
+        Command::AmendDataset {
+            dataset,
+            metadata,
+            policy,
+        } => dataset::amend(draft, dataset, metadata.as_ref(), policy.as_ref()),
+        Command::ReplaceVolume {
+            dataset,
+            volume_ciphertext,
+            key_version,
+        } => dataset::replace_volume(draft, dataset, volume_ciphertext, *key_version),
+        Command::OfferDataset { dataset, to } => dataset::offer(draft, dataset, to.as_deref()),
+        Command::TakeDataset {
+            dataset,
+            volume_ciphertext,
+            key_version,
+        } => dataset::take(draft, dataset, volume_ciphertext, *key_version),
+        Command::RemoveDataset { dataset, force } => dataset::remove(draft, dataset, *force),
+        Command::ApproveCode { dataset, code } => dataset::approve_code(draft, dataset, code),
+        Command::WithdrawCode { dataset, code } => dataset::withdraw_code(draft, dataset, code),
+        Command::Lease {
+            dataset,
+            subject,
+            mode,
+            ttl_seconds,
+            groups,
+            wait,
+            cluster,
+        } => lease::Asking {
+            dataset,
+            subject,
+            mode: *mode,
+            ttl_seconds: *ttl_seconds,
+            groups,
+            wait: *wait,
+            cluster: cluster.as_deref(),
         }
+        .ask(draft),
+        Command::ApproveLease { lease } => lease::approve(draft, lease),
+        Command::DenyLease { lease, reason } => end::deny(draft, lease, reason),
+        Command::Renew {
+            lease,
+            subject,
+            ttl_seconds,
+        } => lease::renew(draft, lease, subject, *ttl_seconds),
+        Command::Release { lease, subject } => end::release(draft, lease, subject),
+        Command::Revoke { lease, reason } => end::revoke(draft, lease, reason),
+        Command::Expire { lease } => end::expire(draft, lease),
+        Command::ConfirmEnd { lease } => end::confirm(draft, lease),
+        Command::DeclareEnded { lease, reason } => end::declare(draft, lease, reason),
+        Command::ReportMount { lease, report } => lease::report_mount(draft, lease, report),
+        Command::JoinConsortium { broker, keys } => organisation::join(draft, broker, keys),
+        Command::AmendOrganisation { broker, keys } => {
+            organisation::amend(draft, broker.as_deref(), keys.as_deref())
+        }
+        Command::SuspendOrganisation { reason } => organisation::suspend(draft, reason),
+        Command::ResumeOrganisation {} => organisation::resume(draft),
+        Command::VoteOnSuspension {
+            organisation,
+            suspend,
+            reason,
+        } => organisation::vote(draft, organisation, *suspend, reason),
+        Command::RegisterCluster { name, keys } => cluster::register(draft, name, keys),
+        Command::RetireCluster { name } => cluster::retire(draft, name),
     }
 }

@@ -1,8 +1,9 @@
 //! What happened: one event for each transition, and the history that is made of them.
 
-use crate::id::{DatasetId, LeaseId, Msp, Subject, TxId};
-use crate::record::{Code, EndCause, Lease, Record};
+use crate::id::{ClusterName, DatasetId, LeaseId, Msp, Subject, TxId};
+use crate::record::{By, Code, EndCause, Lease, Record};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// What a committed transaction tells those who follow the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -10,11 +11,15 @@ use serde::{Deserialize, Serialize};
 pub struct Event {
     /// What happened.
     pub kind: EventKind,
-    /// To which dataset.
-    pub dataset: DatasetId,
+    /// To which dataset, where one is concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<DatasetId>,
     /// To which lease of it, as it is now: who follows the ledger needs to ask nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<Box<Lease>>,
+    /// To which organisation, where one is concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organisation: Option<Msp>,
 }
 
 /// The kinds of transition.
@@ -77,13 +82,44 @@ pub enum EventKind {
         /// Why.
         cause: EndCause,
     },
+    /// An organisation has joined.
+    OrganisationJoined {},
+    /// An organisation has another broker address, or other keys.
+    OrganisationAmended {},
+    /// An organisation registers, leases and grants nothing any longer.
+    OrganisationSuspended {
+        /// Who suspended it.
+        by: By,
+    },
+    /// What was suspended by itself, or by the others, is so no longer.
+    OrganisationResumed {
+        /// Who suspended it.
+        by: By,
+    },
+    /// An organisation wants this one suspended, or no longer.
+    SuspensionVoted {
+        /// Whose vote.
+        voter: Msp,
+        /// What it wants.
+        suspend: bool,
+    },
+    /// A cluster takes leases, or has other keys.
+    ClusterRegistered {
+        /// Which.
+        cluster: ClusterName,
+    },
+    /// A cluster takes no new leases.
+    ClusterRetired {
+        /// Which.
+        cluster: ClusterName,
+    },
 }
 
-/// One line in the history of a dataset and of its lease.
+/// One line in the history of a dataset and of its lease, or of an organisation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HistoryEntry {
-    /// Counts the dataset's transitions from 1, without gaps.
+    /// Counts the transitions of the dataset, or of the organisation, from 1, without gaps.
     pub revision: u64,
     /// The transaction's time, milliseconds since the Unix epoch.
     pub at_ms: i64,
@@ -93,14 +129,25 @@ pub struct HistoryEntry {
     pub by: Msp,
     /// What happened.
     pub kind: EventKind,
-    /// The dataset.
-    pub dataset: DatasetId,
+    /// The dataset, where one is concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<DatasetId>,
     /// The lease, where one is concerned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseId>,
     /// Its holder's pseudonym.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Subject>,
+    /// The organisation, where one is concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organisation: Option<Msp>,
 }
 
-impl Record for HistoryEntry {}
+impl Record for HistoryEntry {
+    const SINCE: &'static [u32] = &[1, 2];
+
+    /// Version 1 was about datasets only.
+    fn upgrade(from: u32, record: Value) -> Option<Value> {
+        (from == 1).then_some(record)
+    }
+}

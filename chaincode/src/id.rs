@@ -121,13 +121,14 @@ checked_text!(
     DatasetName,
     "dataset name",
     "1 to 40 lower-case letters, digits or hyphens, no hyphen at either end",
-    |text| {
-        !text.is_empty()
-            && text.len() <= limit::NAME_CHARS
-            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-            && !text.starts_with('-')
-            && !text.ends_with('-')
-    }
+    is_label
+);
+checked_text!(
+    /// The name of a cluster within its organisation.
+    ClusterName,
+    "cluster name",
+    "1 to 40 lower-case letters, digits or hyphens, no hyphen at either end",
+    is_label
 );
 checked_text!(
     /// A transaction, chosen by its submitter and used once.
@@ -216,6 +217,16 @@ fn derive(kind: &[u8], tx_id: &TxId) -> [u8; 32] {
     hash.update(kind);
     hash.update(tx_id.as_str().as_bytes());
     hash.finalize().into()
+}
+
+fn is_label(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= limit::NAME_CHARS
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
 fn is_lower_hex(text: &str, digits: usize) -> bool {

@@ -13,13 +13,17 @@
 //! | `lease-holder/<dataset>/<subject>` | id of the lease of that person that has not ended |
 //! | `lease-state/<state>/<due>/<id>` | id of the lease, the first whose time is over first |
 //! | `lease-subject/<subject>/<state>/<id>` | id of the lease |
+//! | `consortium` | [`Consortium`](crate::Consortium): who may register, lease and grant |
+//! | `organisation/<msp>` | [`Organisation`](crate::Organisation) |
+//! | `cluster/<msp>/<name>` | [`Cluster`](crate::Cluster) |
+//! | `organisation-history/<msp>/<revision>` | [`HistoryEntry`](crate::HistoryEntry) |
 //! | `history/<dataset>/<revision>` | [`HistoryEntry`](crate::HistoryEntry) |
 //! | `lease-history/<lease>/<revision>` | key of the history entry |
 //!
 //! Every key is ASCII; numbers have 20 digits so that they sort; no id contains `/`. No value is empty, which Fabric would take
 //! for a deletion.
 
-use crate::id::{DatasetId, DatasetName, LeaseId, Msp, Subject};
+use crate::id::{ClusterName, DatasetId, DatasetName, LeaseId, Msp, Subject};
 use crate::record::{Code, Lease, LeaseState};
 
 /// Record of a dataset.
@@ -163,6 +167,42 @@ pub fn lease_histories(lease: &LeaseId) -> String {
 #[must_use]
 pub fn lease_history(lease: &LeaseId, revision: u64) -> String {
     format!("lease-history/{lease}/{revision:020}")
+}
+
+/// The consortium's record.
+pub const CONSORTIUM: &str = "consortium";
+
+/// All organisations.
+pub const ORGANISATIONS: &str = "organisation/";
+
+/// Record of an organisation.
+#[must_use]
+pub fn organisation(msp: &Msp) -> String {
+    format!("{ORGANISATIONS}{msp}")
+}
+
+/// Clusters of an organisation.
+#[must_use]
+pub fn clusters(msp: &Msp) -> String {
+    format!("cluster/{msp}/")
+}
+
+/// Record of a cluster.
+#[must_use]
+pub fn cluster(msp: &Msp, name: &ClusterName) -> String {
+    format!("cluster/{msp}/{name}")
+}
+
+/// History of an organisation and its clusters.
+#[must_use]
+pub fn organisation_histories(msp: &Msp) -> String {
+    format!("organisation-history/{msp}/")
+}
+
+/// One entry of it.
+#[must_use]
+pub fn organisation_history(msp: &Msp, revision: u64) -> String {
+    format!("organisation-history/{msp}/{revision:020}")
 }
 
 /// The first key after all that start with `prefix`, which ends in `/`.

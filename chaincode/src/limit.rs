@@ -8,7 +8,7 @@ pub const DESCRIPTION_CHARS: usize = 4_000;
 pub const CIPHERTEXT_CHARS: usize = 64 * 1024;
 /// Longest MSP id, characters.
 pub const MSP_CHARS: usize = 64;
-/// Longest dataset name, characters: it is a directory and part of an annotation.
+/// Longest name of a dataset or cluster, characters: it is a directory and part of an annotation.
 pub const NAME_CHARS: usize = 40;
 /// Longest transaction id, characters (Fabric's have 64, UUIDs 36).
 pub const TX_ID_CHARS: usize = 128;
@@ -36,3 +36,15 @@ pub const MOST_WAITING: u32 = 100;
 pub const REASON_CHARS: usize = 500;
 /// How long a cluster has for confirming an end before the owner may declare it, milliseconds: one hour.
 pub const CONFIRMATION_MS: i64 = 60 * 60 * 1_000;
+/// Most organisations in the consortium.
+pub const ORGANISATIONS: u32 = 256;
+/// Most clusters of an organisation that are in service.
+pub const CLUSTERS: usize = 32;
+/// Most public keys of an organisation, and of a cluster: the current ones and those that are rotated in.
+pub const PUBLIC_KEYS: usize = 8;
+/// Longest id of a public key, characters.
+pub const KEY_ID_CHARS: usize = 64;
+/// Longest broker address, characters.
+pub const ADDRESS_CHARS: usize = 300;
+/// Fewest organisations that suspend another one, however small the consortium is.
+pub const LEAST_VOTES: usize = 2;

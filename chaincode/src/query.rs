@@ -1,5 +1,9 @@
 //! Questions to the state. Each reads one record or walks one index, page by page; none looks at everything.
 
+mod organisation;
+
+pub use organisation::{cluster, clusters, consortium, organisation, organisation_history, organisations};
+
 use crate::event::HistoryEntry;
 use crate::id::{DatasetId, DatasetRef, LeaseId, Msp, Subject};
 use crate::key;

@@ -2,9 +2,9 @@
 //! arguments as fields.
 
 use crate::event::HistoryEntry;
-use crate::id::{DatasetId, DatasetRef, LeaseId, Msp, Subject};
+use crate::id::{ClusterName, DatasetId, DatasetRef, LeaseId, Msp, Subject};
 use crate::query::{self, DatasetEntry, Page, PageRequest};
-use crate::record::{Code, CodeApproval, Lease, LeaseState, Volume};
+use crate::record::{Cluster, Code, CodeApproval, Consortium, Lease, LeaseState, Organisation, Volume};
 use crate::state::{StateError, StateReader};
 use serde::{Deserialize, Serialize};
 
@@ -114,6 +114,42 @@ pub enum Question {
         #[serde(default)]
         page: PageRequest,
     },
+    /// [`query::consortium`]
+    Consortium {},
+    /// [`query::organisation`]
+    Organisation {
+        /// Which.
+        msp: Msp,
+    },
+    /// [`query::organisations`]
+    Organisations {
+        /// Which page.
+        #[serde(default)]
+        page: PageRequest,
+    },
+    /// [`query::cluster`]
+    Cluster {
+        /// Whose.
+        msp: Msp,
+        /// Which.
+        name: ClusterName,
+    },
+    /// [`query::clusters`]
+    Clusters {
+        /// Whose.
+        msp: Msp,
+        /// Which page.
+        #[serde(default)]
+        page: PageRequest,
+    },
+    /// [`query::organisation_history`]
+    OrganisationHistory {
+        /// Whose.
+        msp: Msp,
+        /// Which page.
+        #[serde(default)]
+        page: PageRequest,
+    },
 }
 
 /// An answer. In JSON it is what the question's function gives: a record or null, or `{"items": […], "next": …}`.
@@ -130,6 +166,11 @@ pub enum Answer {
     CodeApproval(Option<CodeApproval>),
     CodeApprovals(Page<CodeApproval>),
     History(Page<HistoryEntry>),
+    Consortium(Consortium),
+    Organisation(Box<Option<Organisation>>),
+    Organisations(Page<Organisation>),
+    Cluster(Option<Cluster>),
+    Clusters(Page<Cluster>),
 }
 
 impl Question {
@@ -168,6 +209,14 @@ impl Question {
             Self::LeasesOn { dataset, page } => Answer::Leases(query::leases_on(state, dataset, page)?),
             Self::History { dataset, page } => Answer::History(query::history(state, dataset, page)?),
             Self::LeaseHistory { lease, page } => Answer::History(query::lease_history(state, lease, page)?),
+            Self::Consortium {} => Answer::Consortium(query::consortium(state)?),
+            Self::Organisation { msp } => Answer::Organisation(Box::new(query::organisation(state, msp)?)),
+            Self::Organisations { page } => Answer::Organisations(query::organisations(state, page)?),
+            Self::Cluster { msp, name } => Answer::Cluster(query::cluster(state, msp, name)?),
+            Self::Clusters { msp, page } => Answer::Clusters(query::clusters(state, msp, page)?),
+            Self::OrganisationHistory { msp, page } => {
+                Answer::History(query::organisation_history(state, msp, page)?)
+            }
         })
     }
 }

@@ -45,6 +45,33 @@ pub enum Refusal {
         /// The caller's.
         has: Role,
     },
+    /// The caller's organisation is not part of the consortium.
+    #[error("{msp} has not joined the consortium; an administrator of it joins it first")]
+    OrganisationNotJoined {
+        /// The caller.
+        msp: String,
+    },
+    /// The caller's organisation is part of the consortium.
+    #[error("{msp} has joined the consortium already; amend what it said of itself instead")]
+    AlreadyJoined {
+        /// The caller.
+        msp: String,
+    },
+    /// No such organisation has joined.
+    #[error("no such organisation has joined the consortium; list the organisations for their ids")]
+    OrganisationNotFound {},
+    /// The caller's organisation, or the one that would have to grant or get something, is suspended.
+    #[error("{msp} is suspended: it registers, leases and grants nothing until it is resumed")]
+    OrganisationSuspended {
+        /// Which.
+        msp: String,
+    },
+    /// The caller's organisation has no such cluster in service.
+    #[error("{msp} has no such cluster in service; an administrator of it registers one")]
+    ClusterNotFound {
+        /// The caller.
+        msp: String,
+    },
     /// Nobody, or another organisation, was offered the dataset.
     #[error("the dataset is not offered to {to}; its owner has to offer it first")]
     NotOffered {
@@ -194,6 +221,11 @@ impl Refusal {
             Self::DatasetNotFound {} => "dataset_not_found",
             Self::NotOwner { .. } => "not_owner",
             Self::RoleNeeded { .. } => "role_needed",
+            Self::OrganisationNotJoined { .. } => "organisation_not_joined",
+            Self::AlreadyJoined { .. } => "already_joined",
+            Self::OrganisationNotFound {} => "organisation_not_found",
+            Self::OrganisationSuspended { .. } => "organisation_suspended",
+            Self::ClusterNotFound { .. } => "cluster_not_found",
             Self::NotOffered { .. } => "not_offered",
             Self::OrganisationNotAdmitted { .. } => "organisation_not_admitted",
             Self::GroupNotAdmitted {} => "group_not_admitted",

@@ -1,5 +1,6 @@
 //! The ledger's state as the contract sees it: a sorted map from keys to bytes that it reads, and writes that it hands back.
 
+use crate::contract::CONTRACT_VERSION;
 use crate::record::Record;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -46,6 +47,14 @@ pub enum StateError {
         /// Key of the record.
         key: String,
         /// Its version.
+        found: u32,
+        /// The newest that this contract knows.
+        known: u32,
+    },
+    /// A transaction was decided by rules that this contract does not know.
+    #[error("version {found} of the contract is not known here, only 1 to {known}; use a newer one")]
+    UnknownContract {
+        /// Their version.
         found: u32,
         /// The newest that this contract knows.
         known: u32,
@@ -146,10 +155,10 @@ struct Stored<T> {
     record: T,
 }
 
-/// The bytes of a record: the same record gives the same bytes.
-pub(crate) fn encode<T: Record>(key: &str, record: &T) -> Result<Vec<u8>, StateError> {
+/// The bytes of a record as a version of the contract writes them: the same record gives the same bytes.
+pub(crate) fn encode<T: Record>(key: &str, record: &T, contract: u32) -> Result<Vec<u8>, StateError> {
     serde_json::to_vec(&StoredRef {
-        schema: T::SCHEMA,
+        schema: T::schema(contract),
         record,
     })
     .map_err(|error| damaged(key, error.to_string()))
@@ -157,14 +166,15 @@ pub(crate) fn encode<T: Record>(key: &str, record: &T) -> Result<Vec<u8>, StateE
 
 /// The record in some bytes, brought up to date where an older contract wrote it.
 pub(crate) fn decode<T: Record>(key: &str, bytes: &[u8]) -> Result<T, StateError> {
+    let known = T::schema(CONTRACT_VERSION);
     match serde_json::from_slice::<Stored<T>>(bytes) {
-        Ok(stored) if stored.schema == T::SCHEMA => Ok(stored.record),
+        Ok(stored) if stored.schema == known => Ok(stored.record),
         outcome => match serde_json::from_slice::<StoredSchema>(bytes) {
-            Ok(StoredSchema { schema }) if schema < T::SCHEMA => upgraded(key, bytes, schema),
-            Ok(StoredSchema { schema }) if schema > T::SCHEMA => Err(StateError::UnknownSchema {
+            Ok(StoredSchema { schema }) if schema < known => upgraded(key, bytes, schema, known),
+            Ok(StoredSchema { schema }) if schema > known => Err(StateError::UnknownSchema {
                 key: key.to_owned(),
                 found: schema,
-                known: T::SCHEMA,
+                known,
             }),
             _ => {
                 let reason = outcome
@@ -177,11 +187,11 @@ pub(crate) fn decode<T: Record>(key: &str, bytes: &[u8]) -> Result<T, StateError
 }
 
 #[cold]
-fn upgraded<T: Record>(key: &str, bytes: &[u8], from: u32) -> Result<T, StateError> {
+fn upgraded<T: Record>(key: &str, bytes: &[u8], from: u32, to: u32) -> Result<T, StateError> {
     let unreadable = |error: serde_json::Error| damaged(key, error.to_string());
     let stored: Stored<Value> = serde_json::from_slice(bytes).map_err(unreadable)?;
     let mut record = stored.record;
-    for schema in from..T::SCHEMA {
+    for schema in from..to {
         record = T::upgrade(schema, record)
             .ok_or_else(|| damaged(key, format!("there is no way on from its schema {schema}")))?;
     }
@@ -207,7 +217,7 @@ mod tests {
     }
 
     impl Record for Ship {
-        const SCHEMA: u32 = 3;
+        const SINCE: &'static [u32] = &[1, 1, 1];
 
         /// Version 1 was the bare name; version 2 had no masts.
         fn upgrade(from: u32, record: Value) -> Option<Value> {
@@ -225,6 +235,17 @@ mod tests {
 
     fn read(text: &str) -> Result<Ship, StateError> {
         decode("ship/1", text.as_bytes())
+    }
+
+    #[test]
+    fn a_contract_writes_what_the_contract_of_that_version_wrote() {
+        #[derive(Serialize, Deserialize)]
+        struct Late;
+        impl Record for Late {
+            const SINCE: &'static [u32] = &[1, 3, 3, 7];
+        }
+        let schemas: Vec<_> = (1..=8).map(Late::schema).collect();
+        assert_eq!(schemas, [1, 1, 3, 3, 3, 3, 4, 4]);
     }
 
     #[test]

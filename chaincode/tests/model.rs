@@ -79,6 +79,7 @@ fn command(model: &Model, attempt: &Attempt) -> Command {
             ttl_seconds: Some(TTL_SECONDS),
             groups: Vec::new(),
             wait,
+            cluster: None,
         },
         Attempt::Approve(back) => Command::ApproveLease { lease: lease(back) },
         Attempt::Deny(back) => Command::DenyLease {

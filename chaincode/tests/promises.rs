@@ -320,6 +320,7 @@ fn a_lease_without_a_time_gets_the_datasets_longest() {
         ttl_seconds,
         groups,
         wait,
+        cluster: None,
     };
     let lease = lease_of(&bench.accepted("UiSMSP", &take));
     let grant = bench.lease(&lease).grant.unwrap();

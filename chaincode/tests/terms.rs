@@ -255,6 +255,7 @@ fn only_those_whom_the_terms_admit_get_in() {
             ttl_seconds,
             wait,
             groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+            cluster: None,
         },
         other => other,
     };

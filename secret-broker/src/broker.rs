@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::enrolment::EnrolmentError;
 use crate::identity::{Issuers, roles::RoleTable};
 use crate::keys::{KeyRing, KeyRingError};
 use crate::ledger::{Ledger, LedgerOptions, OpenError};
@@ -17,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 use crate::tls::{Certificate, TlsError};
 use crate::view::{View, ViewError};
-use crate::{api, expiry, machines, operations, probes, publish, server};
+use crate::{api, enrolment, expiry, machines, operations, probes, publish, server};
 
 /// What REST, gRPC and the background work share.
 pub struct Broker {
@@ -65,6 +66,9 @@ pub enum StartError {
     /// The ledger is unusable.
     #[error(transparent)]
     Ledger(#[from] OpenError),
+    /// The organisation could not be made part of the consortium.
+    #[error(transparent)]
+    Enrolment(#[from] EnrolmentError),
     /// Ledger or key store could not be read.
     #[error(transparent)]
     View(#[from] ViewError),
@@ -134,6 +138,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
         config.organisation.clone(),
     ))
     .await?;
+    enrolment::enrol(&ledger, &config).await?;
     let metrics = Arc::new(Metrics::default());
     let (view, height) =
         View::load(config.organisation.clone(), &ledger, &store, Arc::clone(&metrics)).await?;

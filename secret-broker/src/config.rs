@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
-use leasehold_chaincode::Msp;
+use leasehold_chaincode::{ClusterName, Msp};
 use leasehold_process::Logging;
 
 use crate::identity::config::IdentityConfig;
@@ -58,6 +58,16 @@ pub struct Flags {
     /// MSP id of the organisation that runs this broker.
     #[arg(long, env = "LEASEHOLD_ORGANISATION")]
     pub organisation: Option<String>,
+    /// The organisation's cluster that this broker serves, as it is named on the ledger.
+    #[arg(long, env = "LEASEHOLD_CLUSTER", default_value = "main")]
+    pub cluster: String,
+    /// Where other organisations' brokers reach this one, as it is told on the ledger.
+    #[arg(
+        long,
+        env = "LEASEHOLD_ADDRESS",
+        default_value = "https://leasehold-secret-broker.leasehold-system.svc:8443"
+    )]
+    pub address: String,
     /// Directory of the databases and of the broker's own CA.
     #[arg(long, env = "LEASEHOLD_DATA_DIR", default_value = "/var/lib/leasehold")]
     pub data_dir: PathBuf,
@@ -128,6 +138,10 @@ pub struct Config {
     pub identity: IdentityConfig,
     /// Whose broker this is.
     pub organisation: Msp,
+    /// The cluster that it serves.
+    pub cluster: ClusterName,
+    /// Where others reach it: `https://host[:port]`; the ledger checks its form.
+    pub address: String,
     /// Directory of the databases.
     pub data_dir: PathBuf,
     /// REST address.
@@ -180,6 +194,15 @@ impl Config {
                 .map_err(|error| errors.push(format!("--organisation: {error}")))
                 .ok(),
         };
+        let cluster = ClusterName::new(flags.cluster)
+            .map_err(|error| errors.push(format!("--cluster: {error}")))
+            .ok();
+        if !flags.address.starts_with("https://") {
+            errors.push(format!(
+                "--address `{}` is not https://host or https://host:port",
+                flags.address
+            ));
+        }
         let local_roots = parse_roots(&flags.local_roots, &mut errors);
         let tls = match (flags.tls_cert, flags.tls_key) {
             (Some(certificate), Some(key)) => TlsSource::Files { certificate, key },
@@ -206,10 +229,12 @@ impl Config {
                 }
             });
         let kek_file = flags.kek_file.unwrap_or_else(|| flags.data_dir.join("keys"));
-        match (identity, organisation) {
-            (Some(identity), Some(organisation)) if errors.is_empty() => Ok(Self {
+        match (identity, organisation, cluster) {
+            (Some(identity), Some(organisation), Some(cluster)) if errors.is_empty() => Ok(Self {
                 identity,
                 organisation,
+                cluster,
+                address: flags.address,
                 data_dir: flags.data_dir,
                 rest_listen: flags.rest_listen,
                 grpc_listen: flags.grpc_listen,
@@ -282,6 +307,10 @@ mod tests {
             "x",
             "--publish-ca",
             "name",
+            "--cluster",
+            "Not a name",
+            "--address",
+            "http://broker",
         ]))
         .unwrap_err();
         for part in [
@@ -292,6 +321,8 @@ mod tests {
             "`UiOMSP=/srv/a/below`",
             "--tls-cert",
             "--publish-ca",
+            "--cluster",
+            "--address",
         ] {
             assert!(
                 errors.iter().any(|e| e.contains(part)),

@@ -10,6 +10,7 @@ pub mod broker;
 pub mod command_line;
 pub mod config;
 pub mod crypto;
+pub mod enrolment;
 pub mod expiry;
 pub mod identity;
 pub mod keys;

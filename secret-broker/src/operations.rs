@@ -108,8 +108,12 @@ async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<
             let (result, object) = match &committed.result {
                 CommandResult::Dataset { id, name } => (json!({"dataset": id, "name": name}), id.to_string()),
                 CommandResult::Lease { id } => {
-                    let dataset = committed.events.first().map(|event| &event.dataset);
+                    let dataset = committed.events.first().and_then(|event| event.dataset.as_ref());
                     (json!({"lease": id, "dataset": dataset}), id.to_string())
+                }
+                CommandResult::Organisation { msp } => (json!({"organisation": msp}), msp.to_string()),
+                CommandResult::Cluster { msp, name } => {
+                    (json!({"organisation": msp, "cluster": name}), name.to_string())
                 }
             };
             audit::record(&claimed.submitter, verb, &object, Decision::Allowed, "committed");

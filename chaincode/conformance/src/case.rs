@@ -169,6 +169,11 @@ impl Case {
         }
     }
 
+    /// Nothing may run beside it.
+    pub(crate) fn alone(self) -> Self {
+        Self { alone: true, ..self }
+    }
+
     /// Somebody does something.
     pub(crate) fn then(mut self, submit: Submit) -> Self {
         self.steps.push(submit.into());

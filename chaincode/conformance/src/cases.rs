@@ -11,6 +11,7 @@ mod lease;
 mod line;
 mod list;
 mod mount;
+mod organisation;
 mod renewal;
 mod role;
 mod terms;
@@ -37,6 +38,7 @@ pub fn cases() -> Vec<Case> {
         role::cases(),
         history::cases(),
         list::cases(),
+        organisation::cases(),
     ]
     .concat()
 }

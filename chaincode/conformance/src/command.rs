@@ -165,3 +165,34 @@ pub(crate) fn failed(lease: &str, code: &str) -> Value {
         json!({ "report": { "mount": "failed", "finding": finding } }),
     )
 }
+
+pub(crate) fn join() -> Value {
+    json!({ "command": "join_consortium", "broker": "https://broker.example.org" })
+}
+
+pub(crate) fn amend_organisation(changes: Value) -> Value {
+    with(json!({ "command": "amend_organisation" }), changes)
+}
+
+pub(crate) fn suspend() -> Value {
+    json!({ "command": "suspend_organisation", "reason": "a key was lost" })
+}
+
+pub(crate) fn resume() -> Value {
+    json!({ "command": "resume_organisation" })
+}
+
+pub(crate) fn vote(organisation: &str, suspend: bool) -> Value {
+    json!({
+        "command": "vote_on_suspension", "organisation": format!("&{organisation}"), "suspend": suspend,
+        "reason": "it does not answer",
+    })
+}
+
+pub(crate) fn register_cluster(name: &str) -> Value {
+    json!({ "command": "register_cluster", "name": name })
+}
+
+pub(crate) fn retire_cluster(name: &str) -> Value {
+    json!({ "command": "retire_cluster", "name": name })
+}

@@ -1,9 +1,10 @@
 //! The transaction as it is being decided: reads of the state, and the writes and events that it will leave.
 
-use super::{CommandResult, Contract, Failure, Outcome, TxContext};
+use super::{CommandResult, Contract, Endorsement, Failure, Outcome, TxContext};
+use crate::command::Standing;
 use crate::event::{Event, EventKind, HistoryEntry};
-use crate::id::{DatasetId, DatasetRef, LeaseId};
-use crate::record::{Dataset, DatasetStatus, Lease, LeaseState, Record};
+use crate::id::{DatasetId, DatasetRef, LeaseId, Msp};
+use crate::record::{Consortium, Dataset, DatasetStatus, Lease, LeaseState, Organisation, Record};
 use crate::refusal::Refusal;
 use crate::state::{self, StateError, StateReader, Write};
 use crate::{key, query};
@@ -13,19 +14,100 @@ pub(super) struct Draft<'a, S: ?Sized> {
     pub(super) state: &'a S,
     pub(super) context: &'a TxContext,
     pub(super) contract: Contract,
+    /// Version of the rules.
+    version: u32,
+    /// None by rules that know no organisations.
+    consortium: Option<Consortium>,
     /// By key; none deletes.
     changes: BTreeMap<String, Option<Vec<u8>>>,
     events: Vec<Event>,
+    endorsements: Vec<Endorsement>,
 }
 
 impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
-    pub(super) fn new(state: &'a S, context: &'a TxContext, contract: Contract) -> Self {
-        Self {
+    pub(super) fn new(
+        state: &'a S,
+        context: &'a TxContext,
+        contract: Contract,
+        version: u32,
+    ) -> Result<Self, StateError> {
+        let consortium = if version < 2 {
+            None
+        } else {
+            Some(query::consortium(state)?)
+        };
+        Ok(Self {
             state,
             context,
             contract,
+            version,
+            consortium,
             changes: BTreeMap::new(),
             events: Vec::new(),
+            endorsements: Vec::new(),
+        })
+    }
+
+    /// Who is in the consortium; nobody by rules that know no organisations.
+    pub(super) fn consortium(&self) -> Consortium {
+        self.consortium.clone().unwrap_or_default()
+    }
+
+    /// Whether leases name the cluster that serves them.
+    pub(super) fn knows_clusters(&self) -> bool {
+        self.consortium.is_some()
+    }
+
+    /// Whether an organisation has joined and is not suspended.
+    pub(super) fn stands(&self, msp: &Msp) -> bool {
+        self.consortium
+            .as_ref()
+            .is_none_or(|consortium| consortium.standing.contains(msp))
+    }
+
+    pub(super) fn require_stands(&self, msp: &Msp) -> Result<(), Refusal> {
+        if self.stands(msp) {
+            return Ok(());
+        }
+        Err(Refusal::OrganisationSuspended { msp: msp.to_string() })
+    }
+
+    pub(super) fn require_standing(&self, needed: Standing) -> Result<(), Failure> {
+        let caller = &self.context.caller;
+        if needed == Standing::Any || self.stands(caller) {
+            return Ok(());
+        }
+        let joined = self.organisation(caller)?.is_some();
+        match needed {
+            _ if !joined => Err(Refusal::OrganisationNotJoined {
+                msp: caller.to_string(),
+            }
+            .into()),
+            Standing::NotSuspended => Ok(self.require_stands(caller)?),
+            Standing::Any | Standing::Joined => Ok(()),
+        }
+    }
+
+    pub(super) fn organisation(&self, msp: &Msp) -> Result<Option<Organisation>, StateError> {
+        query::organisation(self.state, msp)
+    }
+
+    /// The caller's organisation, which has joined.
+    pub(super) fn own_organisation(&self) -> Result<Organisation, StateError> {
+        query::required(self.state, &key::organisation(&self.context.caller))
+    }
+
+    /// Later changes of a key take its owner, or more than half of those who stand now.
+    pub(super) fn endorse(&mut self, key: String, owner: &Msp) {
+        if let Some(consortium) = &self.consortium {
+            let mut members = consortium.standing.clone();
+            // Its own joining is part of this very transaction.
+            members.insert(owner.clone());
+            self.endorsements.push(Endorsement {
+                key,
+                owner: owner.clone(),
+                members,
+            });
         }
     }
 
@@ -82,7 +164,7 @@ impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
     }
 
     pub(super) fn put<T: Record>(&mut self, key: String, record: &T) -> Result<(), StateError> {
-        let value = state::encode(&key, record)?;
+        let value = state::encode(&key, record, self.version)?;
         self.changes.insert(key, Some(value));
         Ok(())
     }
@@ -120,14 +202,14 @@ impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
         self.put_index(key::lease_in_state(lease), id);
         self.put_index(key::lease_of_subject(lease), id);
         self.put(key::lease(&lease.id), lease)?;
-        self.record(
-            status,
-            Event {
-                kind,
-                dataset: lease.dataset.clone(),
-                lease: Some(Box::new(lease.clone())),
-            },
-        )
+        let place = |revision| key::history(&lease.dataset, revision);
+        let event = Event {
+            kind,
+            dataset: Some(lease.dataset.clone()),
+            lease: Some(Box::new(lease.clone())),
+            organisation: None,
+        };
+        self.record(&mut status.revision, place, event)
     }
 
     /// What happened to a dataset.
@@ -137,21 +219,43 @@ impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
         dataset: &Dataset,
         kind: EventKind,
     ) -> Result<(), Failure> {
-        self.record(
-            status,
-            Event {
-                kind,
-                dataset: dataset.id.clone(),
-                lease: None,
-            },
-        )
+        let place = |revision| key::history(&dataset.id, revision);
+        let event = Event {
+            kind,
+            dataset: Some(dataset.id.clone()),
+            lease: None,
+            organisation: None,
+        };
+        self.record(&mut status.revision, place, event)
     }
 
-    fn record(&mut self, status: &mut DatasetStatus, event: Event) -> Result<(), Failure> {
-        status.revision = grown(status.revision, "the dataset's revision")?;
+    /// What happened to an organisation.
+    pub(super) fn organisation_event(
+        &mut self,
+        organisation: &mut Organisation,
+        kind: EventKind,
+    ) -> Result<(), Failure> {
+        let msp = organisation.msp.clone();
+        let place = |revision| key::organisation_history(&msp, revision);
+        let event = Event {
+            kind,
+            dataset: None,
+            lease: None,
+            organisation: Some(msp.clone()),
+        };
+        self.record(&mut organisation.revision, place, event)
+    }
+
+    fn record(
+        &mut self,
+        revision: &mut u64,
+        place: impl Fn(u64) -> String,
+        event: Event,
+    ) -> Result<(), Failure> {
+        *revision = grown(*revision, "the number of transitions")?;
         let lease = event.lease.as_deref();
         let entry = HistoryEntry {
-            revision: status.revision,
+            revision: *revision,
             at_ms: self.context.timestamp_ms,
             tx_id: self.context.tx_id.clone(),
             by: self.context.caller.clone(),
@@ -159,10 +263,11 @@ impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
             dataset: event.dataset.clone(),
             lease: lease.map(|lease| lease.id.clone()),
             subject: lease.map(|lease| lease.subject.clone()),
+            organisation: event.organisation.clone(),
         };
-        let place = key::history(&event.dataset, status.revision);
+        let place = place(*revision);
         if let Some(lease) = lease {
-            self.put_index(key::lease_history(&lease.id, status.revision), &place);
+            self.put_index(key::lease_history(&lease.id, *revision), &place);
         }
         self.put(place, &entry)?;
         self.events.push(event);
@@ -170,36 +275,48 @@ impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
     }
 
     /// Ends a decision about a lease.
-    pub(super) fn finish_lease(self, status: &DatasetStatus, lease: &Lease) -> Result<Outcome, Failure> {
+    pub(super) fn finish_lease(mut self, status: &DatasetStatus, lease: &Lease) -> Result<Outcome, Failure> {
+        self.put(key::dataset_status(&lease.dataset), status)?;
         let id = lease.id.clone();
-        self.finish(&lease.dataset, status, CommandResult::Lease { id })
+        Ok(self.finish(CommandResult::Lease { id }))
     }
 
     /// Ends a decision about a dataset.
-    pub(super) fn finish_dataset(self, status: &DatasetStatus, dataset: Dataset) -> Result<Outcome, Failure> {
-        let result = CommandResult::Dataset {
-            id: dataset.id.clone(),
+    pub(super) fn finish_dataset(
+        mut self,
+        status: &DatasetStatus,
+        dataset: Dataset,
+    ) -> Result<Outcome, Failure> {
+        self.put(key::dataset_status(&dataset.id), status)?;
+        Ok(self.finish(CommandResult::Dataset {
+            id: dataset.id,
             name: dataset.name,
-        };
-        self.finish(&dataset.id, status, result)
+        }))
     }
 
-    fn finish(
+    /// Ends a decision about an organisation, or a cluster of it.
+    pub(super) fn finish_organisation(
         mut self,
-        dataset: &DatasetId,
-        status: &DatasetStatus,
+        organisation: &Organisation,
         result: CommandResult,
     ) -> Result<Outcome, Failure> {
-        self.put(key::dataset_status(dataset), status)?;
+        let place = key::organisation(&organisation.msp);
+        self.put(place.clone(), organisation)?;
+        self.endorse(place, &organisation.msp);
+        Ok(self.finish(result))
+    }
+
+    fn finish(self, result: CommandResult) -> Outcome {
         let writes = self.changes.into_iter().map(|(key, value)| match value {
             Some(value) => Write::Put { key, value },
             None => Write::Delete { key },
         });
-        Ok(Outcome {
+        Outcome {
             writes: writes.collect(),
             events: self.events,
             result,
-        })
+            endorsements: self.endorsements,
+        }
     }
 }
 

@@ -119,7 +119,7 @@ fn end<S: StateReader + ?Sized>(
     status.line.retain(|place| place.lease != lease.id);
     draft.lease_event(&mut status, Some(&before), &lease, kind)?;
     // Whoever stood behind an exclusive lease that no longer waits may share with those who have it.
-    line::advance(&mut draft, &dataset.policy, &mut status)?;
+    line::advance(&mut draft, &dataset, &mut status)?;
     draft.finish_lease(&status, &lease)
 }
 
@@ -178,7 +178,7 @@ fn ended<S: StateReader + ?Sized>(
         &lease,
         EventKind::LeaseEnded { cause },
     )?;
-    line::advance(&mut draft, &dataset.policy, &mut status)?;
+    line::advance(&mut draft, dataset, &mut status)?;
     draft.finish_lease(&status, &lease)
 }
 

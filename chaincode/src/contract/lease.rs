@@ -1,7 +1,7 @@
 //! Asking for a lease, the owner's approval, renewal, and what the node says of the volume.
 
 use super::draft::Draft;
-use super::{Failure, Outcome, line, text};
+use super::{Failure, Outcome, cluster, line, text};
 use crate::command::MountReport;
 use crate::event::EventKind;
 use crate::id::{LeaseId, Subject};
@@ -18,6 +18,7 @@ pub(super) struct Asking<'a> {
     pub(super) ttl_seconds: Option<u64>,
     pub(super) groups: &'a [String],
     pub(super) wait: bool,
+    pub(super) cluster: Option<&'a str>,
 }
 
 impl Asking<'_> {
@@ -25,6 +26,7 @@ impl Asking<'_> {
         let subject = subject(self.subject)?;
         text::groups(self.groups)?;
         let (dataset, mut status) = draft.dataset(self.dataset)?;
+        draft.require_stands(&dataset.owner)?;
         let policy = &dataset.policy;
         let mode = self.mode.unwrap_or(if policy.exclusive {
             Mode::Exclusive
@@ -33,6 +35,7 @@ impl Asking<'_> {
         });
         let ttl_seconds = ttl(policy, self.ttl_seconds)?;
         self.check_terms(&draft, &dataset, mode)?;
+        let cluster = cluster::serving(&draft, self.cluster)?;
         let id = LeaseId::derive(&draft.context.tx_id);
         if draft.state.get(&key::lease(&id))?.is_some() {
             return Err(draft.transaction_reused().into());
@@ -47,6 +50,7 @@ impl Asking<'_> {
             owner: dataset.owner.clone(),
             subject,
             cluster_msp: draft.context.caller.clone(),
+            cluster,
             mode,
             ttl_seconds,
             max_ttl_seconds: policy.max_ttl_seconds,
@@ -73,6 +77,7 @@ impl Asking<'_> {
             .into());
         }
         status.asked = lease.number;
+        draft.endorse(key::lease(&lease.id), &lease.owner);
         draft.lease_event(&mut status, None, &lease, kind)?;
         draft.finish_lease(&status, &lease)
     }
@@ -112,6 +117,7 @@ pub(super) fn approve<S: StateReader + ?Sized>(
     if dataset.retired_at_ms.is_some() {
         return Err(Refusal::DatasetNotFound {}.into());
     }
+    draft.require_stands(&before.cluster_msp)?;
     let mut lease = before.clone();
     let kind = line::place(&draft, &dataset.policy, &mut status, &mut lease)?;
     draft.lease_event(&mut status, Some(&before), &lease, kind)?;
@@ -136,6 +142,7 @@ pub(super) fn renew<S: StateReader + ?Sized>(
 ) -> Result<Outcome, Failure> {
     let before = of_holder(&draft, lease, subject)?;
     let (dataset, mut status) = draft.of_lease(&before.dataset)?;
+    draft.require_stands(&dataset.owner)?;
     let now_ms = draft.context.timestamp_ms;
     let mut lease = before.clone();
     let Some(grant) = lease

@@ -7,7 +7,7 @@ use super::lease::{later, time_exhausted};
 use crate::event::EventKind;
 use crate::key;
 use crate::query;
-use crate::record::{DatasetStatus, Grant, Lease, LeaseState, Mode, Place, Policy};
+use crate::record::{Dataset, DatasetStatus, EndCause, Grant, Lease, LeaseState, Mode, Place, Policy};
 use crate::refusal::Refusal;
 use crate::state::StateReader;
 
@@ -99,10 +99,11 @@ pub(super) fn leave(status: &mut DatasetStatus, lease: &Lease) {
     }
 }
 
-/// Lets those in who waited first. Places whose time is over by more than clocks may differ are taken from the line.
+/// Lets those in who waited first. Places whose time is over by more than clocks may differ are taken from the line, and so is one
+/// whose turn comes while its organisation, or the owner, is suspended: nobody stands in the way of those behind.
 pub(super) fn advance<S: StateReader + ?Sized>(
     draft: &mut Draft<'_, S>,
-    policy: &Policy,
+    dataset: &Dataset,
     status: &mut DatasetStatus,
 ) -> Result<(), Failure> {
     let now_ms = draft.context.timestamp_ms;
@@ -112,16 +113,18 @@ pub(super) fn advance<S: StateReader + ?Sized>(
             .checked_add(draft.contract.end_margin_ms)
             .ok_or_else(time_exhausted)?;
         let lapsed = lapses_at_ms <= now_ms;
-        if !lapsed && !fits(policy, status, first.mode) {
+        if !lapsed && !fits(&dataset.policy, status, first.mode) {
             break;
         }
         status.line.remove(0);
         let before: Lease = query::required(draft.state, &key::lease(&first.lease))?;
         let mut lease = before.clone();
         let kind = if lapsed {
-            super::end::close(draft.context, &mut lease, crate::record::EndCause::Lapsed, None)
-        } else {
+            super::end::close(draft.context, &mut lease, EndCause::Lapsed, None)
+        } else if draft.stands(&dataset.owner) && draft.stands(&lease.cluster_msp) {
             grant(now_ms, status, &mut lease)?
+        } else {
+            super::end::close(draft.context, &mut lease, EndCause::Suspended, None)
         };
         draft.lease_event(status, Some(&before), &lease, kind)?;
     }

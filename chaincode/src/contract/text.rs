@@ -2,7 +2,7 @@
 
 use crate::command::Ciphertext;
 use crate::limit;
-use crate::record::{Admission, Code, Digest, Finding, Metadata, Policy};
+use crate::record::{Admission, Code, Digest, Finding, Metadata, Policy, PublicKey};
 use crate::refusal::Refusal;
 
 /// Refuses a text of more than `chars` characters without counting all of a huge one.
@@ -183,6 +183,72 @@ pub(super) fn volume(ciphertext: &Ciphertext, key_version: u32, least: u32) -> R
             "key_version",
             format!("expected {least} or more"),
         ));
+    }
+    Ok(())
+}
+
+/// Where a broker answers: an https origin, without user, path, query or fragment.
+pub(super) fn broker(address: &str) -> Result<(), Refusal> {
+    if is_origin(address) {
+        return Ok(());
+    }
+    let reason = format!(
+        "expected https://host or https://host:port, at most {} characters",
+        limit::ADDRESS_CHARS
+    );
+    Err(Refusal::invalid("broker", reason))
+}
+
+fn is_origin(address: &str) -> bool {
+    let Some(authority) = address
+        .strip_prefix("https://")
+        .filter(|_| address.len() <= limit::ADDRESS_CHARS)
+    else {
+        return false;
+    };
+    let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, port)) if host.parse::<std::net::Ipv6Addr>().is_ok() => ("ipv6", port),
+        Some(_) => return false,
+        None => authority
+            .find(':')
+            .map_or((authority, ""), |colon| authority.split_at(colon)),
+    };
+    let is_host = host.split('.').all(|label| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    });
+    let is_port = port.is_empty()
+        || port
+            .strip_prefix(':')
+            .is_some_and(|digits| !digits.starts_with('+') && digits.parse().is_ok_and(|port: u16| port > 0));
+    is_host && is_port
+}
+
+/// Public keys, each under an id of its own.
+pub(super) fn keys(keys: &[PublicKey]) -> Result<(), Refusal> {
+    if keys.len() > limit::PUBLIC_KEYS {
+        let reason = format!("expected at most {} keys", limit::PUBLIC_KEYS);
+        return Err(Refusal::invalid("keys", reason));
+    }
+    for (position, key) in keys.iter().enumerate() {
+        let id = key.id.as_bytes();
+        let is_id = (1..=limit::KEY_ID_CHARS).contains(&id.len())
+            && id
+                .iter()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+        if !is_id || keys.iter().take(position).any(|other| other.id == key.id) {
+            let reason = "expected 1 to 64 letters, digits, dots, hyphens or underscores, each key its own";
+            return Err(Refusal::invalid("keys.id", reason));
+        }
+        let (prefix, characters) = (key.algorithm.prefix(), key.algorithm.characters());
+        if !(key.spki.starts_with(prefix) && key.spki.len() == characters && is_base64(&key.spki)) {
+            let reason = format!(
+                "expected {characters} characters of base64 that begin with {prefix}, a public key of its algorithm"
+            );
+            return Err(Refusal::invalid("keys.spki", reason));
+        }
     }
     Ok(())
 }

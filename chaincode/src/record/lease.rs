@@ -1,8 +1,9 @@
 //! Leases: one person's right to one dataset, from the first asking to the last trace.
 
-use crate::id::{DatasetId, DatasetName, LeaseId, Msp, Subject};
+use crate::id::{ClusterName, DatasetId, DatasetName, LeaseId, Msp, Subject};
 use crate::record::{Finding, Mode, Record};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// One person's right to one dataset for some time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,9 @@ pub struct Lease {
     pub subject: Subject,
     /// The holder's organisation, whose cluster serves the lease.
     pub cluster_msp: Msp,
+    /// Which of its clusters; none on leases from before clusters were registered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterName>,
     /// Whether it keeps others out.
     pub mode: Mode,
     /// How long it lasts from its granting on, seconds.
@@ -44,7 +48,14 @@ pub struct Lease {
     pub mount: Mount,
 }
 
-impl Record for Lease {}
+impl Record for Lease {
+    const SINCE: &'static [u32] = &[1, 2];
+
+    /// Version 1 had no cluster.
+    fn upgrade(from: u32, record: Value) -> Option<Value> {
+        (from == 1).then_some(record)
+    }
+}
 
 impl Lease {
     /// When its state is over by time alone, milliseconds since the Unix epoch.
@@ -146,6 +157,8 @@ pub enum EndCause {
     Denied,
     /// It waited too long.
     Lapsed,
+    /// Its turn came while its organisation, or the dataset's owner, was suspended.
+    Suspended,
 }
 
 impl EndCause {
@@ -159,6 +172,7 @@ impl EndCause {
             Self::Retired => "retired",
             Self::Denied => "denied",
             Self::Lapsed => "lapsed",
+            Self::Suspended => "suspended",
         }
     }
 }

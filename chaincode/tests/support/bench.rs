@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use leasehold_chaincode::{
-    Ciphertext, Command, Contract, DatasetId, Failure, Finding, Lease, MemoryState, Metadata, Mode, Outcome,
-    Policy, Refusal, Role, TxContext, TxId, query,
+    Ciphertext, Command, Contract, DatasetId, Failure, Finding, KeyAlgorithm, Lease, MemoryState, Metadata,
+    Mode, Msp, Outcome, Policy, PublicKey, Refusal, Role, TxContext, TxId, query,
 };
 
 pub struct Bench {
@@ -20,7 +20,20 @@ impl Bench {
         Self::with_margin(0)
     }
 
+    /// Four organisations have joined, each with one cluster.
     pub fn with_margin(end_margin_ms: i64) -> Self {
+        let mut bench = Self::empty(end_margin_ms);
+        bench.role = Role::Administrator;
+        for msp in ["UiSMSP", "UiOMSP", "NTNUMSP", "AnyMSP"] {
+            bench.accepted(msp, &join());
+            bench.accepted(msp, &register_cluster("main"));
+        }
+        bench.role = Role::Steward;
+        bench
+    }
+
+    /// Nobody has joined.
+    pub fn empty(end_margin_ms: i64) -> Self {
         let contract = Contract { end_margin_ms };
         Self {
             state: MemoryState::default(),
@@ -29,6 +42,14 @@ impl Bench {
             role: Role::Steward,
             transactions: 0,
         }
+    }
+
+    /// As an administrator, for one command.
+    pub fn administered(&mut self, msp: &str, command: &Command) -> Result<Outcome, Refusal> {
+        let role = std::mem::replace(&mut self.role, Role::Administrator);
+        let outcome = self.execute(msp, command);
+        self.role = role;
+        outcome
     }
 
     pub fn next_tx_id(&self) -> TxId {
@@ -111,7 +132,7 @@ impl Bench {
 }
 
 pub fn dataset_of(outcome: &Outcome) -> DatasetId {
-    outcome.events.first().unwrap().dataset.clone()
+    outcome.events.first().unwrap().dataset.clone().unwrap()
 }
 
 pub fn lease_of(outcome: &Outcome) -> String {
@@ -148,6 +169,20 @@ pub fn register_with(name: &str, policy: Policy) -> Command {
     }
 }
 
+pub fn join() -> Command {
+    Command::JoinConsortium {
+        broker: "https://broker.example.org:8443".to_owned(),
+        keys: Vec::new(),
+    }
+}
+
+pub fn register_cluster(name: &str) -> Command {
+    Command::RegisterCluster {
+        name: name.to_owned(),
+        keys: Vec::new(),
+    }
+}
+
 pub fn remove(dataset: &str) -> Command {
     Command::RemoveDataset {
         dataset: dataset.to_owned(),
@@ -178,6 +213,7 @@ pub fn take(dataset: &str, subject: &str, ttl_seconds: u64) -> Command {
         ttl_seconds: Some(ttl_seconds),
         groups: Vec::new(),
         wait: false,
+        cluster: None,
     }
 }
 
@@ -189,6 +225,7 @@ pub fn wait_for(dataset: &str, subject: &str, mode: Mode) -> Command {
         ttl_seconds: Some(60),
         groups: Vec::new(),
         wait: true,
+        cluster: None,
     }
 }
 
@@ -197,4 +234,33 @@ pub fn release(lease: &str, subject: &str) -> Command {
         lease: lease.to_owned(),
         subject: subject.to_owned(),
     }
+}
+
+pub const P256: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==";
+
+pub fn a_key(id: &str, algorithm: KeyAlgorithm, spki: &str) -> PublicKey {
+    PublicKey {
+        id: id.to_owned(),
+        algorithm,
+        spki: spki.to_owned(),
+    }
+}
+
+/// Accepted from an administrator.
+pub fn administered(bench: &mut Bench, msp: &str, command: &Command) -> Outcome {
+    bench
+        .administered(msp, command)
+        .unwrap_or_else(|refusal| panic!("{command:?} was refused: {refusal}"))
+}
+
+/// Why an administrator is refused.
+pub fn refusal_code(bench: &mut Bench, msp: &str, command: &Command) -> &'static str {
+    match bench.administered(msp, command) {
+        Ok(outcome) => panic!("{command:?} was accepted: {outcome:?}"),
+        Err(refusal) => refusal.code(),
+    }
+}
+
+pub fn msp(text: &str) -> Msp {
+    text.parse().unwrap()
 }

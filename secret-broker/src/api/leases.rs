@@ -154,6 +154,7 @@ pub async fn request(
         ttl_seconds: request.ttl_seconds,
         groups: Vec::new(),
         wait: false,
+        cluster: Some(broker.config.cluster.to_string()),
     };
     acceptance
         .accept(uuid::Uuid::new_v4().to_string(), command, None)

@@ -173,14 +173,20 @@ impl ApiProblem {
             | Refusal::LeaseNotRequested { .. }
             | Refusal::TooEarlyToDeclare { .. }
             | Refusal::Unchanged {}
+            | Refusal::AlreadyJoined { .. }
             | Refusal::LeaseNotEnding { .. }
             | Refusal::NotExpired { .. }
             | Refusal::MountUnchanged {} => (StatusCode::CONFLICT, "Conflict"),
-            Refusal::DatasetNotFound {} | Refusal::LeaseNotFound {} => (StatusCode::NOT_FOUND, "Not found"),
+            Refusal::DatasetNotFound {} | Refusal::LeaseNotFound {} | Refusal::OrganisationNotFound {} => {
+                (StatusCode::NOT_FOUND, "Not found")
+            }
             Refusal::NotOwner { .. }
             | Refusal::NotCluster { .. }
             | Refusal::RoleNeeded { .. }
+            | Refusal::OrganisationNotJoined { .. }
             | Refusal::NotOffered { .. } => (StatusCode::FORBIDDEN, "Not allowed"),
+            Refusal::OrganisationSuspended { .. } => (StatusCode::FORBIDDEN, "Organisation suspended"),
+            Refusal::ClusterNotFound { .. } => (StatusCode::CONFLICT, "No cluster"),
             Refusal::OrganisationNotAdmitted { .. }
             | Refusal::GroupNotAdmitted {}
             | Refusal::ModeNotAllowed { .. } => (StatusCode::FORBIDDEN, "Not by the owner's terms"),

@@ -2,8 +2,8 @@
 
 use super::{Ledger, ReadError, loaded, storage};
 use leasehold_chaincode::{
-    Code, CodeApproval, DatasetEntry, DatasetId, DatasetRef, HistoryEntry, Lease, LeaseId, LeaseState, Msp,
-    Page, PageRequest, Subject, Volume, query,
+    Cluster, ClusterName, Code, CodeApproval, DatasetEntry, DatasetId, DatasetRef, HistoryEntry, Lease,
+    LeaseId, LeaseState, Msp, Organisation, Page, PageRequest, Subject, Volume, query,
 };
 use sqlx::{Sqlite, SqlitePool};
 
@@ -96,6 +96,16 @@ questions! {
     fn leases_on(dataset: &DatasetId, page: &PageRequest) -> Page<Lease>;
     /// What happened to a dataset and its leases, the oldest first.
     fn history(dataset: &DatasetId, page: &PageRequest) -> Page<HistoryEntry>;
+    /// An organisation that has joined.
+    fn organisation(msp: &Msp) -> Option<Organisation>;
+    /// All organisations that have joined, by MSP id.
+    fn organisations(page: &PageRequest) -> Page<Organisation>;
+    /// A cluster, retired or not.
+    fn cluster(msp: &Msp, name: &ClusterName) -> Option<Cluster>;
+    /// An organisation's clusters, retired or not, by name.
+    fn clusters(msp: &Msp, page: &PageRequest) -> Page<Cluster>;
+    /// What happened to an organisation and its clusters, the oldest first.
+    fn organisation_history(msp: &Msp, page: &PageRequest) -> Page<HistoryEntry>;
     /// What happened to a lease, the oldest first.
     fn lease_history(lease: &LeaseId, page: &PageRequest) -> Page<HistoryEntry>;
 }

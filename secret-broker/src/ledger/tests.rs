@@ -1,6 +1,7 @@
 //! What the embedded ledger promises, over a real file.
 
 mod crash;
+mod older;
 mod opening;
 mod tamper;
 
@@ -32,6 +33,7 @@ impl Bench {
         let mut options = options_at(&directory, &now_ms);
         change(&mut options);
         let ledger = Ledger::open(options).await.unwrap();
+        enrol(&ledger).await;
         Self {
             directory,
             now_ms,
@@ -71,6 +73,24 @@ fn options_at(directory: &TempDir, now_ms: &Arc<AtomicI64>) -> LedgerOptions {
     options
 }
 
+/// The organisation joins and names its cluster, both in block 1.
+async fn enrol(ledger: &Ledger) {
+    let join = Command::JoinConsortium {
+        broker: "https://broker.example.org".to_owned(),
+        keys: Vec::new(),
+    };
+    let cluster = Command::RegisterCluster {
+        name: "main".to_owned(),
+        keys: Vec::new(),
+    };
+    let (joined, registered) = tokio::join!(
+        ledger.submit(submission("join", join)),
+        ledger.submit(submission("cluster", cluster))
+    );
+    joined.unwrap();
+    registered.unwrap();
+}
+
 fn submission(tx_id: &str, command: Command) -> Submission {
     Submission {
         tx_id: tx_id.parse().unwrap(),
@@ -103,6 +123,7 @@ fn take(dataset: &str, subject: &str) -> Command {
         ttl_seconds: Some(60),
         groups: Vec::new(),
         wait: false,
+        cluster: None,
     }
 }
 
@@ -129,9 +150,9 @@ async fn what_is_committed_is_read_and_survives_a_restart() {
     let mut bench = Bench::new().await;
     let registered = bench.accepted("one", register("texts")).await;
     let leased = bench.accepted("two", take("texts", &person("a1"))).await;
-    assert_eq!((registered.height, leased.height), (1, 2));
+    assert_eq!((registered.height, leased.height), (2, 3));
     for _ in 0..2 {
-        let dataset = &registered.events[0].dataset;
+        let dataset = registered.events[0].dataset.as_ref().unwrap();
         let holders = bench.ledger.holders(dataset).await.unwrap();
         let lease = leased.events[0].lease.as_deref().unwrap();
         assert_eq!(holders, std::slice::from_ref(lease));
@@ -145,7 +166,7 @@ async fn what_is_committed_is_read_and_survives_a_restart() {
             .await
             .unwrap();
         assert_eq!(history.items.len(), 2);
-        assert_eq!(bench.ledger.verify().await.unwrap().height, 2);
+        assert_eq!(bench.ledger.verify().await.unwrap().height, 3);
         bench.reopen().await;
     }
 }
@@ -189,7 +210,7 @@ async fn the_same_transaction_is_committed_once_and_answered_alike() {
             tx_id: "two".to_owned()
         }
     );
-    assert_eq!(bench.height(), 2);
+    assert_eq!(bench.height(), 3);
 }
 
 #[tokio::test]
@@ -200,7 +221,7 @@ async fn a_transaction_submitted_twice_at_once_is_committed_once() {
         bench.accepted("one", register("texts"))
     );
     assert_eq!(one, other);
-    assert_eq!(bench.ledger.verify().await.unwrap().transactions, 1);
+    assert_eq!(bench.ledger.verify().await.unwrap().transactions, 2 + 1);
 }
 
 #[tokio::test]
@@ -242,8 +263,8 @@ async fn what_waits_together_is_committed_together() {
         }
     });
     let heights: BTreeSet<u64> = join_all(waiting).await.into_iter().collect();
-    assert_eq!(heights, BTreeSet::from([1]), "fifty transactions, one flush");
-    assert_eq!(bench.ledger.verify().await.unwrap().transactions, 50);
+    assert_eq!(heights, BTreeSet::from([2]), "fifty transactions, one flush");
+    assert_eq!(bench.ledger.verify().await.unwrap().transactions, 2 + 50);
 }
 
 #[tokio::test]
@@ -273,7 +294,7 @@ async fn a_submission_whose_sender_went_away_is_committed_all_the_same() {
     let task = tokio::spawn(async move { ledger.submit(submission("one", register("texts"))).await });
     tokio::task::yield_now().await;
     task.abort();
-    soon("block", heights.wait_for(|height| *height == 1))
+    soon("block", heights.wait_for(|height| *height == 2))
         .await
         .unwrap();
     assert!(
@@ -326,10 +347,11 @@ async fn a_snapshot_holds_still_and_its_height_is_where_following_goes_on() {
     let bench = Bench::new().await;
     let dataset = bench.accepted("one", register("texts")).await.events[0]
         .dataset
-        .clone();
+        .clone()
+        .unwrap();
     let mut snapshot = bench.ledger.snapshot().await.unwrap();
     let lease = bench.accepted("two", take("texts", &person("a1"))).await;
-    assert_eq!((snapshot.height(), snapshot.timestamp_ms()), (1, START_MS));
+    assert_eq!((snapshot.height(), snapshot.timestamp_ms()), (2, START_MS));
     assert_eq!(snapshot.holders(&dataset).await.unwrap(), []);
     let mut follower = bench.ledger.follow(snapshot.height());
     let block = soon("block", follower.next()).await.unwrap().unwrap();
@@ -344,7 +366,7 @@ async fn a_follower_gets_every_block_once_and_in_order() {
         let name = format!("past-{number}");
         bench.accepted(&name, register(&name)).await;
     }
-    let mut follower = bench.ledger.follow(0);
+    let mut follower = bench.ledger.follow(1);
     let ledger = bench.ledger.clone();
     let writing = tokio::spawn(async move {
         for number in 0..40 {
@@ -352,7 +374,7 @@ async fn a_follower_gets_every_block_once_and_in_order() {
             ledger.submit(submission(&name, register(&name))).await.unwrap();
         }
     });
-    let (mut expected, mut transactions) = (1, 0);
+    let (mut expected, mut transactions) = (2, 0);
     while transactions < 80 {
         let block = soon("block", follower.next()).await.unwrap().unwrap();
         assert_eq!(block.height, expected);

@@ -2,7 +2,7 @@
 
 use super::block::{Body, Hash, Head, StoredBlock, Transaction, hash_body, hash_header};
 use super::storage::{self, StorageError};
-use leasehold_chaincode::{CONTRACT_VERSION, Contract, MemoryState, TxContext};
+use leasehold_chaincode::{Contract, MemoryState, TxContext};
 use sqlx::{Connection, SqliteConnection, SqlitePool};
 use std::collections::BTreeMap;
 
@@ -195,12 +195,6 @@ impl Chain {
         let contract = self
             .contract
             .ok_or_else(|| bad("there was no genesis".to_owned()))?;
-        if transaction.contract != CONTRACT_VERSION {
-            let found = transaction.contract;
-            return Err(bad(format!(
-                "contract version {found} is not known here; verify with a newer one"
-            )));
-        }
         let context = TxContext {
             tx_id: transaction.tx_id.clone(),
             timestamp_ms: transaction.timestamp_ms,
@@ -208,7 +202,7 @@ impl Chain {
             role: transaction.role,
         };
         let outcome = contract
-            .execute(&self.state, &context, &transaction.command)
+            .replay(transaction.contract, &self.state, &context, &transaction.command)
             .map_err(|failure| bad(format!("the contract does not accept it: {failure}")))?;
         if outcome.result != transaction.result || outcome.events != transaction.events {
             return Err(bad("the contract answers otherwise than is recorded".to_owned()));

@@ -148,3 +148,41 @@ async fn sigterm_drains_and_ends_the_broker() {
         200
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_broker_joins_its_organisation_once_and_leaves_a_retired_cluster_alone() {
+    let fixture = Fixture::start().await;
+    fixture.kill();
+    fixture.run().await;
+    fixture.kill();
+    let organisation = Msp::new("UiSMSP").unwrap();
+    let options = LedgerOptions::new(fixture.data_dir().join("ledger.db"), organisation.clone());
+    let ledger = Ledger::open(options.clone()).await.unwrap();
+    let all = leasehold_chaincode::PageRequest::default();
+    let history = ledger.organisation_history(&organisation, &all).await.unwrap();
+    assert_eq!(history.items.len(), 2, "joined, and one cluster: {history:?}");
+    let joined = ledger.organisation(&organisation).await.unwrap().unwrap();
+    assert_eq!(
+        joined.broker,
+        "https://leasehold-secret-broker.leasehold-system.svc:8443"
+    );
+    let retire = Submission {
+        tx_id: TxId::new("retire").unwrap(),
+        command: Command::RetireCluster {
+            name: "main".to_owned(),
+        },
+    };
+    ledger.submit(retire).await.unwrap();
+    ledger.close().await;
+    fixture.run().await;
+    fixture.register("texts").await;
+    let token = fixture.person("alice");
+    let accepted = fixture
+        .call("POST", "/v1/leases", &token, Some(json!({"dataset": "texts"})))
+        .await;
+    let operation = fixture.decided(&accepted, &token).await;
+    assert_eq!(
+        operation["problem"]["type"], "urn:leasehold:problem:cluster_not_found",
+        "{operation}"
+    );
+}

@@ -150,6 +150,7 @@ fn submit_until_the_disk_is_full(path: &Path) {
         let ledger = Ledger::open(LedgerOptions::new(path, "UiSMSP".parse().unwrap()))
             .await
             .unwrap();
+        enrol(&ledger).await;
         let mut failed = None;
         for number in 0..10_000 {
             let name = format!("d{number}");
@@ -182,6 +183,7 @@ fn submit_until_killed(path: &Path) {
         let ledger = Ledger::open(LedgerOptions::new(path, "UiSMSP".parse().unwrap()))
             .await
             .unwrap();
+        enrol(&ledger).await;
         let mut tasks = tokio::task::JoinSet::new();
         // Of its own in each run: those of a killed one stay leased.
         let run = format!("{:08x}", random(1 << 32));

@@ -142,7 +142,7 @@ async fn removed_and_swapped_blocks_are_found() {
     for (statement, block, field) in [
         ("DELETE FROM blocks WHERE height = 0", 0, "height"),
         ("DELETE FROM blocks WHERE height = 3", 3, "height"),
-        ("DELETE FROM blocks WHERE height = 5", 4, "state"),
+        ("DELETE FROM blocks WHERE height = 6", 5, "state"),
         ("DELETE FROM blocks", 0, "height"),
         (
             "UPDATE blocks SET height = CASE height WHEN 2 THEN -3 WHEN 3 THEN -2 END WHERE height IN (2, 3)",

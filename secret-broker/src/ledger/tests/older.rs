@@ -1,0 +1,94 @@
+//! A ledger from before organisations joined, as the contract's version 1 wrote it: it verifies, is rebuilt to the same bytes, and goes on.
+//!
+//! `data/contract-1.sql` is such a file: twenty blocks that have most of the commands of that version, with one lease active.
+
+use super::*;
+use sqlx::AssertSqlSafe;
+
+async fn older() -> (TempDir, LedgerOptions) {
+    let directory = TempDir::new().unwrap();
+    let now_ms = Arc::new(AtomicI64::new(START_MS + 60_000));
+    let options = options_at(&directory, &now_ms);
+    let mut connection = storage::connect(&options.path).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(include_str!("data/contract-1.sql").to_owned()))
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    (directory, options)
+}
+
+#[tokio::test]
+async fn a_ledger_of_an_older_contract_verifies_and_is_rebuilt_to_the_same_bytes() {
+    let (_directory, options) = older().await;
+    let ledger = Ledger::open(options).await.unwrap();
+    let verified = ledger.verify().await.unwrap();
+    assert_eq!((verified.height, verified.transactions), (20, 20));
+    assert_eq!(ledger.rebuild().await.unwrap(), verified);
+    assert_eq!(ledger.verify().await.unwrap(), verified);
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn a_ledger_of_an_older_contract_goes_on_once_its_organisation_has_joined() {
+    let (_directory, options) = older().await;
+    let ledger = Ledger::open(options.clone()).await.unwrap();
+    let active = ledger
+        .leases_in(LeaseState::Active, &PageRequest::default())
+        .await
+        .unwrap()
+        .items;
+    let held = active.iter().find(|lease| lease.dataset_name.as_str() == "texts");
+    let lease = held.unwrap();
+    assert_eq!(lease.cluster, None, "nobody had named a cluster");
+    let release = release(lease.id.as_str(), lease.subject.as_str());
+    match ledger.submit(submission("early", release.clone())).await {
+        Err(SubmitError::Refused(refusal)) => assert_eq!(refusal.code(), "organisation_not_joined"),
+        other => panic!("not refused: {other:?}"),
+    }
+    enrol(&ledger).await;
+    ledger.submit(submission("release", release)).await.unwrap();
+    let confirm = Command::ConfirmEnd {
+        lease: lease.id.to_string(),
+    };
+    ledger.submit(submission("confirm", confirm)).await.unwrap();
+    let again = ledger
+        .submit(submission("again", take("texts", lease.subject.as_str())))
+        .await
+        .unwrap();
+    let again = again.events[0].lease.as_deref().unwrap();
+    assert_eq!(
+        again.cluster.as_ref().map(ToString::to_string).as_deref(),
+        Some("main")
+    );
+    assert_eq!(again.fencing_token(), lease.fencing_token() + 1);
+    let verified = ledger.verify().await.unwrap();
+    assert_eq!(ledger.rebuild().await.unwrap(), verified);
+    ledger.close().await;
+    let ledger = Ledger::open(options).await.unwrap();
+    assert_eq!(ledger.verify().await.unwrap(), verified);
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn a_block_of_a_newer_contract_is_reported_not_guessed() {
+    let bench = Bench::new().await;
+    bench.accepted("one", register("texts")).await;
+    let last = bench.height();
+    bench.ledger.close().await;
+    let mut connection = storage::connect(&bench.options().path).await.unwrap();
+    let head = storage::head(&mut connection).await.unwrap();
+    let newer = storage::blocks_from(&mut connection, last, 1)
+        .await
+        .unwrap()
+        .remove(0);
+    let newer = newer.body.replace("\"contract\":2", "\"contract\":3");
+    let body = serde_json::from_str(&newer).unwrap();
+    let block = block::StoredBlock::new(last + 1, head.hash, head.timestamp_ms, &body).unwrap();
+    storage::append(&mut connection, &block).await.unwrap();
+    let reads = storage::read_pool(&bench.options().path).await.unwrap();
+    let found = verify::verify(&reads).await.unwrap_err().to_string();
+    assert!(
+        found.contains("version 3 of the contract is not known"),
+        "{found}"
+    );
+}
