@@ -43,6 +43,8 @@ pub(crate) enum Failure {
 const DETAIL_TYPE: &str = "gateway.ErrorDetail";
 /// How a gateway begins a detail about a response of the chaincode's own, before status and message.
 const RESPONSE: &str = "chaincode response ";
+/// How a peer begins that does not let a client in: unknown member, expired certificate, wrong signature, no permission.
+const TURNED_AWAY: &str = "error validating proposal";
 const MISMATCH: &str = "ProposalResponsePayloads do not match";
 /// How gRPC in Go begins the text of an error of a call to another peer.
 const UNREACHABLE: [&str; 2] = [
@@ -90,6 +92,9 @@ fn endorsers(report: Report) -> Failure {
         .find_map(refusal)
     {
         return Failure::Refused(refusal);
+    }
+    if said(&|message| message.contains(TURNED_AWAY)) {
+        return Failure::Rejected(report);
     }
     let unreachable = |message: &str| UNREACHABLE.iter().any(|text| message.starts_with(text));
     if !report.details.is_empty() && messages.clone().all(unreachable) {
@@ -237,6 +242,17 @@ mod tests {
         ));
         let partly = status(Code::Aborted, "failed to endorse", &[gone, "error in simulation"]);
         assert!(matches!(read(Operation::Endorse, &partly), Failure::Failed(_)));
+    }
+
+    #[test]
+    fn a_client_that_peers_do_not_let_in_is_no_failure_of_the_chaincode() {
+        let text = "error validating proposal: access denied: channel [channel] creator org unknown, creator is malformed";
+        let status = status(
+            Code::Aborted,
+            "failed to endorse transaction, see attached details",
+            &[text],
+        );
+        assert!(matches!(read(Operation::Endorse, &status), Failure::Rejected(_)));
     }
 
     #[test]

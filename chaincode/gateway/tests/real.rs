@@ -20,7 +20,7 @@ use fabric_gateway_client::{
     Call, Config, Contract, CredentialFiles, Credentials, Event, Gateway, Peer, ProposalError, Retry, Start,
     TransactionError, TransactionId, ValidationCode,
 };
-use fabric_network::{Binaries, Network, ORDERER, ORGANISATIONS, SKIPPED};
+use fabric_network::{Binaries, Chaincode, Network, ORDERER, ORGANISATIONS, SKIPPED};
 use fabric_shim::Limits;
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -35,6 +35,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 struct Real {
     network: Network,
+    chaincode: Chaincode,
     credentials: Credentials,
 }
 
@@ -53,6 +54,16 @@ impl Real {
         self.gateway(organisations)
             .contract(self.network.channel(), "probe")
     }
+}
+
+async fn user_of(network: &Network, organisation: &str) -> Credentials {
+    let user = network.user(organisation).unwrap();
+    let files = CredentialFiles {
+        msp_id: user.msp_id,
+        certificate: user.certificate,
+        key: user.key,
+    };
+    files.read().await.unwrap()
 }
 
 fn run(steps: &Value) -> Call {
@@ -78,12 +89,7 @@ async fn main() {
     let chaincode = network.package("probe", &address, None).await.unwrap();
     let served = Served::on(listener, chaincode.package_id.clone(), Limits::default(), None);
     network.deploy(&chaincode, &[]).await.unwrap();
-    let user = network.user("Org1").unwrap();
-    let files = CredentialFiles {
-        msp_id: user.msp_id,
-        certificate: user.certificate,
-        key: user.key,
-    };
+    let credentials = user_of(&network, "Org1").await;
     let version = network.version().await.unwrap();
     println!(
         "real Fabric {version}: chaincode defined after {:?}",
@@ -91,7 +97,8 @@ async fn main() {
     );
     let mut real = Real {
         network,
-        credentials: files.read().await.unwrap(),
+        chaincode,
+        credentials,
     };
     macro_rules! promise {
         ($name:ident, $real:expr) => {
@@ -112,6 +119,10 @@ async fn main() {
     promise!(events_go_on_after_a_checkpoint, &real);
     promise!(events_go_on_at_another_peer, &mut real);
     promise!(nothing_is_lost_or_doubled_while_servers_are_killed, &mut real);
+    promise!(
+        a_fourth_organisation_joins_and_leaves_while_others_work,
+        &mut real
+    );
     real.network.stop().await.unwrap();
     served.ask_to_stop();
     served.ended().await.unwrap();
@@ -286,7 +297,8 @@ async fn events_go_on_at_another_peer(real: &mut Real) {
 struct Told {
     committed: Vec<(String, TransactionId)>,
     unknown: Vec<String>,
-    failed: usize,
+    /// Why others certainly did not take effect.
+    failed: Vec<String>,
 }
 
 async fn load(contract: Contract, client: usize, stop: CancellationToken) -> Told {
@@ -300,7 +312,7 @@ async fn load(contract: Contract, client: usize, stop: CancellationToken) -> Tol
         match contract.submit(&run(&steps)).await {
             Ok(committed) => told.committed.push((key, committed.transaction_id)),
             Err(error) if error.unknown_outcome().is_some() => told.unknown.push(key),
-            Err(_) => told.failed += 1,
+            Err(error) => told.failed.push(error.to_string()),
         }
     }
     told
@@ -353,21 +365,32 @@ async fn nothing_is_lost_or_doubled_while_servers_are_killed(real: &mut Real) {
         );
     }
     stop.cancel();
+    let told = all_told(clients).await;
+    println!(
+        "under load for {:?}: {} committed, {} unknown, {} certainly not: {:?}",
+        begun.elapsed(),
+        told.committed.len(),
+        told.unknown.len(),
+        told.failed.len(),
+        told.failed
+    );
+    assert!(told.committed.len() > 20, "hardly any load");
+    each_counts_once(real, &told).await;
+}
+
+async fn all_told(mut clients: JoinSet<Told>) -> Told {
     let mut told = Told::default();
     while let Some(client) = clients.join_next().await {
         let client = client.unwrap();
         told.committed.extend(client.committed);
         told.unknown.extend(client.unknown);
-        told.failed += client.failed;
+        told.failed.extend(client.failed);
     }
-    println!(
-        "under load for {:?}: {} committed, {} unknown, {} failed before submission",
-        begun.elapsed(),
-        told.committed.len(),
-        told.unknown.len(),
-        told.failed
-    );
-    assert!(told.committed.len() > 20, "hardly any load");
+    told
+}
+
+/// At every peer, each that was acknowledged is there once, and each of unknown outcome once at most.
+async fn each_counts_once(real: &Real, told: &Told) {
     for organisation in ORGANISATIONS {
         let gateway = real.gateway(&[organisation]);
         let contract = gateway.contract(real.network.channel(), "probe");
@@ -387,4 +410,79 @@ async fn nothing_is_lost_or_doubled_while_servers_are_killed(real: &mut Real) {
             assert!(history.as_array().unwrap().len() <= 1);
         }
     }
+}
+
+async fn a_fourth_organisation_joins_and_leaves_while_others_work(real: &mut Real) {
+    let gateway = real.gateway(&ORGANISATIONS);
+    let stop = CancellationToken::new();
+    let mut clients = JoinSet::new();
+    for client in 0..2 {
+        let contract = gateway.contract(real.network.channel(), "probe");
+        clients.spawn(load(contract, 100 + client, stop.clone()));
+    }
+    let start = Instant::now();
+    real.network.add("Org4", &[&real.chaincode]).await.unwrap();
+    println!("Org4 joined after {:?}", start.elapsed());
+
+    let own = real
+        .gateway(&["Org4"])
+        .acting_as(user_of(&real.network, "Org4").await);
+    let own = own.contract(real.network.channel(), "probe");
+    // Its chaincode is asked for when gossip has found its peer.
+    let steps = json!([["put", "of four", "1"], ["who"]]);
+    let call = run(&steps).organisations(["Org4MSP", "Org1MSP", "Org2MSP"]);
+    let committed = timeout(PATIENCE, async {
+        loop {
+            match own.submit(&call).await {
+                Ok(committed) => return committed,
+                Err(error) if error.unknown_outcome().is_none() => sleep(LOOK_AGAIN).await,
+                Err(error) => panic!("{error}: {}", real.network.logs()),
+            }
+        }
+    })
+    .await
+    .expect("the fourth organisation committed nothing");
+    let answers: Value = serde_json::from_slice(&committed.result).unwrap();
+    assert_eq!(answers[1][0], "Org4MSP");
+    assert_eq!(evaluate(&own, json!([["get", "of four"]])).await[0], "1");
+    println!("Org4 committed after {:?}", start.elapsed());
+
+    let removing = Instant::now();
+    let user = user_of(&real.network, "Org4").await;
+    real.network.remove("Org4").await.unwrap();
+    println!("Org4 left after {:?}", removing.elapsed());
+    let stranger = real.gateway(&["Org1"]).acting_as(user);
+    let stranger = stranger.contract(real.network.channel(), "probe");
+    timeout(PATIENCE, async {
+        // Until the block that says so has come.
+        while stranger.evaluate(&run(&json!([["get", "a"]]))).await.is_ok() {
+            sleep(LOOK_AGAIN).await;
+        }
+    })
+    .await
+    .expect("who has left is still served");
+    let error = stranger
+        .submit(&run(&json!([["put", "a", "2"]])))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, TransactionError::Proposal(ProposalError::Rejected(_))),
+        "{error:?}"
+    );
+    let contract = real.contract(&ORGANISATIONS);
+    contract
+        .submit(&run(&json!([["put", "after", "1"]])))
+        .await
+        .unwrap();
+    stop.cancel();
+    let told = all_told(clients).await;
+    println!(
+        "meanwhile {} committed, {} unknown, {} certainly not: {:?}",
+        told.committed.len(),
+        told.unknown.len(),
+        told.failed.len(),
+        told.failed
+    );
+    assert!(!told.committed.is_empty());
+    each_counts_once(real, &told).await;
 }

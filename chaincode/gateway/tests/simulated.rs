@@ -325,8 +325,12 @@ async fn a_signature_of_another_key_is_turned_away() {
     let forged = Credentials::new(credentials("alice").identity().clone(), Arc::new(borrowed));
     let gateway = bench.gateway().acting_as(forged);
     let contract = gateway.contract("channel", "probe");
-    let error = contract.endorse(&run(&json!([]))).await.unwrap_err();
-    assert!(matches!(error, ProposalError::Rejected(_)), "{error:?}");
+    for error in [
+        contract.evaluate(&run(&json!([]))).await.unwrap_err(),
+        contract.endorse(&run(&json!([]))).await.unwrap_err(),
+    ] {
+        assert!(matches!(error, ProposalError::Rejected(_)), "{error:?}");
+    }
     let id = TransactionId::parse("0".repeat(64)).unwrap();
     let error = gateway.commit_status("channel", &id).await.unwrap_err();
     assert!(error.to_string().contains("was not told"), "{error}");

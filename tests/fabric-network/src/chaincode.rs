@@ -92,11 +92,6 @@ impl Network {
     /// # Errors
     /// With what the failing step wrote.
     pub async fn deploy(&self, chaincode: &Chaincode, collections: &[&str]) -> Result<(), FabricError> {
-        let collection_file = self
-            .root
-            .join("packages")
-            .join(&chaincode.name)
-            .join("collections.json");
         let members: Vec<_> = self
             .members
             .iter()
@@ -109,22 +104,13 @@ impl Network {
                 "memberOnlyRead": true, "memberOnlyWrite": true,
             })
         });
-        write_json(&collection_file, &definitions.collect())?;
-        let collection_file = (!collections.is_empty()).then_some(collection_file.as_path());
+        if !collections.is_empty() {
+            write_json(&self.collections_file(chaincode), &definitions.collect())?;
+        }
+        let collection_file = self.collections(chaincode);
+        let collection_file = collection_file.as_deref();
         for (organisation, _) in &self.members {
-            let mut install = self.peer_as(organisation, "Admin");
-            tool(
-                install
-                    .args(["lifecycle", "chaincode", "install"])
-                    .arg(&chaincode.archive),
-            )
-            .await?;
-            until("an organisation to approve the chaincode", PATIENCE, async || {
-                let mut approve =
-                    self.definition("approveformyorg", organisation, &chaincode.name, collection_file);
-                tool(approve.args(["--package-id", &chaincode.package_id])).await
-            })
-            .await?;
+            self.install(organisation, chaincode, collection_file).await?;
         }
         let Some((first, _)) = self.members.first() else {
             return Ok(());
@@ -133,6 +119,38 @@ impl Network {
             let mut commit = self.definition("commit", first, &chaincode.name, collection_file);
             self.all_peers(&mut commit);
             tool(&mut commit).await
+        })
+        .await
+        .map(drop)
+    }
+
+    /// The file with its private collections, where it is defined with some.
+    pub(crate) fn collections(&self, chaincode: &Chaincode) -> Option<PathBuf> {
+        Some(self.collections_file(chaincode)).filter(|file| file.is_file())
+    }
+
+    fn collections_file(&self, chaincode: &Chaincode) -> PathBuf {
+        let directory = self.root.join("packages").join(&chaincode.name);
+        directory.join("collections.json")
+    }
+
+    /// Installs it on an organisation's peer and has the organisation approve its definition.
+    pub(crate) async fn install(
+        &self,
+        organisation: &Organisation,
+        chaincode: &Chaincode,
+        collections: Option<&Path>,
+    ) -> Result<(), FabricError> {
+        let mut install = self.peer_as(organisation, "Admin");
+        tool(
+            install
+                .args(["lifecycle", "chaincode", "install"])
+                .arg(&chaincode.archive),
+        )
+        .await?;
+        until("an organisation to approve the chaincode", PATIENCE, async || {
+            let mut approve = self.definition("approveformyorg", organisation, &chaincode.name, collections);
+            tool(approve.args(["--package-id", &chaincode.package_id])).await
         })
         .await
         .map(drop)
@@ -235,7 +253,7 @@ impl Network {
         command
     }
 
-    fn orderer_flags(&self, command: &mut Command) {
+    pub(crate) fn orderer_flags(&self, command: &mut Command) {
         command
             .arg("-o")
             .arg(format!("127.0.0.1:{}", self.orderer.service));

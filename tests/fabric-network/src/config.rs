@@ -54,7 +54,7 @@ pub(crate) fn orderer_node() -> String {
 }
 
 /// Ports of one server.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Ports {
     pub(crate) service: u16,
     /// The orderer's administration; a peer's side for chaincodes that dial it, which ours do not.
@@ -66,21 +66,27 @@ fn local(port: u16) -> String {
     format!("127.0.0.1:{port}")
 }
 
-/// For cryptogen.
+/// For cryptogen: the orderer's keys, and those of the organisations.
 pub(crate) fn crypto(organisations: &[Organisation]) -> Value {
-    let peers = organisations.iter().map(|organisation| {
-        json!({
-            "Name": organisation.name, "Domain": organisation.domain(), "EnableNodeOUs": true,
-            "Template": { "Count": 1, "SANS": ["127.0.0.1"] }, "Users": { "Count": 1 },
-        })
-    });
-    let peers = peers.collect::<Vec<_>>();
+    let peers = organisations.iter().map(peer_organisation).collect::<Vec<_>>();
     json!({
         "OrdererOrgs": [{
             "Name": "Orderer", "Domain": ORDERER_DOMAIN, "EnableNodeOUs": true,
             "Specs": [{ "Hostname": "orderer", "SANS": ["127.0.0.1"] }],
         }],
         "PeerOrgs": peers,
+    })
+}
+
+/// For cryptogen: the keys of one more organisation.
+pub(crate) fn crypto_of_one(organisation: &Organisation) -> Value {
+    json!({ "PeerOrgs": [peer_organisation(organisation)] })
+}
+
+fn peer_organisation(organisation: &Organisation) -> Value {
+    json!({
+        "Name": organisation.name, "Domain": organisation.domain(), "EnableNodeOUs": true,
+        "Template": { "Count": 1, "SANS": ["127.0.0.1"] }, "Users": { "Count": 1 },
     })
 }
 
@@ -106,21 +112,26 @@ fn implicit_policies(others: &[(&str, &str)]) -> Value {
     Value::Object(all.collect())
 }
 
+/// For configtxgen: an organisation as a member of the channel.
+pub(crate) fn member(crypto: &Path, organisation: &Organisation, ports: Ports) -> Value {
+    let msp = organisation.msp_id();
+    json!({
+        "Name": msp, "ID": msp, "MSPDir": crypto.join(organisation.directory()).join("msp"),
+        "Policies": {
+            "Readers": signature(&format!("OR('{msp}.member')")),
+            "Writers": signature(&format!("OR('{msp}.member')")),
+            "Admins": signature(&format!("OR('{msp}.admin')")),
+            "Endorsement": signature(&format!("OR('{msp}.peer')")),
+        },
+        "AnchorPeers": [{ "Host": "127.0.0.1", "Port": ports.service }],
+    })
+}
+
 /// For configtxgen: one orderer, blocks after 200 ms, any majority of organisations endorses.
 pub(crate) fn configtx(crypto: &Path, organisations: &[(Organisation, Ports)], orderer: Ports) -> Value {
-    let members = organisations.iter().map(|(organisation, ports)| {
-        let msp = organisation.msp_id();
-        json!({
-            "Name": msp, "ID": msp, "MSPDir": crypto.join(organisation.directory()).join("msp"),
-            "Policies": {
-                "Readers": signature(&format!("OR('{msp}.member')")),
-                "Writers": signature(&format!("OR('{msp}.member')")),
-                "Admins": signature(&format!("OR('{msp}.admin')")),
-                "Endorsement": signature(&format!("OR('{msp}.peer')")),
-            },
-            "AnchorPeers": [{ "Host": "127.0.0.1", "Port": ports.service }],
-        })
-    });
+    let members = organisations
+        .iter()
+        .map(|(organisation, ports)| member(crypto, organisation, *ports));
     let members = members.collect::<Vec<_>>();
     let tls = crypto.join(orderer_node()).join("tls/server.crt");
     let orderer_policies = implicit_policies(&[("BlockValidation", "ANY Writers")]);

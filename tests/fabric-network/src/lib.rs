@@ -1,5 +1,6 @@
 //! A **real** Hyperledger Fabric network for tests: an orderer, a peer for each of three organisations, a channel, and chaincodes that
-//! run as services, as processes on loopback, without containers.
+//! run as services, as processes on loopback, without containers. Servers can be killed and started again; organisations can join the
+//! channel while it runs, and leave it.
 //!
 //! The binaries are not part of this project: `LEASEHOLD_FABRIC_BIN` names the directory that holds them, and without it
 //! [`Binaries::find`] says so and the caller says [`SKIPPED`]. Every configuration file is written here.
@@ -10,6 +11,7 @@
 mod binaries;
 mod chaincode;
 mod config;
+mod membership;
 mod network;
 mod process;
 mod server;

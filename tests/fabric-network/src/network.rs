@@ -1,6 +1,6 @@
 //! Bringing the network up, from keys to a channel that every peer has joined.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -43,16 +43,10 @@ impl Network {
             .tempdir()
             .map_err(io("cannot make a directory"))?;
         let root = directory.path().to_owned();
-        let mut ports = free_ports(3 * (ORGANISATIONS.len() + 1))?.into_iter();
-        let mut three = || Ports {
-            service: ports.next().unwrap_or_default(),
-            second: ports.next().unwrap_or_default(),
-            operations: ports.next().unwrap_or_default(),
-        };
-        let orderer = three();
-        let members = ORGANISATIONS
-            .map(|name| (Organisation { name }, three()))
-            .to_vec();
+        let mut ports = free_ports(ORGANISATIONS.len() + 1)?.into_iter();
+        let orderer = ports.next().unwrap_or_default();
+        let organisations = ORGANISATIONS.map(|name| Organisation { name });
+        let members = organisations.into_iter().zip(ports).collect();
         let mut network = Self {
             binaries,
             root,
@@ -133,18 +127,7 @@ impl Network {
             .iter()
             .map(|(organisation, _)| organisation.clone())
             .collect();
-        let crypto_config = self.root.join("crypto.yaml");
-        write_json(&crypto_config, &config::crypto(&organisations))?;
-        let mut cryptogen = Command::new(self.binaries.path("cryptogen"));
-        tool(
-            cryptogen
-                .arg("generate")
-                .arg("--config")
-                .arg(&crypto_config)
-                .arg("--output")
-                .arg(&crypto),
-        )
-        .await?;
+        self.generate_keys(&config::crypto(&organisations)).await?;
         write_json(
             &self.root.join("configtx.yaml"),
             &config::configtx(&crypto, &self.members, self.orderer),
@@ -154,12 +137,9 @@ impl Network {
             &orderer.join("orderer.yaml"),
             &config::orderer(&crypto, &orderer, self.orderer),
         )?;
-        let builder = self.root.join("builder");
-        write_builder(&builder)?;
+        write_builder(&self.builder())?;
         for (organisation, ports) in &self.members {
-            let home = self.root.join(organisation.name);
-            let core = config::peer(&crypto, &home.join("data"), &builder, organisation, *ports);
-            write_json(&home.join("core.yaml"), &core)?;
+            self.write_core(organisation, *ports)?;
         }
         let mut configtxgen = Command::new(self.binaries.path("configtxgen"));
         configtxgen.env("FABRIC_CFG_PATH", &self.root);
@@ -167,6 +147,37 @@ impl Network {
             .args(["-profile", config::PROFILE, "-channelID", CHANNEL, "-outputBlock"])
             .arg(self.genesis());
         tool(&mut configtxgen).await.map(drop)
+    }
+
+    /// Has cryptogen make what `wanted` names, beside what it made before.
+    pub(crate) async fn generate_keys(&self, wanted: &Value) -> Result<(), FabricError> {
+        let config = self.root.join("crypto.yaml");
+        write_json(&config, wanted)?;
+        let mut cryptogen = Command::new(self.binaries.path("cryptogen"));
+        cryptogen.arg("generate").arg("--config").arg(&config);
+        tool(cryptogen.arg("--output").arg(self.crypto())).await.map(drop)
+    }
+
+    /// `core.yaml` of an organisation's peer.
+    pub(crate) fn write_core(&self, organisation: &Organisation, ports: Ports) -> Result<(), FabricError> {
+        let home = self.root.join(organisation.name);
+        let data = home.join("data");
+        let core = config::peer(&self.crypto(), &data, &self.builder(), organisation, ports);
+        write_json(&home.join("core.yaml"), &core)
+    }
+
+    /// Has an organisation's peer join the channel.
+    pub(crate) async fn join(&self, organisation: &Organisation) -> Result<(), FabricError> {
+        until("a peer to join the channel", PATIENCE, async || {
+            let mut join = self.peer_as(organisation, "Admin");
+            tool(join.args(["channel", "join", "-b"]).arg(self.genesis())).await
+        })
+        .await
+        .map(drop)
+    }
+
+    fn builder(&self) -> PathBuf {
+        self.root.join("builder")
     }
 
     async fn start_servers(&mut self) -> Result<(), FabricError> {
@@ -201,15 +212,7 @@ impl Network {
         })
         .await?;
         for (organisation, _) in &self.members {
-            until("a peer to join the channel", PATIENCE, async || {
-                tool(
-                    self.peer_as(organisation, "Admin")
-                        .args(["channel", "join", "-b"])
-                        .arg(self.genesis()),
-                )
-                .await
-            })
-            .await?;
+            self.join(organisation).await?;
         }
         Ok(())
     }
@@ -219,18 +222,28 @@ impl Network {
     }
 }
 
-/// Ports that are free now.
-fn free_ports(count: usize) -> Result<HashSet<u16>, FabricError> {
+/// Ports that are free now, for so many servers.
+pub(crate) fn free_ports(servers: usize) -> Result<Vec<Ports>, FabricError> {
     let bind = || TcpListener::bind(("127.0.0.1", 0));
+    // All are bound at once, so that none comes twice.
     let listeners: Vec<_> = std::iter::repeat_with(bind)
-        .take(count)
+        .take(3 * servers)
         .collect::<Result<_, _>>()
         .map_err(io("cannot bind"))?;
-    listeners
+    let ports: Vec<_> = listeners
         .iter()
         .map(|listener| listener.local_addr().map(|address| address.port()))
         .collect::<Result<_, _>>()
-        .map_err(io("cannot ask for a port"))
+        .map_err(io("cannot ask for a port"))?;
+    let three = |three: &[u16]| match three {
+        [service, second, operations] => Ports {
+            service: *service,
+            second: *second,
+            operations: *operations,
+        },
+        _ => Ports::default(),
+    };
+    Ok(ports.chunks(3).map(three).collect())
 }
 
 pub(crate) fn write_json(path: &Path, value: &Value) -> Result<(), FabricError> {

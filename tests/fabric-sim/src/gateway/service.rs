@@ -10,7 +10,7 @@ use fabric_wire::gateway::{
     EndorseRequest, EndorseResponse, EvaluateRequest, EvaluateResponse, SignedChaincodeEventsRequest,
     SignedCommitStatusRequest, SubmitRequest, SubmitResponse, gateway_server,
 };
-use fabric_wire::protos;
+use fabric_wire::protos::{self, SignedProposal};
 use futures::Stream;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
@@ -40,13 +40,17 @@ impl gateway_server::Gateway for Service {
         request: Request<EvaluateRequest>,
     ) -> Result<Response<EvaluateResponse>, Status> {
         self.hang().await;
-        let (proposed, _) = checked(request.into_inner().proposed_transaction)?;
+        let (proposed, parts) = decoded(request.into_inner().proposed_transaction)?;
         if !self.peer.has(&proposed.chaincode) {
             return Err(Status::failed_precondition(format!(
                 "no peers available to evaluate chaincode {} in channel {CHANNEL}",
                 proposed.chaincode
             )));
         }
+        validated(&proposed, &parts).map_err(|said| {
+            let text = format!("evaluate call to endorser returned error: {said}");
+            status(Code::FailedPrecondition, &text, &[(self.peer.msp_id(), said)])
+        })?;
         let answer = self.network.evaluate_on(&self.peer, &proposed).await;
         let response = answer.map_err(|error| {
             let (message, is_refusal) = message(&error);
@@ -62,10 +66,12 @@ impl gateway_server::Gateway for Service {
     async fn endorse(&self, request: Request<EndorseRequest>) -> Result<Response<EndorseResponse>, Status> {
         self.hang().await;
         let request = request.into_inner();
-        let (proposed, parts) = checked(request.proposed_transaction)?;
+        let (proposed, parts) = decoded(request.proposed_transaction)?;
+        let text = "failed to endorse transaction, see attached details for more info";
+        validated(&proposed, &parts)
+            .map_err(|said| status(Code::Aborted, text, &[(self.peer.msp_id(), said)]))?;
         let first = self.network.endorse_on(&[&self.peer], &proposed).await;
         if let Err(error) = first {
-            let text = "failed to endorse transaction, see attached details for more info";
             return Err(status(
                 Code::Aborted,
                 text,
@@ -266,24 +272,30 @@ impl Following {
     }
 }
 
-/// A proposal whose signature, id and channel are right.
-fn checked(proposed: Option<protos::SignedProposal>) -> Result<(Proposed, Parts), Status> {
+/// What a client proposed, decoded and for this channel.
+fn decoded(proposed: Option<protos::SignedProposal>) -> Result<(Proposed, Parts), Status> {
     let signed = proposed.ok_or_else(|| Status::invalid_argument("a signed proposal is required"))?;
     let (proposed, parts) =
         Proposed::decode(signed).map_err(|error| Status::invalid_argument(error.to_string()))?;
-    verify(
-        &parts.creator,
-        &proposed.signed.proposal_bytes,
-        &proposed.signed.signature,
-    )
-    .map_err(|why| Status::failed_precondition(format!("error validating proposal: access denied: {why}")))?;
-    if !parts.id_is_right {
-        return Err(Status::failed_precondition("invalid txid"));
-    }
     if parts.channel != CHANNEL {
         return Err(Status::unavailable(format!("no channel {}", parts.channel)));
     }
     Ok((proposed, parts))
+}
+
+/// Whether a peer lets the client in; otherwise what it says.
+fn validated(proposed: &Proposed, parts: &Parts) -> Result<(), String> {
+    let SignedProposal {
+        proposal_bytes,
+        signature,
+    } = &proposed.signed;
+    verify(&parts.creator, proposal_bytes, signature)
+        .map_err(|why| format!("error validating proposal: access denied: {why}"))?;
+    if parts.id_is_right {
+        Ok(())
+    } else {
+        Err("error validating proposal: the id is not the hash of nonce and creator".to_owned())
+    }
 }
 
 fn creator_of(payload: &Bytes) -> Result<Bytes, prost::DecodeError> {
