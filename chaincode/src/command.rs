@@ -1,7 +1,7 @@
 //! What an organisation may ask of the contract. Texts come as they were sent; the contract checks them, so that every ledger
 //! refuses the same ones with the same words.
 
-use crate::record::{Code, Finding, Metadata, Mode, Policy, PublicKey};
+use crate::record::{Action, Code, Finding, Metadata, Mode, Policy, PublicKey};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -211,6 +211,15 @@ pub enum Command {
         /// Its name.
         name: String,
     },
+    /// The organisation of a person: what that person did. Under the same key the same trace is recorded once, and no other.
+    RecordTrace {
+        /// Unique among the organisation's traces, such as a UUID.
+        key: String,
+        /// The person's pseudonym.
+        subject: String,
+        /// What they did.
+        action: Action,
+    },
 }
 
 impl Command {
@@ -243,6 +252,7 @@ impl Command {
             Self::VoteOnSuspension { .. } => "vote_on_suspension",
             Self::RegisterCluster { .. } => "register_cluster",
             Self::RetireCluster { .. } => "retire_cluster",
+            Self::RecordTrace { .. } => "record_trace",
         }
     }
 
@@ -267,7 +277,8 @@ impl Command {
             | Self::Release { .. }
             | Self::Expire { .. }
             | Self::ConfirmEnd { .. }
-            | Self::ReportMount { .. } => Role::Member,
+            | Self::ReportMount { .. }
+            | Self::RecordTrace { .. } => Role::Member,
             Self::JoinConsortium { .. }
             | Self::AmendOrganisation { .. }
             | Self::SuspendOrganisation { .. }
@@ -298,7 +309,8 @@ impl Command {
             | Self::AmendOrganisation { .. }
             | Self::SuspendOrganisation { .. }
             | Self::ResumeOrganisation {}
-            | Self::RetireCluster { .. } => Standing::Joined,
+            | Self::RetireCluster { .. }
+            | Self::RecordTrace { .. } => Standing::Joined,
             Self::RegisterDataset { .. }
             | Self::OfferDataset { .. }
             | Self::TakeDataset { .. }

@@ -8,10 +8,11 @@ mod lease;
 mod line;
 mod organisation;
 mod text;
+mod trace;
 
 use crate::command::{Command, Role};
 use crate::event::Event;
-use crate::id::{ClusterName, DatasetId, DatasetName, LeaseId, Msp, TxId};
+use crate::id::{ClusterName, DatasetId, DatasetName, LeaseId, Msp, TraceId, TxId};
 use crate::limit;
 use crate::record::Lease;
 use crate::refusal::Refusal;
@@ -114,6 +115,11 @@ pub enum CommandResult {
         msp: Msp,
         /// Its name.
         name: ClusterName,
+    },
+    /// The trace that was recorded.
+    Trace {
+        /// Its id.
+        id: TraceId,
     },
 }
 
@@ -256,5 +262,6 @@ fn decide<S: StateReader + ?Sized>(draft: Draft<'_, S>, command: &Command) -> Re
         } => organisation::vote(draft, organisation, *suspend, reason),
         Command::RegisterCluster { name, keys } => cluster::register(draft, name, keys),
         Command::RetireCluster { name } => cluster::retire(draft, name),
+        Command::RecordTrace { key, subject, action } => trace::record(draft, key, subject, action),
     }
 }

@@ -1,7 +1,7 @@
 //! What happened: one event for each transition, and the history that is made of them.
 
-use crate::id::{ClusterName, DatasetId, LeaseId, Msp, Subject, TxId};
-use crate::record::{By, Code, EndCause, Lease, Record};
+use crate::id::{ClusterName, DatasetId, LeaseId, Msp, Subject, TraceId, TxId};
+use crate::record::{ActionKind, By, Code, EndCause, Lease, Record};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -107,6 +107,13 @@ pub enum EventKind {
     ClusterRegistered {
         /// Which.
         cluster: ClusterName,
+    },
+    /// Something that a person of an organisation did is on the ledger.
+    TraceRecorded {
+        /// Under which id.
+        trace: TraceId,
+        /// Of which kind it is.
+        action: ActionKind,
     },
     /// A cluster takes no new leases.
     ClusterRetired {

@@ -131,6 +131,13 @@ checked_text!(
     is_label
 );
 checked_text!(
+    /// A trace, for ever: derived from the organisation that records it and the key that it chose.
+    TraceId,
+    "trace id",
+    "32 lower-case hexadecimal digits",
+    |text| is_lower_hex(text, 32)
+);
+checked_text!(
     /// A transaction, chosen by its submitter and used once.
     TxId,
     "transaction id",
@@ -198,7 +205,7 @@ impl DatasetId {
     /// encrypted for exactly this dataset.
     #[must_use]
     pub fn derive(tx_id: &TxId) -> Self {
-        Self(hex::encode(derive(b"leasehold dataset\0", tx_id)))
+        Self(hex::encode(derive(b"leasehold dataset\0", tx_id.as_str())))
     }
 }
 
@@ -206,16 +213,26 @@ impl LeaseId {
     /// The id of the lease that the transaction `tx_id` grants.
     #[must_use]
     pub fn derive(tx_id: &TxId) -> Self {
-        let mut digits = hex::encode(derive(b"leasehold lease\0", tx_id));
+        let mut digits = hex::encode(derive(b"leasehold lease\0", tx_id.as_str()));
         digits.truncate(32);
         Self(digits)
     }
 }
 
-fn derive(kind: &[u8], tx_id: &TxId) -> [u8; 32] {
+impl TraceId {
+    /// The id of the trace that an organisation records under a key of its choice: the same key is the same trace.
+    #[must_use]
+    pub fn derive(organisation: &Msp, key: &str) -> Self {
+        let mut digits = hex::encode(derive(b"leasehold trace\0", &format!("{organisation}/{key}")));
+        digits.truncate(32);
+        Self(digits)
+    }
+}
+
+fn derive(kind: &[u8], from: &str) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(kind);
-    hash.update(tx_id.as_str().as_bytes());
+    hash.update(from.as_bytes());
     hash.finalize().into()
 }
 

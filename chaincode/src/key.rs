@@ -17,14 +17,21 @@
 //! | `organisation/<msp>` | [`Organisation`](crate::Organisation) |
 //! | `cluster/<msp>/<name>` | [`Cluster`](crate::Cluster) |
 //! | `organisation-history/<msp>/<revision>` | [`HistoryEntry`](crate::HistoryEntry) |
+//! | `trace/<id>` | [`Trace`](crate::Trace) |
+//! | `trace-time/<time>/<id>` | id of the trace, the oldest first |
+//! | `trace-dataset/<dataset>/<time>/<id>` | the same, for each dataset that it is about |
+//! | `trace-subject/<subject>/<time>/<id>` | the same, by person |
+//! | `trace-organisation/<msp>/<time>/<id>` | the same, by the organisation that recorded it |
+//! | `trace-action/<action>/<time>/<id>` | the same, by what was done |
+//! | `trace-lease/<lease>/<time>/<id>` | the same, by the lease under which something ran |
 //! | `history/<dataset>/<revision>` | [`HistoryEntry`](crate::HistoryEntry) |
 //! | `lease-history/<lease>/<revision>` | key of the history entry |
 //!
 //! Every key is ASCII; numbers have 20 digits so that they sort; no id contains `/`. No value is empty, which Fabric would take
 //! for a deletion.
 
-use crate::id::{ClusterName, DatasetId, DatasetName, LeaseId, Msp, Subject};
-use crate::record::{Code, Lease, LeaseState};
+use crate::id::{ClusterName, DatasetId, DatasetName, LeaseId, Msp, Subject, TraceId};
+use crate::record::{Code, Lease, LeaseState, Trace};
 
 /// Record of a dataset.
 #[must_use]
@@ -203,6 +210,51 @@ pub fn organisation_histories(msp: &Msp) -> String {
 #[must_use]
 pub fn organisation_history(msp: &Msp, revision: u64) -> String {
     format!("organisation-history/{msp}/{revision:020}")
+}
+
+/// Record of a trace.
+#[must_use]
+pub fn trace(id: &TraceId) -> String {
+    format!("trace/{id}")
+}
+
+/// All traces.
+pub const TRACES: &str = "trace-time/";
+
+/// Traces about a dataset.
+#[must_use]
+pub fn traces_on(dataset: &DatasetId) -> String {
+    format!("trace-dataset/{dataset}/")
+}
+
+/// Traces of a person.
+#[must_use]
+pub fn traces_of(subject: &Subject) -> String {
+    format!("trace-subject/{subject}/")
+}
+
+/// Traces that an organisation recorded.
+#[must_use]
+pub fn traces_by(organisation: &Msp) -> String {
+    format!("trace-organisation/{organisation}/")
+}
+
+/// Traces of an action, by its word.
+#[must_use]
+pub fn traces_with(action: &str) -> String {
+    format!("trace-action/{action}/")
+}
+
+/// Traces of what ran under a lease.
+#[must_use]
+pub fn traces_under(lease: &LeaseId) -> String {
+    format!("trace-lease/{lease}/")
+}
+
+/// A trace in one of these lists.
+#[must_use]
+pub fn trace_in(list: &str, trace: &Trace) -> String {
+    format!("{list}{:020}/{}", trace.at_ms, trace.id)
 }
 
 /// The first key after all that start with `prefix`, which ends in `/`.

@@ -24,14 +24,17 @@ pub mod state;
 pub use command::{Ciphertext, Command, MountReport, Role, Standing};
 pub use contract::{CONTRACT_VERSION, CommandResult, Contract, Endorsement, Failure, Outcome, TxContext};
 pub use event::{Event, EventKind, HistoryEntry};
-pub use id::{ClusterName, DatasetId, DatasetName, DatasetRef, InvalidId, LeaseId, Msp, Subject, TxId};
+pub use id::{
+    ClusterName, DatasetId, DatasetName, DatasetRef, InvalidId, LeaseId, Msp, Subject, TraceId, TxId,
+};
 pub use loaded::Loaded;
 pub use query::{DatasetEntry, MAX_PAGE, Page, PageRequest};
 pub use question::{Answer, Question};
 pub use record::{
-    Admission, By, Cluster, Code, CodeApproval, Consortium, Dataset, DatasetStatus, Digest, End, EndCause,
-    Finding, Grant, HashType, KeyAlgorithm, Lease, LeaseState, Metadata, Mode, Mount, Offer, Organisation,
-    Outputs, Place, Policy, PublicKey, Record, Suspension, Volume, Vote,
+    Action, ActionKind, Admission, By, Cluster, Code, CodeApproval, Consortium, Dataset, DatasetStatus,
+    Digest, End, EndCause, Finding, Grant, HashType, KeyAlgorithm, Lease, LeaseState, Metadata, Mode, Mount,
+    Offer, Organisation, Outputs, Place, Pod, Policy, PublicKey, Record, Resource, Suspension, Tool, Trace,
+    Volume, Vote,
 };
 pub use refusal::Refusal;
 pub use state::{MemoryState, StateError, StateReader, Write};

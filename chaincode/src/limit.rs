@@ -48,3 +48,7 @@ pub const KEY_ID_CHARS: usize = 64;
 pub const ADDRESS_CHARS: usize = 300;
 /// Fewest organisations that suspend another one, however small the consortium is.
 pub const LEAST_VOTES: usize = 2;
+/// Longest key of a trace, characters.
+pub const TRACE_KEY_CHARS: usize = 128;
+/// Longest UID of a pod, characters.
+pub const POD_UID_CHARS: usize = 64;

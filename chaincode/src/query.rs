@@ -1,8 +1,10 @@
 //! Questions to the state. Each reads one record or walks one index, page by page; none looks at everything.
 
 mod organisation;
+mod trace;
 
 pub use organisation::{cluster, clusters, consortium, organisation, organisation_history, organisations};
+pub use trace::{trace, traces, traces_by, traces_of, traces_on, traces_under, traces_with};
 
 use crate::event::HistoryEntry;
 use crate::id::{DatasetId, DatasetRef, LeaseId, Msp, Subject};

@@ -2,9 +2,11 @@
 //! arguments as fields.
 
 use crate::event::HistoryEntry;
-use crate::id::{ClusterName, DatasetId, DatasetRef, LeaseId, Msp, Subject};
+use crate::id::{ClusterName, DatasetId, DatasetRef, LeaseId, Msp, Subject, TraceId};
 use crate::query::{self, DatasetEntry, Page, PageRequest};
-use crate::record::{Cluster, Code, CodeApproval, Consortium, Lease, LeaseState, Organisation, Volume};
+use crate::record::{
+    ActionKind, Cluster, Code, CodeApproval, Consortium, Lease, LeaseState, Organisation, Trace, Volume,
+};
 use crate::state::{StateError, StateReader};
 use serde::{Deserialize, Serialize};
 
@@ -150,6 +152,57 @@ pub enum Question {
         #[serde(default)]
         page: PageRequest,
     },
+    /// [`query::trace`]
+    Trace {
+        /// Which.
+        trace: TraceId,
+    },
+    /// [`query::traces`]
+    Traces {
+        /// Which page.
+        #[serde(default)]
+        page: PageRequest,
+    },
+    /// [`query::traces_on`]
+    TracesOn {
+        /// The dataset.
+        dataset: DatasetId,
+        /// Which page.
+        #[serde(default)]
+        page: PageRequest,
+    },
+    /// [`query::traces_of`]
+    TracesOf {
+        /// The person's pseudonym.
+        subject: Subject,
+        /// Which page.
+        #[serde(default)]
+        page: PageRequest,
+    },
+    /// [`query::traces_by`]
+    TracesBy {
+        /// Who recorded them.
+        organisation: Msp,
+        /// Which page.
+        #[serde(default)]
+        page: PageRequest,
+    },
+    /// [`query::traces_with`]
+    TracesWith {
+        /// What was done.
+        action: ActionKind,
+        /// Which page.
+        #[serde(default)]
+        page: PageRequest,
+    },
+    /// [`query::traces_under`]
+    TracesUnder {
+        /// The lease.
+        lease: LeaseId,
+        /// Which page.
+        #[serde(default)]
+        page: PageRequest,
+    },
 }
 
 /// An answer. In JSON it is what the question's function gives: a record or null, or `{"items": […], "next": …}`.
@@ -171,6 +224,8 @@ pub enum Answer {
     Organisations(Page<Organisation>),
     Cluster(Option<Cluster>),
     Clusters(Page<Cluster>),
+    Trace(Box<Option<Trace>>),
+    Traces(Page<Trace>),
 }
 
 impl Question {
@@ -214,6 +269,15 @@ impl Question {
             Self::Organisations { page } => Answer::Organisations(query::organisations(state, page)?),
             Self::Cluster { msp, name } => Answer::Cluster(query::cluster(state, msp, name)?),
             Self::Clusters { msp, page } => Answer::Clusters(query::clusters(state, msp, page)?),
+            Self::Trace { trace } => Answer::Trace(Box::new(query::trace(state, trace)?)),
+            Self::Traces { page } => Answer::Traces(query::traces(state, page)?),
+            Self::TracesOn { dataset, page } => Answer::Traces(query::traces_on(state, dataset, page)?),
+            Self::TracesOf { subject, page } => Answer::Traces(query::traces_of(state, subject, page)?),
+            Self::TracesBy { organisation, page } => {
+                Answer::Traces(query::traces_by(state, organisation, page)?)
+            }
+            Self::TracesWith { action, page } => Answer::Traces(query::traces_with(state, *action, page)?),
+            Self::TracesUnder { lease, page } => Answer::Traces(query::traces_under(state, lease, page)?),
             Self::OrganisationHistory { msp, page } => {
                 Answer::History(query::organisation_history(state, msp, page)?)
             }

@@ -5,6 +5,7 @@
 mod dataset;
 mod lease;
 mod organisation;
+mod trace;
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -15,6 +16,7 @@ pub use dataset::{
 };
 pub use lease::{End, EndCause, Grant, Lease, LeaseState, Mount};
 pub use organisation::{By, Cluster, Consortium, KeyAlgorithm, Organisation, PublicKey, Suspension, Vote};
+pub use trace::{Action, ActionKind, Pod, Resource, Tool, Trace};
 
 /// Something that the state holds.
 pub trait Record: Serialize + DeserializeOwned {

@@ -72,6 +72,12 @@ pub enum Refusal {
         /// The caller.
         msp: String,
     },
+    /// The organisation recorded something else under the key.
+    #[error("another trace, {trace}, was recorded under this key; choose a new key")]
+    TraceKeyUsed {
+        /// The other one.
+        trace: String,
+    },
     /// Nobody, or another organisation, was offered the dataset.
     #[error("the dataset is not offered to {to}; its owner has to offer it first")]
     NotOffered {
@@ -226,6 +232,7 @@ impl Refusal {
             Self::OrganisationNotFound {} => "organisation_not_found",
             Self::OrganisationSuspended { .. } => "organisation_suspended",
             Self::ClusterNotFound { .. } => "cluster_not_found",
+            Self::TraceKeyUsed { .. } => "trace_key_used",
             Self::NotOffered { .. } => "not_offered",
             Self::OrganisationNotAdmitted { .. } => "organisation_not_admitted",
             Self::GroupNotAdmitted {} => "group_not_admitted",

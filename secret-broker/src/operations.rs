@@ -111,6 +111,7 @@ async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<
                     let dataset = committed.events.first().and_then(|event| event.dataset.as_ref());
                     (json!({"lease": id, "dataset": dataset}), id.to_string())
                 }
+                CommandResult::Trace { id } => (json!({"trace": id}), id.to_string()),
                 CommandResult::Organisation { msp } => (json!({"organisation": msp}), msp.to_string()),
                 CommandResult::Cluster { msp, name } => {
                     (json!({"organisation": msp, "cluster": name}), name.to_string())

@@ -15,6 +15,7 @@ mod organisation;
 mod renewal;
 mod role;
 mod terms;
+mod trace;
 
 use crate::case::{A, Case};
 use crate::command::{register, register_with};
@@ -39,6 +40,7 @@ pub fn cases() -> Vec<Case> {
         history::cases(),
         list::cases(),
         organisation::cases(),
+        trace::cases(),
     ]
     .concat()
 }

@@ -196,3 +196,9 @@ pub(crate) fn register_cluster(name: &str) -> Value {
 pub(crate) fn retire_cluster(name: &str) -> Value {
     json!({ "command": "retire_cluster", "name": name })
 }
+
+pub(crate) fn trace(key: &str, person: u32, action: Value) -> Value {
+    json!({
+        "command": "record_trace", "key": format!("@{key}"), "subject": format!("%{person}"), "action": action,
+    })
+}

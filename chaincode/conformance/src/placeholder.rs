@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `@texts` | the name of the case's dataset `texts`; `@` alone: what all of the case's names begin with |
 //! | `#texts` | that dataset's id |
-//! | `$a` | the id of the lease that a step named `a` |
+//! | `$a` | the id of the lease or trace that a step named `a` |
 //! | `%1` | the pseudonym of the case's first person |
 //! | `&A` | the MSP id of the bench's first organisation, `&B` of the second |
 //! | `+60s`, `+60s-1ms`, `+60s+m` | a time after the case's begin, as a number of milliseconds; `m` is the contract's margin |

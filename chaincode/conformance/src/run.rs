@@ -198,6 +198,9 @@ impl Run<'_> {
                     (CommandResult::Lease { id }, Some(name)) => {
                         self.names.ids.insert(format!("${name}"), id.to_string());
                     }
+                    (CommandResult::Trace { id }, Some(name)) => {
+                        self.names.ids.insert(format!("${name}"), id.to_string());
+                    }
                     _ => {}
                 }
                 let Some(events) = events else { return Ok(()) };
@@ -266,8 +269,12 @@ impl Run<'_> {
         }
     }
 
-    /// Whether an entry is about a dataset of this case, as far as it says.
+    /// Whether an entry is about a dataset of this case, or is a trace of it, as far as it says.
     fn own(&self, item: &Value) -> bool {
+        if item.get("action").is_some() {
+            let id = item.get("id").and_then(Value::as_str);
+            return id.is_some_and(|id| self.names.ids.values().any(|own| own == id));
+        }
         let name = item.pointer("/dataset/name").or(item.get("dataset_name"));
         name.and_then(Value::as_str)
             .is_none_or(|name| name.starts_with(&self.names.prefix()))

@@ -246,6 +246,16 @@ impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
         self.record(&mut organisation.revision, place, event)
     }
 
+    /// What the caller's organisation did that changes nothing of what there was.
+    pub(super) fn tell_organisation(&mut self, kind: EventKind) {
+        self.events.push(Event {
+            kind,
+            dataset: None,
+            lease: None,
+            organisation: Some(self.context.caller.clone()),
+        });
+    }
+
     fn record(
         &mut self,
         revision: &mut u64,
@@ -306,7 +316,8 @@ impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
         Ok(self.finish(result))
     }
 
-    fn finish(self, result: CommandResult) -> Outcome {
+    /// Ends a decision.
+    pub(super) fn finish(self, result: CommandResult) -> Outcome {
         let writes = self.changes.into_iter().map(|(key, value)| match value {
             Some(value) => Write::Put { key, value },
             None => Write::Delete { key },

@@ -239,7 +239,7 @@ pub(super) fn require_cluster<S: ?Sized>(draft: &Draft<'_, S>, lease: &Lease) ->
     })
 }
 
-fn subject(text: &str) -> Result<Subject, Refusal> {
+pub(super) fn subject(text: &str) -> Result<Subject, Refusal> {
     Subject::new(text).map_err(|error| Refusal::invalid("subject", format!("expected {}", error.expected)))
 }
 

@@ -2,7 +2,7 @@
 
 use crate::command::Ciphertext;
 use crate::limit;
-use crate::record::{Admission, Code, Digest, Finding, Metadata, Policy, PublicKey};
+use crate::record::{Admission, Code, Digest, Finding, Metadata, Pod, Policy, PublicKey, Resource};
 use crate::refusal::Refusal;
 
 /// Refuses a text of more than `chars` characters without counting all of a huge one.
@@ -28,13 +28,16 @@ pub(super) fn line(field: &str, text: &str, chars: usize) -> Result<(), Refusal>
     Ok(())
 }
 
-fn lines(field: &str, texts: &[String]) -> Result<(), Refusal> {
-    if texts.len() > limit::LIST_ENTRIES {
-        return Err(Refusal::invalid(
-            field,
-            format!("expected at most {} entries", limit::LIST_ENTRIES),
-        ));
+fn at_most(field: &str, entries: usize) -> Result<(), Refusal> {
+    if entries <= limit::LIST_ENTRIES {
+        return Ok(());
     }
+    let reason = format!("expected at most {} entries", limit::LIST_ENTRIES);
+    Err(Refusal::invalid(field, reason))
+}
+
+fn lines(field: &str, texts: &[String]) -> Result<(), Refusal> {
+    at_most(field, texts.len())?;
     texts
         .iter()
         .try_for_each(|text| line(field, text, limit::LIST_ENTRY_CHARS))
@@ -185,6 +188,66 @@ pub(super) fn volume(ciphertext: &Ciphertext, key_version: u32, least: u32) -> R
         ));
     }
     Ok(())
+}
+
+/// What an organisation calls a trace.
+pub(super) fn trace_key(key: &str) -> Result<(), Refusal> {
+    let is_key =
+        (1..=limit::TRACE_KEY_CHARS).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
+    if is_key {
+        return Ok(());
+    }
+    let reason = format!(
+        "expected 1 to {} visible ASCII characters",
+        limit::TRACE_KEY_CHARS
+    );
+    Err(Refusal::invalid("key", reason))
+}
+
+/// At least one line, and none of them twice.
+pub(super) fn several(field: &str, texts: &[String]) -> Result<(), Refusal> {
+    lines(field, texts)?;
+    if texts.is_empty() {
+        return Err(Refusal::invalid(field, "expected at least one entry"));
+    }
+    once(field, texts.iter().map(String::as_str))
+}
+
+/// Contents by digest, each under an id of its own.
+pub(super) fn resources(field: &str, resources: &[Resource]) -> Result<(), Refusal> {
+    at_most(field, resources.len())?;
+    for resource in resources {
+        line(field, &resource.id, limit::LIST_ENTRY_CHARS)?;
+        digest(field, &resource.digest)?;
+    }
+    once(field, resources.iter().map(|resource| resource.id.as_str()))
+}
+
+/// At least one pod, and none of them twice.
+pub(super) fn pods(field: &str, pods: &[Pod]) -> Result<(), Refusal> {
+    at_most(field, pods.len())?;
+    for pod in pods {
+        let uid = pod.uid.as_bytes();
+        let is_uid = (1..=limit::POD_UID_CHARS).contains(&uid.len())
+            && uid.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-');
+        if !is_uid {
+            let reason = "expected a UID of 1 to 64 letters, digits or hyphens";
+            return Err(Refusal::invalid(field, reason));
+        }
+        code(&pod.code)?;
+    }
+    if pods.is_empty() {
+        return Err(Refusal::invalid(field, "expected at least one pod"));
+    }
+    once(field, pods.iter().map(|pod| pod.uid.as_str()))
+}
+
+fn once<'a>(field: &str, mut ids: impl Iterator<Item = &'a str>) -> Result<(), Refusal> {
+    let mut seen = std::collections::BTreeSet::new();
+    if ids.all(|id| seen.insert(id)) {
+        return Ok(());
+    }
+    Err(Refusal::invalid(field, "expected each entry once"))
 }
 
 /// Where a broker answers: an https origin, without user, path, query or fragment.

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use leasehold_chaincode::{
-    Ciphertext, Command, Contract, DatasetId, Failure, Finding, KeyAlgorithm, Lease, MemoryState, Metadata,
-    Mode, Msp, Outcome, Policy, PublicKey, Refusal, Role, TxContext, TxId, query,
+    Action, Ciphertext, Command, Contract, DatasetId, Failure, Finding, KeyAlgorithm, Lease, MemoryState,
+    Metadata, Mode, Msp, Outcome, Policy, PublicKey, Refusal, Role, TxContext, TxId, query,
 };
 
 pub struct Bench {
@@ -263,4 +263,12 @@ pub fn refusal_code(bench: &mut Bench, msp: &str, command: &Command) -> &'static
 
 pub fn msp(text: &str) -> Msp {
     text.parse().unwrap()
+}
+
+pub fn record_trace(key: &str, subject: &str, action: Action) -> Command {
+    Command::RecordTrace {
+        key: key.to_owned(),
+        subject: subject.to_owned(),
+        action,
+    }
 }

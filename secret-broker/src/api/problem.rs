@@ -174,6 +174,7 @@ impl ApiProblem {
             | Refusal::TooEarlyToDeclare { .. }
             | Refusal::Unchanged {}
             | Refusal::AlreadyJoined { .. }
+            | Refusal::TraceKeyUsed { .. }
             | Refusal::LeaseNotEnding { .. }
             | Refusal::NotExpired { .. }
             | Refusal::MountUnchanged {} => (StatusCode::CONFLICT, "Conflict"),

@@ -2,8 +2,8 @@
 
 use super::{Ledger, ReadError, loaded, storage};
 use leasehold_chaincode::{
-    Cluster, ClusterName, Code, CodeApproval, DatasetEntry, DatasetId, DatasetRef, HistoryEntry, Lease,
-    LeaseId, LeaseState, Msp, Organisation, Page, PageRequest, Subject, Volume, query,
+    ActionKind, Cluster, ClusterName, Code, CodeApproval, DatasetEntry, DatasetId, DatasetRef, HistoryEntry,
+    Lease, LeaseId, LeaseState, Msp, Organisation, Page, PageRequest, Subject, Trace, TraceId, Volume, query,
 };
 use sqlx::{Sqlite, SqlitePool};
 
@@ -106,6 +106,20 @@ questions! {
     fn clusters(msp: &Msp, page: &PageRequest) -> Page<Cluster>;
     /// What happened to an organisation and its clusters, the oldest first.
     fn organisation_history(msp: &Msp, page: &PageRequest) -> Page<HistoryEntry>;
+    /// A trace.
+    fn trace(id: &TraceId) -> Option<Trace>;
+    /// All traces, the oldest first.
+    fn traces(page: &PageRequest) -> Page<Trace>;
+    /// Traces about a dataset, the oldest first.
+    fn traces_on(dataset: &DatasetId, page: &PageRequest) -> Page<Trace>;
+    /// Traces of a person, the oldest first.
+    fn traces_of(subject: &Subject, page: &PageRequest) -> Page<Trace>;
+    /// Traces that an organisation recorded, the oldest first.
+    fn traces_by(organisation: &Msp, page: &PageRequest) -> Page<Trace>;
+    /// Traces of an action, the oldest first.
+    fn traces_with(action: ActionKind, page: &PageRequest) -> Page<Trace>;
+    /// What ran under a lease, the oldest first.
+    fn traces_under(lease: &LeaseId, page: &PageRequest) -> Page<Trace>;
     /// What happened to a lease, the oldest first.
     fn lease_history(lease: &LeaseId, page: &PageRequest) -> Page<HistoryEntry>;
 }
