@@ -219,8 +219,8 @@ impl Events {
     /// Begins to open a stream at the peer whose turn it is.
     fn open(&self) -> State {
         let links = self.gateway.links();
-        let healths: Vec<_> = links.iter().map(Link::health).collect();
         let now = Instant::now();
+        let healths: Vec<_> = links.iter().map(|link| link.look(now)).collect();
         let place = order(now, &healths).into_iter().next().unwrap_or_default();
         let Some(mut client) = links.get(place).map(Link::client) else {
             return State::Closed;
@@ -274,7 +274,7 @@ impl Events {
         };
         if let Some(link) = self.gateway.links().get(place) {
             // A peer that refuses is asked last as well: the next may not.
-            link.failed();
+            link.failed(Instant::now());
             self.attempts.note(&link.address, reason);
         }
         if sent && self.start == Start::Next {

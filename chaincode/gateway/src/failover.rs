@@ -108,9 +108,10 @@ pub(crate) async fn ask<T, F: Future<Output = Result<T, Status>>>(
     let mut attempts = Attempts::default();
     let mut open = false;
     for round in 0_u32.. {
-        let healths: Vec<_> = links.iter().map(Link::health).collect();
+        let now = Instant::now();
+        let healths: Vec<_> = links.iter().map(|link| link.look(now)).collect();
         let mut said = None;
-        for link in order(Instant::now(), &healths)
+        for link in order(now, &healths)
             .into_iter()
             .filter_map(|place| links.get(place))
         {
@@ -122,6 +123,7 @@ pub(crate) async fn ask<T, F: Future<Output = Result<T, Status>>>(
                     open,
                 });
             }
+            let begun = Instant::now();
             let failure = match timeout(limit, call(link.client(), limit)).await {
                 Ok(Ok(answer)) => {
                     link.did_well();
@@ -151,7 +153,7 @@ pub(crate) async fn ask<T, F: Future<Output = Result<T, Status>>>(
                 Step::Pass { blame, open: sent } => {
                     open |= sent;
                     if blame {
-                        link.failed();
+                        link.failed(begun);
                     }
                 }
             }

@@ -22,20 +22,36 @@ const LONGEST_REST: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Health {
     failures: u32,
+    failed_at: Option<Instant>,
     rests_until: Option<Instant>,
 }
 
 impl Health {
+    /// What a caller is to know. Of several callers after a rest one finds the peer well and tries it; for the others it rests on, so
+    /// that they do not all wait for a peer that gives no answer.
+    fn look(&mut self, now: Instant) -> Self {
+        let seen = *self;
+        if self.rests_until.is_some_and(|until| until <= now) {
+            self.rests_until = now.checked_add(rest(self.failures.saturating_sub(1)));
+        }
+        seen
+    }
+
     /// After one more failure.
     fn failed(self, now: Instant) -> Self {
-        let rest = FIRST_REST
-            .saturating_mul(2_u32.saturating_pow(self.failures))
-            .min(LONGEST_REST);
         Self {
             failures: self.failures.saturating_add(1),
-            rests_until: now.checked_add(rest),
+            failed_at: Some(now),
+            rests_until: now.checked_add(rest(self.failures)),
         }
     }
+}
+
+/// How long a peer rests that failed so often before.
+fn rest(failures: u32) -> Duration {
+    FIRST_REST
+        .saturating_mul(2_u32.saturating_pow(failures))
+        .min(LONGEST_REST)
 }
 
 /// In which order to ask: those that are well as they are configured, then those that failed, whose rest ends first before the others.
@@ -81,20 +97,23 @@ impl Link {
             .max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
 
-    pub(crate) fn health(&self) -> Health {
-        *self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn look(&self, now: Instant) -> Health {
+        self.health
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .look(now)
     }
 
     pub(crate) fn did_well(&self) {
         *self.health.lock().unwrap_or_else(PoisonError::into_inner) = Health::default();
     }
 
-    pub(crate) fn failed(&self) {
+    /// A call that was begun at `begun` failed.
+    pub(crate) fn failed(&self, begun: Instant) {
         let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
         // Calls that were under way together fail together: that is one failure.
-        if health.rests_until.is_none_or(|until| until <= now) {
-            *health = health.failed(now);
+        if health.failed_at.is_none_or(|failed| failed <= begun) {
+            *health = health.failed(Instant::now());
         }
     }
 }
@@ -144,6 +163,21 @@ mod tests {
         assert_eq!(order(now, &[failed_twice, well, failed, well]), [1, 3, 2, 0]);
         let rested = now + FIRST_REST;
         assert_eq!(order(rested, &[failed_twice, well, failed]), [1, 2, 0]);
+    }
+
+    #[test]
+    fn after_a_rest_one_caller_tries_and_the_others_pass_the_peer_over() {
+        let now = Instant::now();
+        let mut failed = Health::default().failed(now);
+        let mut first = || {
+            order(
+                now + FIRST_REST,
+                &[failed.look(now + FIRST_REST), Health::default()],
+            )
+        };
+        assert_eq!([first(), first(), first()], [[0, 1], [1, 0], [1, 0]]);
+        let later = now + FIRST_REST * 2;
+        assert_eq!(order(later, &[failed.look(later), Health::default()]), [0, 1]);
     }
 
     #[test]

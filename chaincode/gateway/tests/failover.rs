@@ -21,6 +21,7 @@ use fabric_gateway_client::{
     ValidationCode,
 };
 use fabric_sim::ValidationCode as Simulated;
+use futures::future::join_all;
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -119,6 +120,30 @@ async fn a_peer_that_gives_no_answer_is_left_for_the_next_one() {
     put(&contract, "a", "1").await.unwrap();
     bench.peers[0].faults().hang(0);
     assert_eq!(get(&contract, "a").await.unwrap(), "1");
+}
+
+#[tokio::test]
+async fn of_many_calls_one_waits_for_a_peer_that_gives_no_answer() {
+    let bench = Bench::start().await;
+    let attempt = Duration::from_secs(2);
+    let contract = bench.hurried(Deadlines {
+        attempt,
+        ..Deadlines::default()
+    });
+    bench.peers[0].faults().hang(1000);
+    get(&contract, "a").await.unwrap();
+    // Over several of its rests.
+    let start = Instant::now();
+    let mut slow = 0;
+    while start.elapsed() < attempt * 2 {
+        let calls = (0..20).map(async |_| {
+            let asked = Instant::now();
+            get(&contract, "a").await.unwrap();
+            asked.elapsed() >= attempt
+        });
+        slow += join_all(calls).await.into_iter().filter(|slow| *slow).count();
+    }
+    assert!((1..=3).contains(&slow), "{slow} calls waited");
 }
 
 #[tokio::test]

@@ -17,8 +17,8 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use fabric_gateway_client::{
-    Call, Config, Contract, CredentialFiles, Credentials, Event, Gateway, Peer, ProposalError, Retry, Start,
-    TransactionError, TransactionId, ValidationCode,
+    Call, CommitStatusError, Config, Contract, CredentialFiles, Credentials, Deadlines, Event, Gateway, Peer,
+    ProposalError, Retry, Start, SubmitError, TransactionError, TransactionId, ValidationCode,
 };
 use fabric_network::{Binaries, Chaincode, Network, ORDERER, ORGANISATIONS, SKIPPED};
 use fabric_shim::Limits;
@@ -40,14 +40,27 @@ struct Real {
 }
 
 impl Real {
-    /// Over the peers of these organisations, in this order.
-    fn gateway(&self, organisations: &[&str]) -> Gateway {
+    /// The peers of these organisations, in this order.
+    fn config(&self, organisations: &[&str]) -> Config {
         let peer = |name: &&str| {
             let peer = self.network.peer(name).unwrap();
             Peer::tls(peer.address, std::fs::read(peer.roots).unwrap())
         };
-        let config = Config::new(organisations.iter().map(peer).collect());
-        Gateway::new(config, self.credentials.clone()).unwrap()
+        Config::new(organisations.iter().map(peer).collect())
+    }
+
+    fn gateway(&self, organisations: &[&str]) -> Gateway {
+        Gateway::new(self.config(organisations), self.credentials.clone()).unwrap()
+    }
+
+    /// Over all peers, with these deadlines.
+    fn contract_within(&self, deadlines: Deadlines) -> Contract {
+        let config = Config {
+            deadlines,
+            ..self.config(&ORGANISATIONS)
+        };
+        let gateway = Gateway::new(config, self.credentials.clone()).unwrap();
+        gateway.contract(self.network.channel(), "probe")
     }
 
     fn contract(&self, organisations: &[&str]) -> Contract {
@@ -116,6 +129,11 @@ async fn main() {
     );
     promise!(of_twelve_transactions_on_one_key_one_counts, &real);
     promise!(conflicts_are_run_again_where_the_caller_says_so, &real);
+    promise!(a_transaction_that_is_submitted_again_counts_once, &real);
+    promise!(
+        without_an_orderer_the_outcome_is_unknown_until_it_is_back,
+        &mut real
+    );
     promise!(events_go_on_after_a_checkpoint, &real);
     promise!(events_go_on_at_another_peer, &mut real);
     promise!(nothing_is_lost_or_doubled_while_servers_are_killed, &mut real);
@@ -231,6 +249,58 @@ async fn conflicts_are_run_again_where_the_caller_says_so(real: &Real) {
     for done in done.await {
         done.unwrap();
     }
+}
+
+async fn a_transaction_that_is_submitted_again_counts_once(real: &Real) {
+    let contract = real.contract(&ORGANISATIONS);
+    let endorsed = contract
+        .endorse(&run(&json!([["put", "again", "1"]])))
+        .await
+        .unwrap();
+    // In one block, perhaps, and certainly in a later one.
+    let (first, second) = tokio::join!(endorsed.submit(), endorsed.submit());
+    first.and(second).unwrap();
+    let status = endorsed.commit_status().await.unwrap();
+    assert_eq!(status.code, ValidationCode::VALID);
+    endorsed.submit().await.unwrap();
+    let after = contract
+        .submit(&run(&json!([["put", "after", "1"]])))
+        .await
+        .unwrap();
+    assert!(after.block > status.block);
+    assert_eq!(endorsed.commit_status().await.unwrap(), status);
+    let history = evaluate(&contract, json!([["history", "again"]])).await;
+    assert_eq!(history[0].as_array().unwrap().len(), 1);
+}
+
+async fn without_an_orderer_the_outcome_is_unknown_until_it_is_back(real: &mut Real) {
+    let contract = real.contract_within(Deadlines {
+        submit: Duration::from_secs(2),
+        commit: Duration::from_secs(2),
+        ..Deadlines::default()
+    });
+    let endorsed = contract
+        .endorse(&run(&json!([["put", "patient", "1"]])))
+        .await
+        .unwrap();
+    real.network.kill(ORDERER).await.unwrap();
+    let error = endorsed.submit().await.unwrap_err();
+    assert!(matches!(error, SubmitError::OutcomeUnknown { .. }), "{error:?}");
+    let error = endorsed.commit_status().await.unwrap_err();
+    assert!(matches!(error, CommitStatusError::Deadline { .. }), "{error:?}");
+    real.network.start_again(ORDERER).await.unwrap();
+    timeout(PATIENCE, async {
+        while endorsed.submit().await.is_err() {
+            sleep(LOOK_AGAIN).await;
+        }
+    })
+    .await
+    .expect("the orderer did not come back");
+    let gateway = real.gateway(&ORGANISATIONS);
+    let status = gateway.commit_status(real.network.channel(), endorsed.transaction_id());
+    assert_eq!(status.await.unwrap().code, ValidationCode::VALID);
+    let history = evaluate(&contract, json!([["history", "patient"]])).await;
+    assert_eq!(history[0].as_array().unwrap().len(), 1);
 }
 
 async fn emit(contract: &Contract, name: &str) {
