@@ -13,8 +13,8 @@ use crate::key;
 use crate::lane::Lane;
 use crate::stub::Stub;
 
-/// The metadata under which a key's own endorsement policy lies: a serialized `SignaturePolicyEnvelope` inside an
-/// `ApplicationPolicy`, or none for the policy of the chaincode.
+/// The metadata under which a key's own endorsement policy lies, as [`crate::EndorsementPolicy::encode`] gives it; without, the
+/// policy of the chaincode holds.
 pub const VALIDATION_PARAMETER: &str = "VALIDATION_PARAMETER";
 
 /// The name of the public state among the collections.
