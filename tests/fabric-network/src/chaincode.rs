@@ -20,6 +20,8 @@ pub struct Chaincode {
     pub name: String,
     /// With which it must register.
     pub package_id: String,
+    /// Whose peers endorse, as `OR('Org1MSP.peer', …)`; without, the channel's default, a majority.
+    pub policy: Option<String>,
     archive: PathBuf,
 }
 
@@ -82,6 +84,7 @@ impl Network {
         Ok(Chaincode {
             name: name.to_owned(),
             package_id: package_id(name, &bytes),
+            policy: None,
             archive,
         })
     }
@@ -116,7 +119,7 @@ impl Network {
             return Ok(());
         };
         until("the chaincode to be defined", PATIENCE, async || {
-            let mut commit = self.definition("commit", first, &chaincode.name, collection_file);
+            let mut commit = self.definition("commit", first, chaincode, collection_file);
             self.all_peers(&mut commit);
             tool(&mut commit).await
         })
@@ -149,7 +152,7 @@ impl Network {
         )
         .await?;
         until("an organisation to approve the chaincode", PATIENCE, async || {
-            let mut approve = self.definition("approveformyorg", organisation, &chaincode.name, collections);
+            let mut approve = self.definition("approveformyorg", organisation, chaincode, collections);
             tool(approve.args(["--package-id", &chaincode.package_id])).await
         })
         .await
@@ -232,7 +235,7 @@ impl Network {
         &self,
         verb: &str,
         organisation: &Organisation,
-        name: &str,
+        chaincode: &Chaincode,
         collections: Option<&Path>,
     ) -> Command {
         let mut command = self.peer_as(organisation, "Admin");
@@ -243,9 +246,12 @@ impl Network {
             "--channelID",
             CHANNEL,
             "--name",
-            name,
+            &chaincode.name,
         ]);
         command.args(["--version", "1", "--sequence", "1"]);
+        if let Some(policy) = &chaincode.policy {
+            command.arg("--signature-policy").arg(policy);
+        }
         if let Some(collections) = collections {
             command.arg("--collections-config").arg(collections);
         }

@@ -37,11 +37,23 @@ impl Network {
     /// # Errors
     /// Where the channel has no such member.
     pub fn user(&self, name: &str) -> Result<User, FabricError> {
+        self.identity(name, "User1")
+    }
+
+    /// The administrator of an organisation.
+    ///
+    /// # Errors
+    /// Where the channel has no such member.
+    pub fn administrator(&self, name: &str) -> Result<User, FabricError> {
+        self.identity(name, "Admin")
+    }
+
+    fn identity(&self, name: &str, user: &str) -> Result<User, FabricError> {
         let (organisation, _) = self.member(name)?;
-        let directory = self.crypto().join(organisation.user("User1"));
+        let directory = self.crypto().join(organisation.user(user));
         Ok(User {
             msp_id: organisation.msp_id(),
-            certificate: directory.join(organisation.certificate("User1")),
+            certificate: directory.join(organisation.certificate(user)),
             key: directory.join("keystore/priv_sk"),
         })
     }
