@@ -102,7 +102,7 @@ def test_every_policy_fails_closed_and_is_bound_to_deny(render: Render) -> None:
 
 
 def test_a_policy_and_the_webhook_call_the_same_thing_by_the_same_code(render: Render) -> None:
-    """Whichever answers first, people and tests see the same code. Two are the policies' own."""
+    """Whichever answers first, people and tests see the same code. Three are the policies' own."""
     reasons = (CHART.parents[1] / "webhook" / "src" / "review" / "reason.rs").read_text()
     known = set(re.findall(r'^ +[A-Z]\w+ "(\w+)" \d+;$', reasons, re.MULTILINE))
     assert "unstamped" in known
@@ -111,7 +111,7 @@ def test_a_policy_and_the_webhook_call_the_same_thing_by_the_same_code(render: R
         for policy in of_kind(render(), "ValidatingAdmissionPolicy")
         for validation in policy["spec"]["validations"]
     }
-    assert codes - known == {"connect_denied", "spawner_hook_scope"}
+    assert codes - known == {"connect_denied", "spawner_hook_scope", "certificate_authority_reserved"}
 
 
 def test_the_webhook_sees_no_secret(render: Render) -> None:
@@ -348,7 +348,18 @@ def test_nothing_reaches_a_pod_with_a_dataset_over_the_network(render: Render) -
     assert spec["ingress"] == []
     dns, api_server = spec["egress"]
     assert {port["port"] for port in dns["ports"]} == {53}
+    (to,) = dns["to"]
+    assert to["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}
+    assert to["podSelector"] == {"matchLabels": {"k8s-app": "kube-dns"}}, "port 53 of anybody else is a way out"
     assert api_server["to"] == [{"ipBlock": {"cidr": "198.51.100.1/32"}}]
+
+
+def test_in_the_hubs_namespace_only_the_hub_reaches_the_spawner_hook(render: Render) -> None:
+    policies = of_kind(render(), "NetworkPolicy")
+    (policy,) = [it for it in policies if it["metadata"]["name"] == "leasehold-spawner-hook"]
+    (caller,) = policy["spec"]["ingress"][0]["from"]
+    assert caller["namespaceSelector"]["matchExpressions"][0]["values"] == ["hub"]
+    assert caller["podSelector"] == {"matchLabels": {"component": "hub"}}, "notebooks may live in the same namespace"
 
 
 @pytest.mark.parametrize(
@@ -379,6 +390,7 @@ def test_nothing_reaches_a_pod_with_a_dataset_over_the_network(render: Render) -
         ),
         ("spawnerHook.replicas=2", "tls.existingSecret"),
         ("secretBroker.tls.existingSecret=mine", "come together"),
+        ('networkPolicy.usersNamespaces=["hub"]', "networkPolicy.apiServerCidrs is empty"),
     ],
 )
 def test_a_mistake_is_refused_with_its_name(render: Render, setting: str, said: str) -> None:

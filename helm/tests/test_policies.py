@@ -166,6 +166,37 @@ def test_nobody_but_argo_makes_pods_that_its_controller_would_take_for_its_own(p
         assert policies.apply(pod(f"{kind}-argos", **metadata), user=ARGO) == ""
 
 
+def test_no_pod_becomes_a_step_of_somebodys_workflow_after_its_creation(policies: Cluster) -> None:
+    assert policies.apply(pod("chameleon")) == ""
+    assert policies.apply(pod("step", labels={"workflows.argoproj.io/workflow": "own"}), user=ARGO) == ""
+
+    def patched(name: str, patch: str, *more: str) -> str:
+        command = ["patch", "pod", name, "--namespace", "hub", "--patch", patch, *more]
+        return policies.kubectl(*command, check=False).stderr
+
+    for kind, key in (("labels", "workflow"), ("annotations", "node-id")):
+        join = f'{{"metadata":{{"{kind}":{{"workflows.argoproj.io/{key}":"victim"}}}}}}'
+        for name in ("chameleon", "step"):
+            assert "reserved_metadata" in patched(name, join), (name, kind)
+            assert "reserved_metadata" in patched(name, join, "--subresource", "status"), (name, kind)
+    leave = '{"metadata":{"labels":{"workflows.argoproj.io/workflow":null}}}'
+    assert "reserved_metadata" in patched("step", leave)
+    assert patched("chameleon", '{"metadata":{"labels":{"other":"fine"}}}') == ""
+    assert patched("step", '{"metadata":{"labels":{"workflows.argoproj.io/completed":"true"}}}', "--as", ARGO) == ""
+
+
+def test_nobody_but_the_spawner_hook_says_whom_notebooks_trust(policies: Cluster) -> None:
+    authority = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "leasehold-ca", "namespace": "hub"}}
+    for user in (None, HUB, NOTEBOOK, ARGO):
+        assert "certificate_authority_reserved" in policies.apply(authority, user=user), user
+    assert policies.apply(authority, user=SPAWNER_HOOK) == ""
+    assert "certificate_authority_reserved" in policies.apply({**authority, "data": {"ca.crt": "mine"}}, user=HUB)
+    delete = ["delete", "configmap", "leasehold-ca", "--namespace", "hub"]
+    assert "certificate_authority_reserved" in policies.kubectl(*delete, "--as", HUB, check=False).stderr
+    other = {**authority, "metadata": {"name": "other", "namespace": "hub"}}
+    assert policies.apply(other, user=HUB) == ""
+
+
 def test_pods_run_as_a_person_only_where_the_hub_or_argo_made_them(policies: Cluster) -> None:
     for name, made_by in (("nb-mallory", HUB), ("wf-mallory", ARGO)):
         for namespace in ("hub", "elsewhere"):
@@ -193,6 +224,9 @@ def test_a_dataset_pod_is_known_by_its_claims_and_by_way_of_its_status_too(polic
 
     image = '{"spec":{"containers":[{"name":"main","image":"other"}]}}'
     assert "dataset_pod_frozen" in patched("unlabelled", image)
+    join = '{"metadata":{"labels":{"app":"jupyterhub"}}}'
+    assert "dataset_pod_frozen" in patched("marked", join), "a Service would send it what is meant for others"
+    assert "dataset_pod_frozen" in patched("marked", join, "--subresource", "status")
     unlabel = '{"metadata":{"labels":{"leasehold.dev/dataset-pod":null}}}'
     assert "dataset_pod_frozen" in patched("marked", unlabel, "--subresource", "status")
     assert patched("marked", '{"status":{"message":"from the kubelet"}}', "--subresource", "status") == ""
@@ -211,9 +245,8 @@ def test_a_pod_with_a_dataset_stays_as_it_was_admitted(policies: Cluster) -> Non
     assert "dataset_pod_frozen" in patched('{"metadata":{"annotations":{"leasehold.dev/leases":"11"}}}')
     debug = '{"spec":{"ephemeralContainers":[{"name":"debug","image":"none","targetContainerName":"main"}]}}'
     assert "ephemeral" in patched(debug, "--subresource", "ephemeralcontainers")
-    assert patched('{"metadata":{"labels":{"workflows.argoproj.io/completed":"true"}}}') == "", (
-        "what Argo's controller does"
-    )
+    completed = '{"metadata":{"labels":{"workflows.argoproj.io/completed":"true"}}}'
+    assert patched(completed, "--as", ARGO) == "", "what Argo's controller does"
 
 
 @pytest.mark.parametrize("user", [None, ARGO, NOTEBOOK], ids=["admin", "argo", "notebook"])
@@ -283,6 +316,8 @@ SECRET_BY_PROJECTION = {"projected": {"sources": [{"secret": {"name": "hub"}}]}}
         (SECRET_BY_PROJECTION, "secret_ref"),
         ({"csi": {"driver": "x"}}, "volume_type"),
         ({"nfs": {"server": "192.0.2.1", "path": "/"}}, "volume_type"),
+        ({"fc": {"wwids": ["x"]}}, "volume_type"),
+        ({"image": {"reference": "x"}}, "volume_type"),
         ({"persistentVolumeClaim": {"claimName": "leasehold-00"}}, "pvc_not_injected"),
     ],
     ids=lambda value: value if isinstance(value, str) else next(iter(value)),

@@ -169,6 +169,9 @@ readinessProbe:
 {{- if not (has .Values.secretBroker.config.machinesIssuer $names) -}}
 {{- fail (printf "secretBroker.config.machinesIssuer %q is not the name of any of secretBroker.config.issuers" .Values.secretBroker.config.machinesIssuer) -}}
 {{- end -}}
+{{- if and .Values.networkPolicy.enabled .Values.networkPolicy.usersNamespaces (not .Values.networkPolicy.apiServerCidrs) -}}
+{{- fail "networkPolicy.usersNamespaces cuts pods with a dataset off from the network, but networkPolicy.apiServerCidrs is empty, so that their way to the API server would be a way to anywhere: set it to the API server's addresses, for example [\"198.51.100.1/32\"]" -}}
+{{- end -}}
 {{- $self := lookup "v1" "Namespace" "" .Release.Namespace -}}
 {{- if $self -}}
 {{- if eq (dig "metadata" "labels" "leasehold.dev/users" "" $self) "true" -}}
