@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::{
+    core::v1::{ConfigMap, Service},
+    discovery::v1::EndpointSlice,
+};
 use kube::Api;
 
 use super::narrator::Narrator;
@@ -60,7 +63,6 @@ const VALUES: &str = r#"
 global: { imageTag: dev, imagePullPolicy: Never }
 organisation: UiSMSP
 hub: { identities: ["system:serviceaccount:hub:hub"] }
-networkPolicy: { usersNamespaces: [hub] }
 storage: { local: { roots: { UiSMSP: /srv/leasehold/uis } } }
 secretBroker:
   config:
@@ -110,7 +112,7 @@ impl Site {
         narrator.step(&format!("install Argo Workflows: {}", self.argo));
         self.argo.install(cluster).await?;
         narrator.step("install Leasehold by its chart");
-        self.install_chart()?;
+        self.install_chart(&self.api_server().await?)?;
         // Only an idle moment apart: the webhooks refuse everything until their certificates are known.
         wait_for(
             "the broker's certificate to be published",
@@ -121,7 +123,24 @@ impl Site {
         Ok(())
     }
 
-    fn install_chart(&self) -> TestResult {
+    /// Addresses of the API server, as pods see them.
+    async fn api_server(&self) -> TestResult<Vec<String>> {
+        let slices: Api<EndpointSlice> = Api::namespaced(self.cluster.client()?, "default");
+        let behind = slices.get("kubernetes").await?.endpoints.into_iter();
+        let mut addresses: Vec<String> = behind.flat_map(|endpoint| endpoint.addresses).collect();
+        let services: Api<Service> = Api::namespaced(self.cluster.client()?, "default");
+        let service = services.get("kubernetes").await?.spec.unwrap_or_default();
+        addresses.extend(service.cluster_ips.unwrap_or_default());
+        Ok(addresses)
+    }
+
+    /// With pods that hold a dataset cut off, which a network plugin that enforces policies would see to.
+    fn install_chart(&self, api_server: &[String]) -> TestResult {
+        let cidrs: Vec<String> = api_server
+            .iter()
+            .map(|address| format!("{address}/{}", if address.contains(':') { 128 } else { 32 }))
+            .collect();
+        let network = serde_json::json!({"usersNamespaces": ["hub"], "apiServerCidrs": cidrs});
         let values = self.scratch.path().join("values.yaml");
         std::fs::write(&values, VALUES)?;
         self.cluster.helm(&[
@@ -134,6 +153,8 @@ impl Site {
             "--create-namespace",
             "--values",
             &values.to_string_lossy(),
+            "--set-json",
+            &format!("networkPolicy={network}"),
             "--wait",
             "--timeout",
             "3m",
