@@ -161,6 +161,12 @@ def home_of(pod: Any, mount_path: str) -> dict[str, Any]:
             claim = field(field(volume, "persistentVolumeClaim"), "claimName")
             if field(volume, "name") == field(mount, "name") and claim:
                 home = {"claim": claim, "mount_path": wanted, "volume": field(mount, "name")}
+                if field(mount, "subPathExpr"):
+                    raise SpawnRefused(
+                        f"the home at {mount_path} is mounted with subPathExpr, which only the kubelet can work out,"
+                        " so that nobody could tell it from other people's homes on the same claim;"
+                        " use subPath with {username} instead"
+                    )
                 if field(mount, "subPath"):
                     home["sub_path"] = field(mount, "subPath")
                 return home

@@ -106,6 +106,13 @@ def test_a_pod_without_a_home_is_refused_with_what_to_set() -> None:
     assert refused.value.jupyterhub_message.startswith("Leasehold could not prepare your notebook")
 
 
+def test_a_home_whose_place_only_the_kubelet_knows_is_refused() -> None:
+    mount = {"name": "home", "mountPath": "/home/jovyan", "subPathExpr": "$(JUPYTERHUB_USER)"}
+    pod = kubespawner_pod(volume_mounts=[mount])
+    with pytest.raises(leasehold_hub.SpawnRefused, match="subPathExpr"):
+        leasehold_hub.home_of(pod, "/home/jovyan")
+
+
 def test_the_answer_is_merged_beside_what_was_there() -> None:
     pod = kubespawner_pod()
     leasehold_hub.merge(pod, copy.deepcopy(PATCH))

@@ -20,8 +20,9 @@ pub const CA_CONFIG_MAP: &str = "leasehold-ca";
 pub const CA_KEY: &str = "ca.crt";
 /// Lays the skeleton of leased datasets before the notebook starts.
 const INIT_CONTAINER: &str = "leasehold-skeleton";
-/// Kubelet renews a token at four fifths of this.
-const TOKEN_SECONDS: i64 = 3600;
+/// Kubelet renews a token at four fifths of this, which is the least that Kubernetes gives. A copied token outlives its account by
+/// as much at most.
+const TOKEN_SECONDS: i64 = 600;
 /// A broker that is away delays a spawn by this at most.
 const SKELETON_PATIENCE: &str = "10s";
 
@@ -244,7 +245,7 @@ mod tests {
         assert_eq!(
             patch["volumes"],
             json!([{"name": "leasehold-identity", "projected": {"sources": [
-                {"serviceAccountToken": {"audience": "leasehold", "expirationSeconds": 3600, "path": "token"}},
+                {"serviceAccountToken": {"audience": "leasehold", "expirationSeconds": 600, "path": "token"}},
                 {"configMap": {"name": "leasehold-ca", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
             ]}}])
         );
