@@ -4,6 +4,8 @@
 pub mod names;
 pub mod rest;
 
+mod discreet;
+
 /// The gRPC service for machines, generated from `proto/leasehold/broker/v1/machines.proto`.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod machines {
