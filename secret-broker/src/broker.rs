@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use leasehold_chaincode::{DatasetId, DatasetRef};
+use leasehold_process::places::Places;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -40,6 +41,8 @@ pub struct Broker {
     pub metrics: Arc<Metrics>,
     /// Wakes the worker of operations.
     pub accepted: Notify,
+    /// Places of request bodies in memory, by their senders' pseudonyms.
+    pub bodies: Places<String>,
     /// One binding after the other, so that key store and view agree on which came last.
     pub binding: tokio::sync::Mutex<()>,
     /// The broker's end.
@@ -161,6 +164,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
         roles,
         metrics,
         accepted,
+        bodies: Places::new(api::body::MOST_BODIES, api::body::MOST_BODIES_OF_ONE),
         binding: tokio::sync::Mutex::new(()),
         shutdown: shutdown.clone(),
     });

@@ -1,9 +1,9 @@
 //! Accepts connections and serves them, with or without TLS, until shutdown; then lets each finish what it has begun.
 //!
 //! Every connection is a task of this function's own set. Handshakes, headers and idle HTTP/2 connections have deadlines, and the
-//! number of connections is bounded.
+//! number of connections is bounded, in total and for each peer.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,16 +11,18 @@ use axum::Router;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use leasehold_process::places::{Place, Places};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-const MOST_CONNECTIONS: usize = 1024;
+const MOST_CONNECTIONS: usize = 2048;
+/// Of one address: no client of ours has more than a few.
+const MOST_OF_A_PEER: usize = 32;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEADERS: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
@@ -38,20 +40,20 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) {
     let acceptor = tls.map(TlsAcceptor::from);
-    let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let places = Places::new(MOST_CONNECTIONS, MOST_OF_A_PEER);
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
-            accepted = accept(&listener, &slots) => accepted,
+            accepted = accept(&listener, &places) => accepted,
             () = shutdown.cancelled() => break,
         };
-        let Some((stream, peer, slot)) = accepted else {
+        let Some((stream, peer, place)) = accepted else {
             continue;
         };
         let (acceptor, router, shutdown) = (acceptor.clone(), router.clone(), shutdown.clone());
         connections.spawn(async move {
-            let _slot = slot;
+            let _place = place;
             match acceptor {
                 None => connection(stream, peer, router, shutdown).await,
                 Some(acceptor) => match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
@@ -71,16 +73,19 @@ pub async fn serve(
 
 async fn accept(
     listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+    places: &Places<IpAddr>,
+) -> Option<(TcpStream, SocketAddr, Place<IpAddr>)> {
     match listener.accept().await {
         Ok((stream, peer)) => {
+            let place = places
+                .take(peer.ip())
+                .inspect_err(|reason| tracing::debug!(%peer, %reason, "a connection is turned away"))
+                .ok()?;
             // Answers are small; waiting to fill a packet only delays them.
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%peer, %error, "could not set TCP_NODELAY");
             }
-            Some((stream, peer, slot))
+            Some((stream, peer, place))
         }
         Err(error) => {
             tracing::warn!(%error, "could not accept a connection");

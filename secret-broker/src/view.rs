@@ -58,6 +58,8 @@ pub enum ViewError {
 #[derive(Debug, Default)]
 struct Inner {
     revision: u64,
+    /// The last block that is in the view.
+    height: u64,
     leases: BTreeMap<String, Arc<Lease>>,
     bindings: BTreeMap<String, Arc<Binding>>,
     watchers: Vec<mpsc::Sender<Revised>>,
@@ -102,6 +104,7 @@ impl View {
             }
         }
         let height = snapshot.height();
+        inner.height = height;
         drop(snapshot);
         for binding in store.bindings().await? {
             inner
@@ -135,6 +138,7 @@ impl View {
                 () = shutdown.cancelled() => None,
             };
             let Some(block) = block else { break };
+            let height = block.height;
             for transaction in block.transactions {
                 for event in transaction.events {
                     if let Some(lease) = event.lease {
@@ -142,6 +146,7 @@ impl View {
                     }
                 }
             }
+            self.lock().height = height;
         }
         // Streams end with their queues.
         self.lock().watchers.clear();
@@ -221,6 +226,12 @@ impl View {
             .cloned()
             .collect();
         Some((Arc::clone(binding), leases))
+    }
+
+    /// The last block whose changes watchers have been told.
+    #[must_use]
+    pub fn height(&self) -> u64 {
+        self.lock().height
     }
 
     /// Starts to watch.

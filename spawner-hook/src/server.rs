@@ -1,4 +1,4 @@
-//! Accepts connections until shutdown, then lets those that are open finish.
+//! Accepts connections until shutdown, so many in total and of each peer, then lets those that are open finish.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use leasehold_process::places::Places;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,7 +16,9 @@ use tokio_util::task::TaskTracker;
 use crate::tls::Tls;
 
 /// Hubs open one connection per spawn.
-const MAX_CONNECTIONS: usize = 256;
+const MAX_CONNECTIONS: usize = 512;
+/// Of one address, a hub's or another's.
+const MAX_OF_A_PEER: usize = 128;
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 const HEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// More than a spawn may take.
@@ -30,28 +32,30 @@ pub(crate) async fn serve_tls(
     shutdown: CancellationToken,
 ) {
     let connections = TaskTracker::new();
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Places::new(MAX_CONNECTIONS, MAX_OF_A_PEER);
     loop {
-        let (stream, slot) = tokio::select! {
-            accepted = async {
-                let slot = Arc::clone(&slots).acquire_owned().await;
-                (listener.accept().await, slot)
-            } => match accepted {
-                (Ok((stream, _)), Ok(slot)) => (stream, slot),
-                (Err(error), _) => {
+        let (stream, place) = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => match places.take(peer.ip()) {
+                    Ok(place) => (stream, place),
+                    Err(reason) => {
+                        tracing::debug!(%peer, %reason, "a connection is turned away");
+                        continue;
+                    }
+                },
+                Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     // Most likely out of file descriptors: give others time to close theirs.
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }
-                (_, Err(_)) => break,
             },
             () = shutdown.cancelled() => break,
         };
         let (config, router, shutdown) = (tls.config(), router.clone(), shutdown.clone());
         connections.spawn(async move {
             serve_connection(stream, TlsAcceptor::from(config), router, shutdown).await;
-            drop(slot);
+            drop(place);
         });
     }
     connections.close();

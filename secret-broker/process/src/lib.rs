@@ -1,4 +1,7 @@
-//! How each of Leasehold's services is a process: the flags of its log, the signals that end it, its exit code.
+//! How each of Leasehold's services is a process: the flags of its log, the signals that end it, its exit code, and how much of
+//! what it does at the same time is for whom ([`places`]).
+
+pub mod places;
 
 use std::fmt::Display;
 use std::io::IsTerminal as _;

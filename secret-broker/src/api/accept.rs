@@ -118,6 +118,17 @@ impl<'a> Acceptance<'a> {
             idempotency: self.idempotency,
         };
         let accepted = self.broker.store.accept(&operation).await?;
+        if accepted == Accepted::TooMany {
+            let submitter = &operation.submitter;
+            audit::record(
+                submitter,
+                verb,
+                &operation.id,
+                Decision::Denied,
+                "too_many_operations",
+            );
+            return Err(ApiProblem::too_many_operations());
+        }
         self.broker.accepted.notify_one();
         audit::record(
             &operation.submitter,
@@ -131,8 +142,10 @@ impl<'a> Acceptance<'a> {
 }
 
 fn answer(accepted: Accepted) -> Result<Response, ApiProblem> {
-    let Accepted::Operation(row) = accepted else {
-        return Err(ApiProblem::key_reused());
+    let row = match accepted {
+        Accepted::Operation(row) => row,
+        Accepted::KeyReused => return Err(ApiProblem::key_reused()),
+        Accepted::TooMany => return Err(ApiProblem::too_many_operations()),
     };
     let location =
         HeaderValue::from_str(&format!("/v1/operations/{}", row.id)).map_err(|_| ApiProblem::internal())?;

@@ -1,24 +1,48 @@
 //! Reads a request's body: bounded, JSON only, every key once, every field known, and wiped afterwards since it may hold a credential.
 
+use std::sync::Arc;
+
 use axum::extract::{FromRequest, Request};
 use http::header;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use leasehold_process::places::Place;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
+use super::caller::Submitter;
 use super::problem::ApiProblem;
+use crate::broker::Broker;
 use crate::strict_json;
 
 /// Largest body, bytes.
 pub const LARGEST_BODY: usize = 64 * 1024;
 
-/// The bytes of a JSON body.
-pub struct JsonBody(pub Zeroizing<Vec<u8>>);
+/// Bodies in memory at the same time, of everybody and of one person.
+pub const MOST_BODIES: usize = 512;
+/// See [`MOST_BODIES`].
+pub const MOST_BODIES_OF_ONE: usize = 16;
 
-impl<S: Send + Sync> FromRequest<S> for JsonBody {
+/// The bytes of a JSON body, and its place among those in memory.
+pub struct JsonBody {
+    /// As they were sent.
+    pub bytes: Zeroizing<Vec<u8>>,
+    _place: Place<String>,
+}
+
+impl FromRequest<Arc<Broker>> for JsonBody {
     type Rejection = ApiProblem;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, ApiProblem> {
+    /// For handlers that ask for a [`super::caller::Caller`] too: who is nobody has nothing read.
+    async fn from_request(request: Request, broker: &Arc<Broker>) -> Result<Self, ApiProblem> {
+        let Submitter(submitter) = request
+            .extensions()
+            .get::<Submitter>()
+            .cloned()
+            .ok_or_else(ApiProblem::unauthenticated)?;
+        let place = broker
+            .bodies
+            .take(submitter)
+            .map_err(|_| ApiProblem::too_many_requests())?;
         let media_type = request
             .headers()
             .get(header::CONTENT_TYPE)
@@ -42,7 +66,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
                 bytes.extend_from_slice(data);
             }
         }
-        Ok(Self(bytes))
+        Ok(Self { bytes, _place: place })
     }
 }
 
@@ -52,12 +76,12 @@ impl JsonBody {
     /// # Errors
     /// A problem that names the field where one is to blame.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, ApiProblem> {
-        strict_json::check(&self.0).map_err(|error| {
+        strict_json::check(&self.bytes).map_err(|error| {
             ApiProblem::body(format!(
                 "the body is not one JSON document with each key once: {error}"
             ))
         })?;
-        let mut deserializer = serde_json::Deserializer::from_slice(&self.0);
+        let mut deserializer = serde_json::Deserializer::from_slice(&self.bytes);
         serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
             let path = error.path().to_string();
             let text = error.inner().to_string();

@@ -55,6 +55,10 @@ impl Caller {
     }
 }
 
+/// Pseudonym of the authenticated person; an extension of their request.
+#[derive(Debug, Clone)]
+pub struct Submitter(pub String);
+
 impl FromRequestParts<Arc<Broker>> for Caller {
     type Rejection = ApiProblem;
 
@@ -66,7 +70,11 @@ impl FromRequestParts<Arc<Broker>> for Caller {
             Err(reason) => return Err(refuse(broker, &reason.to_string())),
         };
         broker.metrics.tokens_accepted.fetch_add(1, Ordering::Relaxed);
-        identify(broker, verified).await
+        let caller = identify(broker, verified).await?;
+        parts
+            .extensions
+            .insert(Submitter(caller.person.pseudonym.clone()));
+        Ok(caller)
     }
 }
 

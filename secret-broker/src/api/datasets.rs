@@ -166,7 +166,7 @@ pub async fn register(
 ) -> Result<Response, ApiProblem> {
     caller.require(Role::Steward, "register_dataset")?;
     let registration: Registration = body.parse()?;
-    let acceptance = match Acceptance::begin(&broker, &caller, write, &body.0).await? {
+    let acceptance = match Acceptance::begin(&broker, &caller, write, &body.bytes).await? {
         Ok(acceptance) => acceptance,
         Err(before) => return Ok(before),
     };

@@ -19,6 +19,9 @@ use super::problem::ApiProblem;
 use crate::broker::Broker;
 use crate::identity::Role;
 
+/// Leases of one person that are not over, ending ones aside: an exclusive one keeps a dataset from everybody else.
+const MOST_LEASES: usize = 64;
+
 fn shown(lease: LedgerLease) -> Lease {
     let (granted_at, expires_at) = (lease.granted_at_ms() / 1000, lease.due_at_ms() / 1000);
     let fencing_token = lease.fencing_token();
@@ -128,7 +131,7 @@ pub async fn request(
 ) -> Result<Response, ApiProblem> {
     caller.require(Role::Researcher, "lease")?;
     let request: RequestLease = body.parse()?;
-    let acceptance = match Acceptance::begin(&broker, &caller, write, &body.0).await? {
+    let acceptance = match Acceptance::begin(&broker, &caller, write, &body.bytes).await? {
         Ok(acceptance) => acceptance,
         Err(before) => return Ok(before),
     };
@@ -146,6 +149,17 @@ pub async fn request(
             lease_state: held.state,
             expires_at_ms: held.due_at_ms(),
         }));
+    }
+    let page = PageRequest {
+        limit: MOST_LEASES,
+        ..PageRequest::default()
+    };
+    let held = broker
+        .ledger
+        .leases_of(&caller.pseudonym, Some(LeaseState::Active), &page)
+        .await?;
+    if held.items.len() >= MOST_LEASES {
+        return Err(ApiProblem::too_many_leases(MOST_LEASES));
     }
     let command = Command::Lease {
         dataset: entry.dataset.id.into(),

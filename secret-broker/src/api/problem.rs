@@ -127,6 +127,38 @@ impl ApiProblem {
         )
     }
 
+    /// Too many of the caller's writes wait to be decided.
+    pub fn too_many_operations() -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_operations",
+            "Too many operations",
+            "too many of your operations are not decided yet; wait for some of them, then send it again",
+        )
+    }
+
+    /// The caller has as many leases as anybody may have.
+    pub fn too_many_leases(most: usize) -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_leases",
+            "Too many leases",
+            format!(
+                "you have {most} leases that are not over, which is all that one person may have; release one first"
+            ),
+        )
+    }
+
+    /// Too much of what the caller sends is being read at the same time.
+    pub fn too_many_requests() -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_requests",
+            "Too many requests",
+            "too many requests of yours, or of everybody, are being read at the same time; send it again in a moment",
+        )
+    }
+
     /// The storage failed. What exactly is for the log.
     pub fn unavailable() -> Self {
         Self::new(

@@ -1,4 +1,5 @@
-//! The lease stream: the whole view, a bookmark, then changes, with a heartbeat whenever nothing else was said for a while.
+//! The lease stream: the whole view, a bookmark, then changes, with a heartbeat whenever nothing else was said for a while and the
+//! view is not behind the ledger.
 //!
 //! A stream ends when the broker stops or when its client does not keep up; the client then connects again for a new view.
 
@@ -20,6 +21,8 @@ use crate::view::{Change, Watch};
 
 /// The promise is 500 ms.
 const HEARTBEAT: Duration = Duration::from_millis(400);
+/// When to look again whether a view that was behind the ledger has caught up.
+const CATCH_UP: Duration = Duration::from_millis(20);
 
 pub(super) type LeaseStream = Pin<Box<dyn Stream<Item = Result<wire::WatchLeasesResponse, Status>> + Send>>;
 
@@ -73,6 +76,15 @@ impl Stage {
         if std::mem::take(&mut self.bookmark_due) {
             return Some(Ok(self.say(Said::Bookmark(wire::Bookmark {}))));
         }
+        loop {
+            if let Some(said) = self.await_next().await {
+                return Some(said);
+            }
+        }
+    }
+
+    /// The next thing to say; none where it was time for a heartbeat that the view does not allow.
+    async fn await_next(&mut self) -> Option<Result<wire::WatchLeasesResponse, Status>> {
         tokio::select! {
             // A heartbeat vouches for the view as it is now, so that what is known goes out before it.
             biased;
@@ -91,6 +103,12 @@ impl Stage {
                 }
             },
             () = tokio::time::sleep_until(self.heartbeat_at) => {
+                let committed = *self.broker.ledger.heights().borrow();
+                // In this order: what was told up to that height is in the queue by now, or was said.
+                if self.broker.view.height() < committed || !self.watch.changes.is_empty() {
+                    self.heartbeat_at = Instant::now() + CATCH_UP;
+                    return None;
+                }
                 self.heartbeat_at = Instant::now() + HEARTBEAT;
                 Some(Ok(self.say(Said::Heartbeat(wire::Heartbeat {}))))
             }

@@ -14,6 +14,9 @@ const IDEMPOTENCY_SECONDS: i64 = 24 * 3600;
 /// Finished operations can be read for this long.
 const RETENTION_SECONDS: i64 = 30 * 24 * 3600;
 
+/// Writes of one person that may wait to be decided.
+pub const MOST_UNDECIDED: i64 = 32;
+
 /// A write to accept.
 #[derive(Debug)]
 pub struct NewOperation {
@@ -36,6 +39,8 @@ pub enum Accepted {
     Operation(OperationRow),
     /// The idempotency key was used for another request.
     KeyReused,
+    /// Too many of the submitter's operations are not decided yet.
+    TooMany,
 }
 
 /// An operation as its submitter sees it.
@@ -118,6 +123,15 @@ impl Store {
             && let Some(before) = replay(&mut transaction, &operation.submitter, key, fingerprint).await?
         {
             return Ok(before);
+        }
+        let undecided: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM operations WHERE submitter = ? AND status IN ('pending', 'running')",
+        )
+        .bind(&operation.submitter)
+        .fetch_one(&mut *transaction)
+        .await?;
+        if undecided >= MOST_UNDECIDED {
+            return Ok(Accepted::TooMany);
         }
         sqlx::query("INSERT INTO operations (id, kind, submitter, status, command, created_at) VALUES (?, ?, ?, 'pending', ?, ?)")
             .bind(&operation.id)

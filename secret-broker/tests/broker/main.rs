@@ -16,4 +16,5 @@ mod machines;
 mod people;
 mod refusals;
 mod restart;
+mod shares;
 mod tokens;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::fixture::{Answer, Fixture, registration};
 
-fn operation(id: &str, name: &str) -> NewOperation {
+pub fn operation(id: &str, name: &str) -> NewOperation {
     let dataset = DatasetId::derive(&TxId::new(id).unwrap());
     NewOperation {
         id: id.to_owned(),

@@ -1,0 +1,95 @@
+//! What one person, or one peer, may take of the broker: a share, however hard they ask.
+
+use std::time::Duration;
+
+use leasehold_secret_broker::store::Store;
+use leasehold_secret_broker::store::operations::{Accepted, MOST_UNDECIDED};
+use serde_json::json;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::fixture::{Fixture, registration};
+use crate::restart::operation;
+
+#[tokio::test]
+async fn one_persons_undecided_operations_leave_room_for_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("broker.db")).await.unwrap();
+    let accept = async |submitter: &str| {
+        let mut asked = operation(&uuid::Uuid::new_v4().to_string(), "texts");
+        asked.submitter = submitter.to_owned();
+        (store.accept(&asked).await.unwrap(), asked.id)
+    };
+    let mut first = None;
+    for _ in 0..MOST_UNDECIDED {
+        let (accepted, id) = accept("greedy").await;
+        assert!(matches!(accepted, Accepted::Operation(_)));
+        first = first.or(Some(id));
+    }
+    assert_eq!(accept("greedy").await.0, Accepted::TooMany);
+    assert!(matches!(accept("other").await.0, Accepted::Operation(_)));
+
+    let decided = leasehold_secret_broker::store::operations::Ending::Failed {
+        problem: json!({}),
+        discard_key: None,
+    };
+    store.finish(&first.unwrap(), &decided).await.unwrap();
+    assert!(matches!(accept("greedy").await.0, Accepted::Operation(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_leases_everything() {
+    let fixture = Fixture::start().await;
+    let (steward, alice) = (fixture.person("steward"), fixture.person("alice"));
+    for number in 0..65 {
+        let name = format!("texts-{number}");
+        let asked = fixture
+            .call("POST", "/v1/datasets", &steward, Some(registration(&name)))
+            .await;
+        assert_eq!(fixture.decided(&asked, &steward).await["status"], "succeeded");
+    }
+    for number in 0..64 {
+        fixture.lease(&format!("texts-{number}"), &alice).await;
+    }
+    let last = Some(json!({"dataset": "texts-64"}));
+    let refused = fixture.call("POST", "/v1/leases", &alice, last.clone()).await;
+    assert_eq!((refused.status, refused.code()), (429, "too_many_leases"));
+    let bob = fixture.person("bob");
+    let asked = fixture.call("POST", "/v1/leases", &bob, last).await;
+    assert_eq!(fixture.decided(&asked, &bob).await["status"], "succeeded");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_opens_all_connections_it_can_keeps_no_other_out() {
+    let fixture = Fixture::start().await;
+    let address: std::net::SocketAddr = fixture
+        .rest_url("")
+        .trim_start_matches("https://")
+        .parse()
+        .unwrap();
+    let mut opened = Vec::new();
+    for _ in 0..40 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        opened.push(socket.connect(address).await.unwrap());
+    }
+    let mut turned_away = 0;
+    for stream in &mut opened {
+        if is_closed(stream).await {
+            turned_away += 1;
+        }
+    }
+    assert_eq!(turned_away, 40 - 32, "more than its share");
+    let me = fixture
+        .call("GET", "/v1/me", &fixture.person("alice"), None)
+        .await;
+    assert_eq!(me.status, 200);
+}
+
+/// Whether the other side has closed it; one that is served says nothing before the handshake.
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    let mut byte = [0];
+    tokio::time::timeout(Duration::from_millis(200), stream.read(&mut byte))
+        .await
+        .is_ok_and(|read| matches!(read, Ok(0) | Err(_)))
+}
