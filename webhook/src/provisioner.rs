@@ -28,6 +28,7 @@
 mod act;
 mod arguments;
 pub mod election;
+mod ending;
 mod health;
 mod observe;
 pub mod plan;
@@ -139,6 +140,7 @@ async fn lead(
     term: election::Term,
     stop: CancellationToken,
 ) {
+    let ender = ending::PodEnder::new(client.clone(), term.clone(), arguments.end_grace_seconds);
     let executor = act::Executor {
         client: client.clone(),
         broker: broker.clone(),
@@ -149,7 +151,7 @@ async fn lead(
             pull_policy: arguments.probe_image_pull_policy.as_str().to_owned(),
             namespace: arguments.namespace.clone(),
         },
-        end_grace_seconds: arguments.end_grace_seconds,
+        ender: Arc::new(ender),
     };
     let bundle = CaBundleOptions {
         namespace: arguments.namespace.clone(),

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 const ID: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const LEADER: &str = "/apis/coordination.k8s.io/v1/namespaces/leasehold-system/leases/leasehold-provisioner";
+const PODS: &str = "/api/v1/namespaces/hub/pods";
 const LONG: Duration = Duration::from_secs(3600);
 
 fn volume() -> String {
@@ -61,6 +62,15 @@ fn holder(api: &FakeApi, name: &str) -> String {
         &path,
         json!({"metadata": {"name": name}, "spec": {"containers": [], "volumes": volumes}}),
     );
+    path
+}
+
+/// The same with the webhook's label, so that the watch shows it.
+fn marked_holder(api: &FakeApi, name: &str) -> String {
+    let path = holder(api, name);
+    let mut pod = api.get(&path).unwrap();
+    pod["metadata"]["labels"] = json!({"leasehold.dev/dataset-pod": "true"});
+    api.put(&path, pod);
     path
 }
 
@@ -176,6 +186,51 @@ async fn an_ended_lease_takes_its_pods_claim_volume_and_secret_and_is_confirmed_
     let expected =
         [claim(), pods[1].clone(), pods[0].clone(), volume(), secret()].map(|path| format!("DELETE {path}"));
     assert_eq!(deletes, expected);
+    provisioner.stop().await;
+}
+
+#[tokio::test]
+async fn the_pods_that_the_watch_shows_are_ended_even_while_no_list_is_answered() {
+    let (api, broker) = (cluster(), FakeBroker::start().await);
+    let provisioner = Provisioner::start(&api, &broker, "p-1").await;
+    broker.set(lease('a', LONG));
+    until("it is reported", || broker.is(ID, MountState::Ready)).await;
+    let pods = [marked_holder(&api, "one"), marked_holder(&api, "two")];
+    api.leaves_unanswered(PODS);
+
+    broker.end(ID);
+    until("it is confirmed", || broker.ended(ID)).await;
+    assert!(pods.iter().all(|pod| api.get(pod).is_none()));
+    provisioner.stop().await;
+}
+
+#[tokio::test]
+async fn a_search_asks_for_a_few_pods_at_a_time_and_finds_the_last_of_many() {
+    let (api, broker) = (cluster(), FakeBroker::start().await);
+    let provisioner = Provisioner::start(&api, &broker, "p-1").await;
+    broker.set(lease('a', LONG));
+    until("it is reported", || broker.is(ID, MountState::Ready)).await;
+    for i in 0..40 {
+        let name = format!("bystander-{i}");
+        let pod = json!({"metadata": {"name": name}, "spec": {"containers": []}});
+        api.put(&format!("{PODS}/{name}"), pod);
+    }
+    let last = holder(&api, "zzz");
+
+    broker.end(ID);
+    until("it is confirmed", || broker.ended(ID)).await;
+    assert!(api.get(&last).is_none());
+    assert_eq!(
+        api.largest_page(PODS),
+        Some(5),
+        "a pod may be as large as 1.5 MiB"
+    );
+    let watched = api.largest_page("/api/v1/pods");
+    assert_eq!(
+        watched,
+        Some(5),
+        "the first list of a watch is held whole as well"
+    );
     provisioner.stop().await;
 }
 

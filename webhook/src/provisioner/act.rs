@@ -2,10 +2,10 @@
 //! Before every write leadership is checked.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
-use kube::api::{Api, DeleteParams, ListParams, LogParams, ObjectMeta, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, ListParams, LogParams, PostParams, Preconditions};
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::{Client, Resource, ResourceExt};
 use leasehold_broker_client::machines::MachinesClient;
@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::election::Term;
-use super::observe::claims_of;
+use super::ending::PodEnder;
 use super::plan::Action;
 use super::shapes::{self, ProbeImage, probe_name};
 use super::volume::{self, LocalRoots, LocalVolume, Volume};
@@ -25,10 +25,6 @@ use crate::probe::{Code, Finding, Report};
 
 /// Longest output of a probe that is read; a full skeleton takes at most a little more than half of it.
 const LONGEST_OUTPUT: i64 = 4 << 20;
-/// Pods in one page of a list: each is whatever its owner made of it, up to 1.5 MiB.
-const PAGE: u32 = 50;
-/// Pods that are ended at the same time.
-const ENDED_AT_ONCE: usize = 16;
 
 /// A step failed; it is tried again later.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +77,7 @@ pub(super) struct Executor {
     pub(super) term: Term,
     pub(super) roots: LocalRoots,
     pub(super) probe: ProbeImage,
-    pub(super) end_grace_seconds: u32,
+    pub(super) ender: Arc<PodEnder>,
 }
 
 impl Executor {
@@ -125,10 +121,9 @@ impl Executor {
                 )
                 .await?;
             }
-            Action::EndPods { namespaces } => {
-                for namespace in namespaces {
-                    self.end_pods(id, namespace).await?;
-                }
+            Action::EndPods { known, namespaces } => {
+                self.ender.end(known).await?;
+                self.ender.search(&id.claim_name(), namespaces).await?;
             }
             Action::DeleteClaim { namespace, uid } => {
                 let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), namespace);
@@ -269,51 +264,6 @@ impl Executor {
             what: "take the mount's state",
             source,
         })
-    }
-
-    /// Deletes every pod of the namespace that names the claim, whatever its labels say. Asks the API server, since a view
-    /// may lag behind; a pod that ends more slowly than allowed is hurried.
-    async fn end_pods(&self, id: LeaseId, namespace: &str) -> Result<(), ActError> {
-        let claim = id.claim_name();
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        let mut params = ListParams::default().limit(PAGE);
-        loop {
-            let page = api.list(&params).await.map_err(|source| ActError::Kube {
-                what: "list pods",
-                source,
-            })?;
-            let grace = i64::from(self.end_grace_seconds);
-            let ending = |metadata: &ObjectMeta| {
-                metadata.deletion_timestamp.is_some()
-                    && metadata
-                        .deletion_grace_period_seconds
-                        .is_none_or(|seconds| seconds <= grace)
-            };
-            let more = page.metadata.continue_;
-            let holders: Vec<ObjectMeta> = page
-                .items
-                .into_iter()
-                .filter(|pod| claims_of(pod).any(|name| name == claim) && !ending(&pod.metadata))
-                .map(|pod| pod.metadata)
-                .collect();
-            futures::stream::iter(holders)
-                .map(|pod| self.end_pod(&api, id, pod))
-                .buffer_unordered(ENDED_AT_ONCE)
-                .try_collect::<()>()
-                .await?;
-            match more {
-                Some(more) if !more.is_empty() => params = params.continue_token(&more),
-                _ => return Ok(()),
-            }
-        }
-    }
-
-    async fn end_pod(&self, api: &Api<Pod>, id: LeaseId, metadata: ObjectMeta) -> Result<(), ActError> {
-        let name = metadata.name.as_deref().unwrap_or_default();
-        let uid = metadata.uid.as_deref().unwrap_or_default();
-        tracing::info!(lease = %id, namespace = metadata.namespace, pod = name, "a pod that holds the claim is ended");
-        self.delete(api, name, uid, Some(self.end_grace_seconds), "end a pod")
-            .await
     }
 
     /// Looks once more, past all views, before the broker is told.

@@ -13,10 +13,16 @@ use kube::{Client, ResourceExt};
 use leasehold_broker_wire::names::{DATASET_POD_LABEL, LEASE_LABEL, USERS_NAMESPACE_LABEL};
 use tokio::sync::Notify;
 
-use super::plan::{Claim, Object, Observed, Probe, Progress, Volume};
+use super::ending::ends_within;
+use super::plan::{Claim, Holder, Object, Observed, Probe, Progress, Volume};
 use super::shapes::{PROBE_LABEL, probe_name};
 use super::watching::{slim, watch};
 use crate::leases::LeaseId;
+
+/// A first list comes in pages of this many.
+const PAGE: u32 = 50;
+/// The same of pods with datasets: people make each as large as the API server takes it, and a page is held whole.
+const PAGE_OF_PODS: u32 = 5;
 
 /// Stores of everything that a lease can have in the cluster.
 pub(super) struct Stores {
@@ -41,7 +47,7 @@ impl Stores {
         system_namespace: &str,
         wake: &'w Notify,
     ) -> (Self, impl Future<Output = ()> + Send + 'w) {
-        let with = |selector: &str| watcher::Config::default().labels(selector);
+        let with = |selector: &str| watcher::Config::default().labels(selector).page_size(PAGE);
         let (claims, a) = watch(Api::all(client.clone()), with(LEASE_LABEL), slim, wake);
         let (volumes, b) = watch(Api::all(client.clone()), with(LEASE_LABEL), slim, wake);
         let (secrets, c) = watch(
@@ -58,7 +64,7 @@ impl Stores {
         );
         let (dataset_pods, e) = watch(
             Api::all(client.clone()),
-            with(&format!("{DATASET_POD_LABEL}=true")),
+            with(&format!("{DATASET_POD_LABEL}=true")).page_size(PAGE_OF_PODS),
             keep_claims,
             wake,
         );
@@ -154,14 +160,21 @@ impl Stores {
                 else {
                     continue;
                 };
-                let holders = &mut all.entry(lease).or_default().holders;
-                if !holders.contains(&namespace) {
-                    holders.push(namespace.clone());
-                }
+                let metadata = &pod.metadata;
+                all.entry(lease).or_default().holders.push(Holder {
+                    namespace: namespace.clone(),
+                    name: pod.name_any(),
+                    uid: metadata.uid.clone().unwrap_or_default(),
+                    ends_within: ends_within(
+                        metadata.deletion_timestamp.is_some(),
+                        metadata.deletion_grace_period_seconds,
+                    ),
+                });
             }
         }
         for observed in all.values_mut() {
             observed.holders.sort_unstable();
+            observed.holders.dedup();
             observed
                 .claims
                 .sort_unstable_by(|a, b| a.namespace.cmp(&b.namespace));
@@ -178,7 +191,7 @@ pub(super) fn lease_of(metadata: &ObjectMeta, name_of: impl Fn(LeaseId) -> Strin
 }
 
 /// Names of the claims that a pod's volumes refer to.
-pub(super) fn claims_of(pod: &Pod) -> impl Iterator<Item = &str> {
+fn claims_of(pod: &Pod) -> impl Iterator<Item = &str> {
     let volumes = pod
         .spec
         .as_ref()

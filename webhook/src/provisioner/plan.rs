@@ -21,8 +21,8 @@ pub struct Observed {
     pub secret: Option<Object>,
     /// The probe pod.
     pub probe: Option<Probe>,
-    /// Namespaces with pods that are marked as dataset pods and hold the claim.
-    pub holders: Vec<String>,
+    /// Pods that are marked as dataset pods and hold the claim.
+    pub holders: Vec<Holder>,
 }
 
 impl Observed {
@@ -51,6 +51,19 @@ pub struct Claim {
     pub object: Object,
     /// Bound to its volume.
     pub bound: bool,
+}
+
+/// A pod that holds the claim of a lease.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Holder {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Being deleted, with this grace in seconds.
+    pub ends_within: Option<i64>,
 }
 
 /// The volume of a lease.
@@ -158,7 +171,9 @@ pub enum Action {
     ReportReady,
     /// Deletes every pod that holds the claim.
     EndPods {
-        /// In these namespaces.
+        /// Those that the views have.
+        known: Vec<Holder>,
+        /// Where to search for others.
         namespaces: Vec<String>,
     },
     /// Deletes the claim.
@@ -213,7 +228,13 @@ fn set_up(lease: &Lease, namespace: &str, observed: &Observed) -> Vec<Action> {
         .iter()
         .partition(|claim| claim.namespace == namespace);
     if !elsewhere.is_empty() {
-        return remove_claims(&elsewhere, &[]);
+        let holders: Vec<Holder> = observed
+            .holders
+            .iter()
+            .filter(|pod| pod.namespace != namespace)
+            .cloned()
+            .collect();
+        return remove_claims(&elsewhere, &holders);
     }
     // The probe's output is needed as long as the broker has not heard of it, and again where everything starts anew.
     if lease.mount != Mount::Ready || observed.secret.is_none() {
@@ -315,11 +336,11 @@ fn take_down(observed: &Observed) -> Vec<Action> {
     actions
 }
 
-fn remove_claims(claims: &[&Claim], holders: &[String]) -> Vec<Action> {
+fn remove_claims(claims: &[&Claim], holders: &[Holder]) -> Vec<Action> {
     let mut namespaces: Vec<String> = claims
         .iter()
         .map(|claim| claim.namespace.clone())
-        .chain(holders.iter().cloned())
+        .chain(holders.iter().map(|pod| pod.namespace.clone()))
         .collect();
     namespaces.sort_unstable();
     namespaces.dedup();
@@ -329,7 +350,8 @@ fn remove_claims(claims: &[&Claim], holders: &[String]) -> Vec<Action> {
         namespace: claim.namespace.clone(),
         uid: claim.object.uid.clone(),
     });
-    delete.chain([Action::EndPods { namespaces }]).collect()
+    let known = holders.to_vec();
+    delete.chain([Action::EndPods { known, namespaces }]).collect()
 }
 
 fn drop_probe(observed: &Observed) -> Option<Action> {

@@ -17,10 +17,6 @@ use tokio::sync::Notify;
 /// seconds, whatever the API server did before.
 const TRY_AGAIN_EVERY: Duration = Duration::from_secs(1);
 
-/// A first list comes in pages of this many: people can make objects as large as the API server takes them, and a page is
-/// held whole.
-const PAGE: u32 = 50;
-
 /// A store of what `api` lists, and the future that keeps it; `wake` is notified at each change. The future never ends.
 /// `slim` takes out of each object what nobody will read, before it is kept.
 pub fn watch<'w, K>(
@@ -34,7 +30,7 @@ where
     K::DynamicType: Default + Eq + Hash + Clone + Send + Sync,
 {
     let (store, writer) = reflector::store();
-    let events = watcher(api, config.page_size(PAGE)).modify(slim);
+    let events = watcher(api, config).modify(slim);
     let events = reflector::reflector(writer, events);
     let follow = async move {
         let mut events = std::pin::pin!(events);

@@ -36,6 +36,8 @@ struct State {
     gate: Gate,
     managers: BTreeMap<(String, String), Vec<String>>,
     reads: BTreeMap<String, usize>,
+    unanswered: Option<String>,
+    limits: BTreeMap<String, u64>,
 }
 
 type Answer = (StatusCode, Value);
@@ -51,6 +53,8 @@ impl FakeApi {
             gate: Arc::new(|_| true),
             managers: BTreeMap::new(),
             reads: BTreeMap::new(),
+            unanswered: None,
+            limits: BTreeMap::new(),
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -82,6 +86,16 @@ impl FakeApi {
     /// How often somebody asked for this object or list.
     pub fn reads(&self, path: &str) -> usize {
         self.state.lock().unwrap().reads.get(path).copied().unwrap_or(0)
+    }
+
+    /// From now on a list of this path gets no answer.
+    pub fn leaves_unanswered(&self, path: &str) {
+        self.state.lock().unwrap().unanswered = Some(path.to_owned());
+    }
+
+    /// The most objects that one list of this path asked for; none: it was never listed.
+    pub fn largest_page(&self, path: &str) -> Option<u64> {
+        self.state.lock().unwrap().limits.get(path).copied()
     }
 
     pub fn get(&self, path: &str) -> Option<Value> {
@@ -137,6 +151,9 @@ impl FakeApi {
         if query.get("watch").is_some_and(|watch| watch == "true") {
             return self.watch(&path, &query);
         }
+        if parts.method == Method::GET && self.state.lock().unwrap().unanswered.as_ref() == Some(&path) {
+            return std::future::pending().await;
+        }
         let content_type = parts
             .headers
             .get("content-type")
@@ -180,15 +197,29 @@ impl FakeApi {
         if is_object(path) {
             return not_found(path);
         }
-        let items: Vec<Value> = state
+        let limit: u64 = query
+            .get("limit")
+            .map_or(u64::MAX, |limit| limit.parse().unwrap());
+        let largest = state.limits.entry(path.to_owned()).or_default();
+        *largest = limit.max(*largest);
+        // Goes on after the last object of the page before.
+        let after = query.get("continue");
+        let mut found: Vec<(&String, &Value)> = state
             .objects
             .iter()
-            .filter(|(key, object)| within(key, path) && selected(object, query))
-            .map(|(_, object)| object.clone())
+            .filter(|(key, object)| {
+                within(key, path) && selected(object, query) && after.is_none_or(|after| *key > after)
+            })
             .collect();
+        let more = found.len() as u64 > limit;
+        if more {
+            found.truncate(usize::try_from(limit).unwrap());
+        }
+        let next = found.last().filter(|_| more).map(|(key, _)| (*key).clone());
+        let items: Vec<Value> = found.into_iter().map(|(_, object)| object.clone()).collect();
         let list = json!({
             "apiVersion": "v1", "kind": "List", "items": items,
-            "metadata": {"resourceVersion": state.version.to_string()},
+            "metadata": {"resourceVersion": state.version.to_string(), "continue": next.unwrap_or_default()},
         });
         (StatusCode::OK, list)
     }

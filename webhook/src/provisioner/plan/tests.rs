@@ -87,8 +87,18 @@ fn drop_probe() -> Action {
     Action::DropProbe { uid: "probe".into() }
 }
 
+fn holder(namespace: &str) -> Holder {
+    Holder {
+        namespace: namespace.into(),
+        name: "job".into(),
+        uid: "pod".into(),
+        ends_within: None,
+    }
+}
+
 fn end_pods(namespaces: &[&str]) -> Action {
     Action::EndPods {
+        known: Vec::new(),
         namespaces: namespaces.iter().map(|n| (*n).into()).collect(),
     }
 }
@@ -272,8 +282,12 @@ fn a_lease_that_is_over_is_taken_down_in_order_and_confirmed_last() {
     assert_eq!(next(&seen), [end_pods(&["hub"])], "until no pod holds it");
 
     seen.claims.clear();
-    seen.holders = vec!["hub".into()];
-    assert_eq!(next(&seen), [end_pods(&["hub"])]);
+    seen.holders = vec![holder("hub")];
+    let known = Action::EndPods {
+        known: vec![holder("hub")],
+        namespaces: vec!["hub".into()],
+    };
+    assert_eq!(next(&seen), [known]);
 
     seen.holders.clear();
     assert_eq!(next(&seen), [Action::DeleteVolume { uid: "volume".into() }]);
