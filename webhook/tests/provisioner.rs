@@ -311,6 +311,32 @@ async fn a_finding_is_reported_by_its_code_and_heals_with_the_directory() {
     provisioner.stop().await;
 }
 
+#[tokio::test]
+async fn what_is_mounted_was_looked_at_even_if_its_owner_names_another_place_each_time() {
+    let (api, broker) = (cluster(), FakeBroker::start().await);
+    let looked_at = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = Arc::clone(&looked_at);
+    api.probe_answers(move |command| {
+        seen.lock().unwrap().push(command.last().unwrap().clone());
+        r#"{"ok":true,"skeleton":[]}"#.into()
+    });
+    // For the first probe, its Secret; the second probe, its Secret, its volume.
+    broker.opens_next(&[
+        "/srv/uis/decoy",
+        "/srv/uis/unseen",
+        "/srv/uis/texts",
+        "/srv/uis/texts",
+        "/srv/uis/unseen",
+    ]);
+    let provisioner = Provisioner::start(&api, &broker, "p-1").await;
+    broker.set(lease('a', LONG));
+    until("it is reported", || broker.is(ID, MountState::Ready)).await;
+    assert_eq!(*looked_at.lock().unwrap(), ["decoy", "texts"]);
+    let volume = api.get(&volume()).unwrap();
+    assert_eq!(volume["spec"]["local"]["path"], "/srv/uis/texts");
+    provisioner.stop().await;
+}
+
 /// One life and end of a lease, during which the process dies instead of its `n`th write and another takes over. False if
 /// there were fewer writes.
 async fn killed_instead_of_write(n: usize) -> bool {

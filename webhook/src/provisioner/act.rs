@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::election::Term;
 use super::ending::PodEnder;
 use super::plan::Action;
-use super::shapes::{self, ProbeImage, probe_name};
+use super::shapes::{self, PLACE_ANNOTATION, ProbeImage, probe_name};
 use super::volume::{self, LocalRoots, LocalVolume, Volume};
 use crate::leases::{Lease, LeaseId, Mount};
 use crate::probe::{Code, Finding, Report};
@@ -166,6 +166,14 @@ impl Executor {
     async fn create_secret(&self, lease: &Lease) -> Result<Outcome, ActError> {
         match self.open(lease).await? {
             Ok((volume, _)) => {
+                let name = probe_name(lease.id);
+                let pods = self.in_system::<Pod>();
+                if !self
+                    .is_of_place(&pods, &name, &volume, "drop an outdated probe")
+                    .await?
+                {
+                    return Ok(Outcome::Done);
+                }
                 let secret = shapes::secret(lease.id, &volume, &self.probe.namespace)?;
                 self.create(&self.in_system::<Secret>(), &secret, lease.id)
                     .await?;
@@ -183,6 +191,14 @@ impl Executor {
     ) -> Result<Outcome, ActError> {
         match self.open(lease).await? {
             Ok((volume, hostname)) => {
+                let name = lease.id.claim_name();
+                let secrets = self.in_system::<Secret>();
+                if !self
+                    .is_of_place(&secrets, &name, &volume, "delete an outdated Secret")
+                    .await?
+                {
+                    return Ok(Outcome::Done);
+                }
                 let volume = shapes::persistent_volume(lease.id, &volume, &hostname, namespace, claim_uid)?;
                 self.create(&Api::all(self.client.clone()), &volume, lease.id)
                     .await?;
@@ -190,6 +206,38 @@ impl Executor {
             }
             Err(finding) => self.report_failed(lease, &finding).await,
         }
+    }
+
+    /// Whether what an earlier step made is of the place that the volume's details name now. Each step opens them anew, and
+    /// the owner's broker may say something else each time: what is not of that place is removed, and everything starts over
+    /// with a new probe.
+    async fn is_of_place<K>(
+        &self,
+        api: &Api<K>,
+        name: &str,
+        volume: &LocalVolume,
+        what: &'static str,
+    ) -> Result<bool, ActError>
+    where
+        K: Clone + Debug + DeserializeOwned,
+    {
+        let made = api.get_metadata_opt(name).await;
+        let made = made.map_err(|source| ActError::Kube {
+            what: "look at what an earlier step made",
+            source,
+        })?;
+        let Some(made) = made else { return Ok(false) };
+        let annotations = made.metadata.annotations.unwrap_or_default();
+        if annotations.get(PLACE_ANNOTATION) == Some(&volume.place_digest()) {
+            return Ok(true);
+        }
+        tracing::warn!(
+            name,
+            "the volume's details name another place than was looked at; it is looked at again"
+        );
+        let uid = made.metadata.uid.unwrap_or_default();
+        self.delete(api, name, &uid, Some(0), what).await?;
+        Ok(false)
     }
 
     /// The volume's details, checked, with the `kubernetes.io/hostname` of its node; or why they can't be used.

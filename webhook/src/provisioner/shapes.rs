@@ -16,6 +16,8 @@ use crate::probe::ROOT_MOUNT;
 pub const PROBE_LABEL: &str = "leasehold.dev/probe";
 /// Type of the Secrets with volume details.
 const SECRET_TYPE: &str = "leasehold.dev/volume";
+/// Annotation of probe pod and Secret: the place that was looked at, as a digest. What is mounted is only what was looked at.
+pub const PLACE_ANNOTATION: &str = "leasehold.dev/place";
 /// What claim and volume say of their size. Nothing enforces it; a quota on requested storage counts it.
 const SIZE: &str = "1Gi";
 const READ_ONLY_MANY: &str = "ReadOnlyMany";
@@ -55,7 +57,8 @@ pub fn probe_pod(lease: LeaseId, volume: &LocalVolume, image: &ProbeImage) -> se
         "app.kubernetes.io/name": "leasehold-probe",
     });
     serde_json::from_value(json!({
-        "metadata": {"name": probe_name(lease), "namespace": image.namespace, "labels": labels},
+        "metadata": {"name": probe_name(lease), "namespace": image.namespace, "labels": labels,
+            "annotations": {PLACE_ANNOTATION: volume.place_digest()}},
         "spec": {
             // Past the scheduler: a node that takes no new pods still has its data.
             "nodeName": volume.node,
@@ -69,7 +72,7 @@ pub fn probe_pod(lease: LeaseId, volume: &LocalVolume, image: &ProbeImage) -> se
                 "name": "probe",
                 "image": image.image,
                 "imagePullPolicy": image.pull_policy,
-                "command": ["leasehold-probe", "--root", ROOT_MOUNT, "--path", volume.below],
+                "command": ["leasehold-probe", "--root", ROOT_MOUNT, "--path", literal(&volume.below)],
                 "resources": {
                     "requests": {"cpu": "10m", "memory": "16Mi"},
                     "limits": {"memory": "128Mi"},
@@ -89,6 +92,11 @@ pub fn probe_pod(lease: LeaseId, volume: &LocalVolume, image: &ProbeImage) -> se
     }))
 }
 
+/// An argument that the kubelet passes on as it is: it expands `$(NAME)`, and makes one `$` of two.
+fn literal(argument: &str) -> String {
+    argument.replace('$', "$$")
+}
+
 /// The volume's details and what opens it.
 ///
 /// # Errors
@@ -103,7 +111,8 @@ pub fn secret(lease: LeaseId, volume: &LocalVolume, namespace: &str) -> serde_js
         );
     }
     let mut secret: Secret = serde_json::from_value(json!({
-        "metadata": {"name": lease.claim_name(), "namespace": namespace, "labels": labels(lease)},
+        "metadata": {"name": lease.claim_name(), "namespace": namespace, "labels": labels(lease),
+            "annotations": {PLACE_ANNOTATION: volume.place_digest()}},
         "type": SECRET_TYPE,
         "immutable": true,
     }))?;
@@ -206,6 +215,78 @@ mod tests {
             ["ALL"]
         );
         assert_eq!(context.read_only_root_filesystem, Some(true));
+    }
+
+    #[test]
+    fn the_probe_looks_at_the_path_as_it_is_written_whatever_the_kubelet_expands() {
+        let image = ProbeImage {
+            image: "i".into(),
+            pull_policy: "Never".into(),
+            namespace: "s".into(),
+        };
+        for (below, argument) in [
+            ("a/$(HOSTNAME)", "a/$$(HOSTNAME)"),
+            ("a/$$(HOSTNAME)", "a/$$$$(HOSTNAME)"),
+            ("a/b$$c", "a/b$$$$c"),
+            ("plain", "plain"),
+        ] {
+            let volume = LocalVolume {
+                below: below.into(),
+                ..volume()
+            };
+            let spec = probe_pod(lease(), &volume, &image).unwrap().spec.unwrap();
+            assert_eq!(
+                spec.containers[0].command.as_ref().unwrap().last().unwrap(),
+                argument
+            );
+            let mounted = persistent_volume(lease(), &volume, "h", "hub", "u").unwrap();
+            let path = mounted.spec.unwrap().local.unwrap().path;
+            assert_eq!(path, format!("/srv/uis/{below}"), "nothing expands it there");
+        }
+    }
+
+    #[test]
+    fn probe_and_secret_say_which_place_they_are_of_and_no_two_places_are_alike() {
+        let image = ProbeImage {
+            image: "i".into(),
+            pull_policy: "Never".into(),
+            namespace: "s".into(),
+        };
+        let digest_of = |volume: &LocalVolume| {
+            let probe = probe_pod(lease(), volume, &image).unwrap();
+            let secret = secret(lease(), volume, "s").unwrap();
+            let of =
+                |metadata: kube::api::ObjectMeta| metadata.annotations.unwrap()[PLACE_ANNOTATION].clone();
+            let (probe, secret) = (of(probe.metadata), of(secret.metadata));
+            assert_eq!(probe, secret);
+            probe
+        };
+        let here = volume();
+        let elsewhere = [
+            LocalVolume {
+                below: "b".into(),
+                ..here.clone()
+            },
+            LocalVolume {
+                node: "n2".into(),
+                ..here.clone()
+            },
+            LocalVolume {
+                root: "/srv/uis/a".into(),
+                below: "texts".into(),
+                ..here.clone()
+            },
+        ];
+        assert!(elsewhere.iter().all(|other| digest_of(other) != digest_of(&here)));
+        let other_key = LocalVolume {
+            credential: Default::default(),
+            ..here.clone()
+        };
+        assert_eq!(
+            digest_of(&other_key),
+            digest_of(&here),
+            "nothing of the credential is in it"
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::probe::{Code, Finding};
@@ -126,6 +127,21 @@ impl LocalVolume {
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.root.join(&self.below)
+    }
+
+    /// The place as a digest: node, root and path, nothing of the credential.
+    #[must_use]
+    pub fn place_digest(&self) -> String {
+        let mut digest = Sha256::new();
+        for part in [
+            self.node.as_bytes(),
+            self.root.as_os_str().as_encoded_bytes(),
+            self.below.as_bytes(),
+        ] {
+            digest.update(part.len().to_be_bytes());
+            digest.update(part);
+        }
+        hex::encode(digest.finalize())
     }
 }
 

@@ -1,7 +1,7 @@
 //! A broker in memory: streams leases and bindings, opens volumes, takes reports. Ending and confirming change its leases as
 //! the contract would.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -32,6 +32,8 @@ struct State {
     leases: BTreeMap<String, wire::Lease>,
     bindings: Vec<Binding>,
     volume: String,
+    /// What the next openings say instead.
+    lies: VecDeque<&'static str>,
     /// Reports and confirmations, in order.
     told: Vec<String>,
     skeleton: Vec<String>,
@@ -81,6 +83,7 @@ impl FakeBroker {
             leases: BTreeMap::new(),
             bindings: vec![binding],
             volume: VOLUME.into(),
+            lies: VecDeque::new(),
             told: Vec::new(),
             skeleton: Vec::new(),
         };
@@ -98,6 +101,11 @@ impl FakeBroker {
             );
         tokio::spawn(serving);
         broker
+    }
+
+    /// The next openings of the volume name these paths.
+    pub fn opens_next(&self, paths: &[&'static str]) {
+        self.state.lock().unwrap().lies = paths.iter().copied().collect();
     }
 
     /// Goes away and does not come back.
@@ -201,7 +209,12 @@ impl Machines for FakeBroker {
         if lease.state != i32::from(LeaseState::Active) {
             return Err(Status::failed_precondition("the lease is not active"));
         }
-        let volume = self.state.lock().unwrap().volume.clone().into_bytes();
+        let mut state = self.state.lock().unwrap();
+        let volume = match state.lies.pop_front() {
+            Some(path) => state.volume.replace("/srv/uis/texts", path),
+            None => state.volume.clone(),
+        };
+        let volume = volume.into_bytes();
         Ok(Response::new(OpenVolumeResponse { volume }))
     }
 
