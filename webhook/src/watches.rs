@@ -22,8 +22,11 @@ use crate::stamps::{Owner, StampIndex};
 /// A broken watch is tried again at this pace; meanwhile misses are read live.
 const TRY_AGAIN_EVERY: Duration = Duration::from_secs(1);
 
-/// A first list comes in pages of this many: annotations may take 256 KiB an object, and a page is held whole.
-const PAGE: u32 = 50;
+/// A first list comes in pages of this many: people can make metadata as large as the API server takes an object, 1.5 MiB, and
+/// a page is held whole.
+const PAGE: u32 = 5;
+/// ServiceAccounts of people are made by the spawner-hook and are small.
+const PAGE_OF_ACCOUNTS: u32 = 50;
 
 /// Argo's Workflows.
 #[must_use]
@@ -63,7 +66,9 @@ pub async fn follow(client: &Client, views: &Views, shutdown: CancellationToken)
     let cron_workflows = Api::<PartialObjectMeta<DynamicObject>>::all_with(client.clone(), &cron_workflows());
     let accounts = Api::<PartialObjectMeta<ServiceAccount>>::all(client.clone());
     let everything = watcher::Config::default().page_size(PAGE);
-    let of_people = everything.clone().labels(PERSON_LABEL);
+    let of_people = watcher::Config::default()
+        .page_size(PAGE_OF_ACCOUNTS)
+        .labels(PERSON_LABEL);
     let all = async {
         tokio::join!(
             feed(
