@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use leasehold_broker_wire::machines::{self, WatchLeasesResponse, watch_leases_response::Change};
-use leasehold_webhook::admission::{Admission, Lookups, Views, serve};
+use leasehold_webhook::admission::{Admission, Limits, Lookups, Views, serve};
 use leasehold_webhook::review::Identities;
 use leasehold_webhook::review::stamp::Stamp;
 use leasehold_webhook::stamps::Owner;
@@ -46,7 +46,11 @@ async fn run() -> Result<(), Failure> {
         listener,
         tls,
         admission,
-        Duration::from_secs(4),
+        // All the load comes from one address.
+        Limits {
+            connections_per_peer: 256,
+            ..Limits::new(Duration::from_secs(4))
+        },
         CancellationToken::new(),
     );
     let beating = async {

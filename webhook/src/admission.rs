@@ -2,6 +2,7 @@
 //! server or the broker what the views don't know, within the deadline; turns every failure into a no that says why.
 
 mod arguments;
+mod callers;
 mod health;
 mod lookups;
 mod metrics;
@@ -26,6 +27,7 @@ use crate::review::{Denial, Fact, Identities, Question, Reason, Stage, Stop, Ver
 use crate::stamps::{AccountIndex, StampIndex};
 
 pub use arguments::AdmissionArguments;
+pub use callers::Limits;
 pub use lookups::Lookups;
 pub use metrics::Metrics;
 pub use run::{RunError, run};

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::RootCertStore;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 
 pub use authority::{Authority, IssueError};
@@ -91,16 +92,27 @@ impl ServingCertificate {
         self.current.store(Some(Arc::new(leaf)));
     }
 
-    /// TLS settings of a listener that serves this certificate: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1, no client certificates.
+    /// TLS settings of a listener that serves this certificate: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1. Where `callers` are given,
+    /// only a client with a certificate of theirs gets through the handshake.
     ///
     /// # Errors
-    /// The crypto provider supports none of the protocol versions.
-    pub fn server_config(self: &Arc<Self>) -> Result<rustls::ServerConfig, rustls::Error> {
+    /// The crypto provider supports none of the protocol versions, or `callers` is empty.
+    pub fn server_config(
+        self: &Arc<Self>,
+        callers: Option<RootCertStore>,
+    ) -> Result<rustls::ServerConfig, rustls::Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
+        let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()?;
+        let builder = match callers {
+            None => builder.with_no_client_auth(),
+            Some(roots) => {
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+                let verifier = verifier.map_err(|error| rustls::Error::General(error.to_string()))?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let mut config = builder.with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(config)
     }

@@ -82,7 +82,7 @@ fn trusted(api: &FakeApi, configuration: &str) -> Vec<CertificateDer<'static>> {
 }
 
 async fn listen(serving: &Arc<ServingCertificate>) -> std::net::SocketAddr {
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(serving.server_config().unwrap()));
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(serving.server_config(None).unwrap()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {

@@ -13,7 +13,7 @@ pub async fn listen() -> Result<(TcpListener, Arc<rustls::ServerConfig>), Box<dy
     let authority = Authority::make("localhost", Duration::from_secs(3600))?;
     let certificate = ServingCertificate::new();
     certificate.serve(authority.leaf(Duration::from_secs(3600))?.0);
-    let tls = Arc::new(certificate.server_config()?);
+    let tls = Arc::new(certificate.server_config(None)?);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", listener.local_addr()?.port())?;

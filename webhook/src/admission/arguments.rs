@@ -2,9 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Parser;
 use leasehold_process::Logging;
+
+use super::callers::Limits;
 
 /// Command line of the webhook.
 #[derive(Debug, Clone, Parser)]
@@ -76,6 +79,18 @@ pub struct AdmissionArguments {
     /// Reviews decided at once; more are answered with 429.
     #[arg(long, env = "LEASEHOLD_MOST_IN_FLIGHT", default_value_t = 512)]
     pub most_in_flight: usize,
+    /// Connections to the admission port at a time.
+    #[arg(long, env = "LEASEHOLD_MOST_CONNECTIONS", default_value_t = 256, value_parser = at_least_one)]
+    pub most_connections: usize,
+    /// Of these, from one address; an API server needs a few.
+    #[arg(long, env = "LEASEHOLD_MOST_CONNECTIONS_PER_PEER", default_value_t = 32, value_parser = at_least_one)]
+    pub most_connections_per_peer: usize,
+    /// Mebibytes of bodies that are read or decided at a time, a quarter of it for one address; others wait.
+    #[arg(long, env = "LEASEHOLD_BODY_BUDGET_MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(14..=4096))]
+    pub body_budget_mib: u32,
+    /// File with the CA certificates of the API server's client certificate; without it none is asked for.
+    #[arg(long, env = "LEASEHOLD_CLIENT_CA_FILE")]
+    pub client_ca_file: Option<PathBuf>,
     /// Milliseconds within which a review is answered, look-ups included, where the API server doesn't say.
     #[arg(long, env = "LEASEHOLD_REVIEW_DEADLINE_MS", default_value_t = 4_000, value_parser = clap::value_parser!(u64).range(100..=29_000))]
     pub review_deadline_ms: u64,
@@ -84,7 +99,26 @@ pub struct AdmissionArguments {
     pub logging: Logging,
 }
 
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("it must be at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(format!("it is no number: {error}")),
+    }
+}
+
 impl AdmissionArguments {
+    /// Bounds of the admission port.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits {
+            patience: Duration::from_millis(self.review_deadline_ms),
+            connections: self.most_connections,
+            connections_per_peer: self.most_connections_per_peer,
+            body_bytes: usize::try_from(self.body_budget_mib).map_or(usize::MAX, |mib| mib << 20),
+        }
+    }
+
     /// The provisioner's identity, given or by its usual name.
     #[must_use]
     pub fn provisioner(&self) -> String {

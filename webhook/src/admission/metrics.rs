@@ -11,13 +11,15 @@ use crate::review::{Reason, Stage, Verdict};
 const BUCKETS: [u64; 12] = [
     25, 50, 100, 250, 500, 1_000, 2_500, 10_000, 50_000, 250_000, 1_000_000, 4_000_000,
 ];
-const BAD_REQUESTS: [&str; 6] = [
+const BAD_REQUESTS: [&str; 8] = [
     "malformed",
     "unsupported_version",
     "no_request",
     "too_large",
     "unsupported_media_type",
     "timeout",
+    "overloaded",
+    "connection",
 ];
 
 /// What was decided since the start.

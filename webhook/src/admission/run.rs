@@ -1,12 +1,16 @@
 //! The webhook's process: views, certificate, both ports; every task is waited for, and the end of one ends all.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
 use leasehold_broker_client::EndpointError;
 use leasehold_broker_client::machines::{Endpoint, MachinesClient};
+use rustls::RootCertStore;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +45,16 @@ pub enum RunError {
     /// No certificate can be made.
     #[error(transparent)]
     Certificate(#[from] IssueError),
+    /// The API server's client certificate cannot be checked.
+    #[error(
+        "cannot read the CA certificates of {path}: {why}; give a PEM file or leave --client-ca-file out"
+    )]
+    ClientCa {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// No TLS.
     #[error("cannot set up TLS: {0}")]
     Tls(#[from] rustls::Error),
@@ -80,7 +94,8 @@ pub async fn run(arguments: AdmissionArguments, shutdown: CancellationToken) -> 
         arguments.most_in_flight,
     ));
     let certificate = ServingCertificate::new();
-    let tls = Arc::new(certificate.server_config()?);
+    let callers = client_roots(arguments.client_ca_file.as_deref())?;
+    let tls = Arc::new(certificate.server_config(callers)?);
     let options = CertificateOptions {
         namespace: arguments.namespace.clone(),
         service: arguments.service.clone(),
@@ -89,12 +104,12 @@ pub async fn run(arguments: AdmissionArguments, shutdown: CancellationToken) -> 
         leaf_lifetime: Duration::from_secs(arguments.certificate_lifetime_seconds),
         ..CertificateOptions::new(arguments.pod_name.clone())
     };
-    let patience = Duration::from_millis(arguments.review_deadline_ms);
+    let limits = arguments.limits();
 
     // The views and the certificate outlive the listener: reviews in flight still need them.
     let drained = CancellationToken::new();
     let serving = async {
-        serve(listener, tls, Arc::clone(&admission), patience, shutdown.clone()).await;
+        serve(listener, tls, Arc::clone(&admission), limits, shutdown.clone()).await;
         drained.cancel();
         Ok(())
     };
@@ -122,6 +137,26 @@ pub async fn run(arguments: AdmissionArguments, shutdown: CancellationToken) -> 
         Ok(())
     };
     tokio::try_join!(serving, probes, certificates, following).map(|_| ())
+}
+
+/// Who may call, where the operator has given the API server a client certificate. Read once: a change needs a restart.
+fn client_roots(path: Option<&Path>) -> Result<Option<RootCertStore>, RunError> {
+    let Some(path) = path else { return Ok(None) };
+    let failed = |why: String| RunError::ClientCa {
+        path: path.to_owned(),
+        why,
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))? {
+        let certificate = certificate.map_err(|error| failed(error.to_string()))?;
+        roots
+            .add(certificate)
+            .map_err(|error| failed(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(failed("there is none".to_owned()));
+    }
+    Ok(Some(roots))
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, RunError> {

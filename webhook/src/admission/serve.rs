@@ -2,6 +2,7 @@
 //! need none.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,12 +14,13 @@ use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::callers::{Caller, Callers, Held, Limits};
 use super::{Admission, Reply, before, problem};
 use crate::review::Stage;
 
@@ -27,33 +29,41 @@ pub const MAX_BODY_BYTES: usize = 7 << 19;
 /// Of a larger body, this much is read and thrown away before the connection is given up.
 const MOST_DISCARDED_BYTES: usize = 16 << 20;
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Also how long a kept connection may idle: longer than the 90 s after which the API server's client closes it, so that no
-/// review is sent into a connection that we are closing.
-const HEADERS: Duration = Duration::from_secs(120);
+/// How long a kept connection may idle: longer than the 90 s after which the API server's client closes it, so that no review
+/// is sent into a connection that we are closing.
+const IDLE: Duration = Duration::from_secs(120);
+/// A connection that is being closed may take this long, and as long as a review may.
+const CLOSING: Duration = Duration::from_secs(5);
 /// Left of the API server's own patience for the way back.
 const WAY_BACK: Duration = Duration::from_millis(250);
 const DRAIN: Duration = Duration::from_secs(15);
 /// A client may not have more streams open on one connection.
 const MOST_STREAMS: u32 = 256;
+/// What an HTTP/2 client may send of a body before we read it, and of all bodies of a connection.
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 128 << 10;
+/// Of a request's headers; the API server sends a few hundred bytes.
+const MOST_HEADER_BYTES: u32 = 4 << 10;
+const HTTP1_BUFFER: usize = 64 << 10;
 
-/// Serves until `shutdown`, then lets reviews in flight end. `patience` bounds a review whose caller names no timeout.
+/// Serves until `shutdown`, then lets reviews in flight end.
 pub async fn serve(
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
     admission: Arc<Admission>,
-    patience: Duration,
+    limits: Limits,
     shutdown: CancellationToken,
 ) {
     let acceptor = TlsAcceptor::from(tls);
     let connections = TaskTracker::new();
-    let graceful = GracefulShutdown::new();
+    let callers = Callers::new(&limits);
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, mostly: others have to close first.
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -61,71 +71,118 @@ pub async fn serve(
                 continue;
             }
         };
-        let (acceptor, admission, watcher) = (acceptor.clone(), Arc::clone(&admission), graceful.watcher());
+        let Some(caller) = callers.connect(peer.ip()) else {
+            tracing::debug!(peer = %peer.ip(), "too many connections; one is refused");
+            admission.metrics().bad_request("connection");
+            continue;
+        };
+        let connection = Connection {
+            caller: Arc::new(caller),
+            admission: Arc::clone(&admission),
+            patience: limits.patience,
+            shutdown: shutdown.clone(),
+        };
+        let acceptor = acceptor.clone();
         connections.spawn(async move {
-            if let Err(error) = connection(stream, acceptor, admission, patience, watcher).await {
+            if let Err(error) = connection.run(stream, acceptor).await {
                 tracing::debug!(%error, "a connection ended early");
             }
         });
     }
     drop(listener);
     connections.close();
-    let drained = async {
-        graceful.shutdown().await;
-        connections.wait().await;
-    };
-    if tokio::time::timeout(DRAIN, drained).await.is_err() {
+    if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
         tracing::warn!("connections were still open after {DRAIN:?}");
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    acceptor: TlsAcceptor,
+struct Connection {
+    caller: Arc<Caller>,
     admission: Arc<Admission>,
     patience: Duration,
-    watcher: Watcher,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    stream.set_nodelay(true)?;
-    let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await??;
-    let service = service_fn(move |request| {
-        let admission = Arc::clone(&admission);
-        async move { Ok::<_, Infallible>(respond(request, &admission, patience).await) }
-    });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MOST_STREAMS);
-    let connection = builder
-        .serve_connection(TokioIo::new(stream), service)
-        .into_owned();
-    watcher.watch(connection).await
+    shutdown: CancellationToken,
+}
+
+impl Connection {
+    /// Serves one connection until it ends, idles for too long, or everything is shut down.
+    async fn run(
+        self,
+        stream: TcpStream,
+        acceptor: TlsAcceptor,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        stream.set_nodelay(true)?;
+        let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await??;
+        // A sign of life at each request's begin and end.
+        let (busy, mut life) = watch::channel(());
+        let busy = Arc::new(busy);
+        let service = service_fn(|request| {
+            let (admission, caller, busy) = (
+                Arc::clone(&self.admission),
+                Arc::clone(&self.caller),
+                Arc::clone(&busy),
+            );
+            let patience = self.patience;
+            busy.send_replace(());
+            async move {
+                let response = respond(request, &admission, &caller, patience).await;
+                busy.send_replace(());
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(IDLE)
+            .max_buf_size(HTTP1_BUFFER);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MOST_STREAMS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(MOST_HEADER_BYTES);
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        loop {
+            // A review takes less time than a connection may idle, so that none is cut off.
+            tokio::select! {
+                ended = connection.as_mut() => return ended,
+                () = self.shutdown.cancelled() => break,
+                alive = tokio::time::timeout(IDLE, life.changed()) => if alive.is_err() { break },
+            }
+        }
+        connection.as_mut().graceful_shutdown();
+        tokio::time::timeout(CLOSING + self.patience, connection).await?
+    }
 }
 
 async fn respond(
     request: Request<Incoming>,
     admission: &Admission,
+    caller: &Caller,
     patience: Duration,
 ) -> Response<Full<Bytes>> {
     let reply = match accept(&request) {
         Err(reply) => reply,
         Ok(stage) => {
             let deadline = Instant::now() + patience_of(&request, patience);
-            match before(deadline, read(request)).await {
-                Some(Ok(body)) => {
-                    return response(admission.answer(stage, body, deadline).await);
-                }
-                Some(Err(reply)) => reply,
+            match before(deadline, hold(&request, caller)).await.flatten() {
                 None => problem(
-                    StatusCode::REQUEST_TIMEOUT,
-                    "timeout",
-                    "the body did not arrive in time",
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "overloaded",
+                    "too many bodies are being read at once; send it again",
                 ),
+                Some(_held) => match before(deadline, read(request)).await {
+                    Some(Ok(body)) => {
+                        return response(admission.answer(stage, body, deadline).await);
+                    }
+                    Some(Err(reply)) => reply,
+                    None => problem(
+                        StatusCode::REQUEST_TIMEOUT,
+                        "timeout",
+                        "the body did not arrive in time",
+                    ),
+                },
             }
         }
     };
@@ -133,6 +190,7 @@ async fn respond(
         StatusCode::PAYLOAD_TOO_LARGE => "too_large",
         StatusCode::UNSUPPORTED_MEDIA_TYPE => "unsupported_media_type",
         StatusCode::REQUEST_TIMEOUT => "timeout",
+        StatusCode::SERVICE_UNAVAILABLE => "overloaded",
         _ => "malformed",
     });
     response(reply)
@@ -171,6 +229,15 @@ fn accept(request: &Request<Incoming>) -> Result<Stage, Reply> {
         ));
     }
     Ok(stage)
+}
+
+/// Room for the whole body before any of it is read. One that is too large is not kept and needs none.
+async fn hold(request: &Request<Incoming>, caller: &Caller) -> Option<Held> {
+    let size = request.body().size_hint();
+    let most = size.upper().unwrap_or(u64::MAX).min(MAX_BODY_BYTES as u64);
+    let kept = size.lower() <= MAX_BODY_BYTES as u64;
+    let bytes = if kept { usize::try_from(most).ok()? } else { 0 };
+    caller.hold(bytes).await
 }
 
 /// The whole body. One that is too large is read on for a while and thrown away: a client that is still sending when we

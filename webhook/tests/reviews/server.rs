@@ -1,20 +1,36 @@
 //! The listener over real sockets and TLS.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use leasehold_webhook::admission::{Admission, Lookups, MAX_BODY_BYTES, serve};
+use leasehold_webhook::admission::{Admission, Limits, Lookups, MAX_BODY_BYTES, serve};
 use leasehold_webhook::certificates::{Authority, ServingCertificate};
+use rustls::RootCertStore;
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::world::*;
 
+fn limits() -> Limits {
+    Limits::new(Duration::from_secs(4))
+}
+
+fn client(ca: &str, address: SocketAddr) -> reqwest::ClientBuilder {
+    let ca = reqwest::Certificate::from_pem(ca.as_bytes()).unwrap();
+    reqwest::Client::builder()
+        .tls_certs_only([ca])
+        .resolve("localhost", address)
+}
+
 struct Server {
     address: SocketAddr,
     client: reqwest::Client,
+    ca: String,
     admission: Arc<Admission>,
     shutdown: CancellationToken,
     running: tokio::task::JoinHandle<()>,
@@ -22,11 +38,15 @@ struct Server {
 
 impl Server {
     async fn start(most_in_flight: usize) -> Self {
+        Self::start_with(most_in_flight, limits(), None).await
+    }
+
+    async fn start_with(most_in_flight: usize, limits: Limits, callers: Option<RootCertStore>) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let authority = Authority::make("localhost", Duration::from_secs(3600)).unwrap();
         let certificate = ServingCertificate::new();
         certificate.serve(authority.leaf(Duration::from_secs(600)).unwrap().0);
-        let tls = Arc::new(certificate.server_config().unwrap());
+        let tls = Arc::new(certificate.server_config(callers).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let views = Arc::new(World::new().views);
@@ -41,22 +61,47 @@ impl Server {
             listener,
             tls,
             Arc::clone(&admission),
-            Duration::from_secs(4),
+            limits,
             shutdown.clone(),
         ));
-        let ca = reqwest::Certificate::from_pem(authority.pem().as_bytes()).unwrap();
-        let client = reqwest::Client::builder()
-            .tls_certs_only([ca])
-            .resolve("localhost", address)
-            .build()
-            .unwrap();
+        let ca = authority.pem().to_owned();
         Self {
             address,
-            client,
+            client: client(&ca, address).build().unwrap(),
+            ca,
             admission,
             shutdown,
             running,
         }
+    }
+
+    /// A client that calls from another address of this machine.
+    fn client_from(&self, last: u8) -> reqwest::Client {
+        client(&self.ca, self.address)
+            .local_address(IpAddr::from([127, 0, 0, last]))
+            .build()
+            .unwrap()
+    }
+
+    /// A TLS connection of HTTP/1.1 from this address of the machine.
+    async fn connect(&self, last: u8) -> std::io::Result<TlsStream<TcpStream>> {
+        let mut roots = RootCertStore::empty();
+        let ca = CertificateDer::from_pem_slice(self.ca.as_bytes()).unwrap();
+        roots.add(ca).unwrap();
+        let config = rustls::ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, last], 0))).unwrap();
+        let stream = socket.connect(self.address).await?;
+        let name = ServerName::try_from("localhost").unwrap();
+        tokio_rustls::TlsConnector::from(Arc::new(config))
+            .connect(name, stream)
+            .await
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("https://localhost:{}{path}", self.address.port())
     }
 
     fn request(&self, path: &str) -> reqwest::RequestBuilder {
@@ -184,5 +229,91 @@ async fn what_the_views_miss_and_nobody_answers_is_429() {
             .unwrap()
             .ends_with("[lookup_failed]")
     );
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_announces_more_bodies_than_their_part_waits_and_nobody_else_does() {
+    let server = Server::start(8).await;
+    let part = (64 << 20) / 4 / MAX_BODY_BYTES;
+    let head = format!(
+        "POST /mutate HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: {MAX_BODY_BYTES}\r\n\r\n"
+    );
+    let mut half_sent = Vec::new();
+    for _ in 0..part {
+        let mut stream = server.connect(1).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // Told to go on: it is being read, and its bytes are held.
+        let mut told = [0; 25];
+        stream.read_exact(&mut told).await.unwrap();
+        assert_eq!(&told, b"HTTP/1.1 100 Continue\r\n\r\n");
+        half_sent.push(stream);
+    }
+    let request = server
+        .client
+        .post(server.url("/mutate?timeout=1s"))
+        .header("content-type", "application/json")
+        .body(vec![b' '; MAX_BODY_BYTES]);
+    let refused = request.send().await.unwrap();
+    assert_eq!(refused.status(), 503);
+    let refused: Value = refused.json().await.unwrap();
+    assert_eq!(refused["code"], "overloaded");
+
+    let other = server
+        .client_from(2)
+        .post(server.url("/mutate"))
+        .header("content-type", "application/json")
+        .body(pod().to_string());
+    let answer: Value = other.send().await.unwrap().json().await.unwrap();
+    assert_eq!(answer["response"]["allowed"], true);
+    drop(half_sent);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_gets_its_number_of_connections_and_no_more_and_others_get_theirs() {
+    let few = Limits {
+        connections_per_peer: 2,
+        ..limits()
+    };
+    let server = Server::start_with(8, few, None).await;
+    let (first, second) = (server.connect(1).await.unwrap(), server.connect(1).await.unwrap());
+    assert!(server.connect(1).await.is_err());
+    assert!(server.connect(2).await.is_ok());
+    drop((first, second));
+    let again = async { while server.connect(1).await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(10), again)
+        .await
+        .expect("a closed connection's place is not given back");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_client_authority_only_its_certificates_may_call() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = parameters.self_signed(&key).unwrap();
+    let issuer = rcgen::Issuer::new(parameters, key);
+    let client_key = rcgen::KeyPair::generate().unwrap();
+    let mut of_client = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    of_client.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    let of_client = of_client.signed_by(&client_key, &issuer).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.der().clone()).unwrap();
+    let server = Server::start_with(8, limits(), Some(roots)).await;
+
+    let call = |client: &reqwest::Client| {
+        let request = client.post(server.url("/mutate"));
+        request
+            .header("content-type", "application/json")
+            .body(pod().to_string())
+            .send()
+    };
+    assert!(call(&server.client).await.is_err());
+    let pem = format!("{}{}", client_key.serialize_pem(), of_client.pem());
+    let identity = reqwest::Identity::from_pem(pem.as_bytes()).unwrap();
+    let known = client(&server.ca, server.address).identity(identity);
+    assert_eq!(call(&known.build().unwrap()).await.unwrap().status(), 200);
     server.stop().await;
 }
