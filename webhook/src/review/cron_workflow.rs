@@ -54,20 +54,22 @@ struct CronSpec<'a> {
 /// A denial or a question.
 pub fn review(stage: Stage, request: &Request<'_>, view: &View<'_>) -> Result<Patch, Stop> {
     match request.operation {
-        Operation::Create => workflow::settle(stage, create(request, view)?),
+        Operation::Create => workflow::settle(stage, create(stage, request, view)?),
         Operation::Update => workflow::update(stage, request, view, true, check),
         Operation::Delete => workflow::delete(request, view),
         Operation::Connect => deny(Reason::Unsupported, "a CronWorkflow cannot be connected to"),
     }
 }
 
-fn create(request: &Request<'_>, view: &View<'_>) -> Result<Patch, Stop> {
+fn create(stage: Stage, request: &Request<'_>, view: &View<'_>) -> Result<Patch, Stop> {
     let (person, stamp) = match workflow::author(request, view)? {
         Author::Nobody(loose) => return Ok(workflow::unstamp(&loose)),
         Author::Person(person, stamp) | Author::Cron(person, stamp) => (person, stamp),
     };
     let cron: CronWorkflow<'_> = parse(object(request)?, "the CronWorkflow")?;
     workflow::refuse_status(cron.status)?;
+    metadata::check_amount(&cron.metadata)?;
+    metadata::check_name(&cron.metadata, stage)?;
     let mut patch = Patch::new();
     rules::check(
         &cron.spec.workflow_spec,

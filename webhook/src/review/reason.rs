@@ -75,6 +75,8 @@ reasons! {
     LabelNotAllowed "label_not_allowed" 403;
     /// An annotation outside the allowlist.
     AnnotationNotAllowed "annotation_not_allowed" 403;
+    /// More labels, annotations or bytes of them than a person may write.
+    MetadataTooLarge "metadata_too_large" 403;
     /// A mount over, under or beside a reserved path.
     PathOverlap "path_overlap" 403;
     /// The owning Workflow can't be found, is another one of that name, or is being deleted.

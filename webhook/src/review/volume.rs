@@ -14,6 +14,21 @@ pub const TOKEN_VOLUME_PREFIX: &str = "kube-api-access-";
 /// The empty volume that takes the token's place in the user's container.
 pub const NO_TOKEN_VOLUME: &str = "leasehold-no-token";
 
+/// Volumes that Argo's controller adds to pods of jobs (`workflowpod.go`): the executor's control files, its `/tmp`, artifacts,
+/// its environment.
+const ARGOS_VOLUMES: &[&str] = &[
+    "var-run-argo",
+    "tmp-dir-argo",
+    "argo-staging",
+    "input-artifacts",
+    "argo-env-config",
+];
+
+/// Whether a volume of this name is Argo's own.
+pub(crate) fn is_argos(name: &str) -> bool {
+    ARGOS_VOLUMES.contains(&name)
+}
+
 /// Paths that no mount of the user's may touch.
 const RESERVED_PATHS: &[&str] = &[
     "/var/run/argo",

@@ -38,7 +38,7 @@ struct Workflow<'a> {
 /// A denial or a question.
 pub fn review(stage: Stage, request: &Request<'_>, view: &View<'_>) -> Result<Patch, Stop> {
     match request.operation {
-        Operation::Create => settle(stage, create(request, view)?),
+        Operation::Create => settle(stage, create(stage, request, view)?),
         Operation::Update => {
             let spec_may_change = &*request.resource.resource != "workflows";
             update(stage, request, view, spec_may_change, check)
@@ -116,7 +116,7 @@ pub(super) fn author<'a>(request: &Request<'a>, view: &View<'_>) -> Result<Autho
     Ok(Author::Person(Box::new(person), stamp))
 }
 
-fn create(request: &Request<'_>, view: &View<'_>) -> Result<Patch, Stop> {
+fn create(stage: Stage, request: &Request<'_>, view: &View<'_>) -> Result<Patch, Stop> {
     let (person, stamp, from) = match author(request, view)? {
         Author::Nobody(loose) => return Ok(unstamp(&loose)),
         Author::Person(person, stamp) => (person, stamp, metadata::From::Person),
@@ -124,6 +124,12 @@ fn create(request: &Request<'_>, view: &View<'_>) -> Result<Patch, Stop> {
     };
     let workflow: Workflow<'_> = parse(object(request)?, "the Workflow")?;
     refuse_status(workflow.status)?;
+    if from == metadata::From::Person {
+        metadata::check_amount(&workflow.metadata)?;
+        if &*request.resource.resource == "workflows" {
+            metadata::check_name(&workflow.metadata, stage)?;
+        }
+    }
     let mut patch = Patch::new();
     rules::check(&workflow.spec, "/spec", &person, &mut patch)?;
     metadata::stamp(&workflow.metadata, &stamp, from, &mut patch)?;
@@ -180,7 +186,10 @@ pub(super) fn update(
                 "this belongs to somebody else, or to nobody; only its owner may change it",
             );
         }
-        if !same(new.status, old.status) {
+        if is_persons_account(user) {
+            metadata::check_change_of_amount(&new.metadata, &old.metadata)?;
+        }
+        if !same(new.status, old.status)? {
             return deny(
                 Reason::Status,
                 "only the workflow-controller may change the status",
@@ -198,7 +207,7 @@ pub(super) fn update(
                 "labels and annotations of Argo and Leasehold cannot be changed; leave them as they are",
             );
         }
-        if !same_spec(new.spec, old.spec) {
+        if !same_spec(new.spec, old.spec)? {
             match (&stamp, owns) {
                 (Some(stamp), true) if spec_may_change => {
                     patch = check(object(request)?, &view.person(&stamp.uid)?)?;
@@ -247,25 +256,42 @@ pub(super) fn delete(request: &Request<'_>, view: &View<'_>) -> Result<Patch, St
     }
 }
 
-fn same(a: Option<&RawValue>, b: Option<&RawValue>) -> bool {
-    value(a) == value(b)
+fn same(a: Option<&RawValue>, b: Option<&RawValue>) -> Result<bool, Stop> {
+    Ok(as_written(a, b) || value(a)? == value(b)?)
 }
 
-fn value(raw: Option<&RawValue>) -> Option<serde_json::Value> {
-    let value = raw.and_then(|raw| serde_json::from_str::<serde_json::Value>(raw.get()).ok())?;
+/// Equal letter by letter, which needs no reading and so has no limits.
+fn as_written(a: Option<&RawValue>, b: Option<&RawValue>) -> bool {
+    a.map(RawValue::get) == b.map(RawValue::get)
+}
+
+/// A value to compare. One that cannot be read equals nothing: it must not look like one that is not there.
+fn value(raw: Option<&RawValue>) -> Result<Option<serde_json::Value>, Stop> {
+    let Some(raw) = raw else { return Ok(None) };
+    let value: serde_json::Value = match serde_json::from_str(raw.get()) {
+        Ok(value) => value,
+        Err(error) => {
+            return deny(
+                Reason::WrongType,
+                format!(
+                    "the object cannot be compared with what it was: {error}; write it less deeply nested"
+                ),
+            );
+        }
+    };
     let empty = value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty);
-    (!empty).then_some(value)
+    Ok((!empty).then_some(value))
 }
 
 /// Equal apart from the two switches with which an owner or administrator stops a Workflow.
-fn same_spec(a: Option<&RawValue>, b: Option<&RawValue>) -> bool {
+fn same_spec(a: Option<&RawValue>, b: Option<&RawValue>) -> Result<bool, Stop> {
     let without_switches = |raw| {
-        let mut value = value(raw);
+        let mut value = value(raw)?;
         if let Some(spec) = value.as_mut().and_then(serde_json::Value::as_object_mut) {
             spec.remove("suspend");
             spec.remove("shutdown");
         }
-        value
+        Ok::<_, Stop>(value)
     };
-    without_switches(a) == without_switches(b)
+    Ok(as_written(a, b) || without_switches(a)? == without_switches(b)?)
 }

@@ -9,6 +9,7 @@
 )]
 
 mod guards;
+mod hostile;
 mod jobs;
 mod pods;
 mod properties;

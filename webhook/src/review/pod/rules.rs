@@ -288,6 +288,15 @@ fn check_mounts(container: &Container<'_>, users: bool, pod: &Pod<'_>, person: &
             continue;
         }
         volume::check_user_path(&mount.mount_path, home)?;
+        if volume::is_argos(&volume.name) {
+            return deny(
+                Reason::ReservedName,
+                format!(
+                    "container {} mounts {} at {}, which is Argo's executor's own; remove the mount",
+                    container.name, mount.name, mount.mount_path
+                ),
+            );
+        }
     }
     Ok(())
 }

@@ -1,12 +1,17 @@
 //! A pod with a dataset mounted stays as it was admitted: no other image, no label that joins a Service, no debug container.
 
 use leasehold_broker_wire::names::{DATASET_POD_LABEL, LEASES_ANNOTATION};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::is_dataset_pod;
 use crate::review::envelope::Request;
+use crate::review::parse::parse;
 use crate::review::patch::Patch;
+use crate::review::text::{self, Text};
 use crate::review::{Reason, Stop, View, deny, is_persons_account, object, old_object};
+
+const ARGO: &str = "workflows.argoproj.io/";
 
 /// Decides a change of a pod.
 pub(crate) fn review(request: &Request<'_>, view: &View<'_>) -> Result<Patch, Stop> {
@@ -20,7 +25,7 @@ pub(crate) fn review(request: &Request<'_>, view: &View<'_>) -> Result<Patch, St
                 ),
             );
         }
-        return Ok(Patch::new());
+        return check_argos(new, old, request, view);
     }
     let is_controller = *request.user_info.username == *view.identities.controller;
     if is_persons_account(&request.user_info) {
@@ -53,6 +58,61 @@ pub(crate) fn review(request: &Request<'_>, view: &View<'_>) -> Result<Patch, St
         return frozen(&format!("its annotation {annotation} cannot change"));
     }
     Ok(Patch::new())
+}
+
+/// Labels and annotations of Argo's tell its controller what a pod is and what to do with it: nobody else may set them later,
+/// apart from Kubernetes itself.
+fn check_argos(new: &str, old: &str, request: &Request<'_>, view: &View<'_>) -> Result<Patch, Stop> {
+    let user = &request.user_info;
+    let is_kubernetes = match user.service_account() {
+        Some((namespace, _)) => namespace == "kube-system",
+        None => user.username.starts_with("system:"),
+    };
+    if *user.username == *view.identities.controller || is_kubernetes {
+        return Ok(Patch::new());
+    }
+    let (new, old): (Marked<'_>, Marked<'_>) = (parse(new, "the pod")?, parse(old, "the former pod")?);
+    if new.metadata.argos() != old.metadata.argos() {
+        return deny(
+            Reason::ReservedMetadata,
+            format!(
+                "labels and annotations {ARGO}* of a pod are set by Argo's controller alone; leave them as they are"
+            ),
+        );
+    }
+    Ok(Patch::new())
+}
+
+#[derive(Debug, Deserialize)]
+struct Marked<'a> {
+    #[serde(borrow, default)]
+    metadata: Marks<'a>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Marks<'a> {
+    #[serde(borrow, default)]
+    labels: text::Map<'a, Text<'a>>,
+    #[serde(borrow, default)]
+    annotations: text::Map<'a, Text<'a>>,
+}
+
+impl Marks<'_> {
+    /// Argo's labels and annotations, in order.
+    fn argos(&self) -> Vec<(bool, &str, &str)> {
+        let labels = self.labels.0.iter().map(|(key, value)| (false, &**key, &**value));
+        let annotations = self
+            .annotations
+            .0
+            .iter()
+            .map(|(key, value)| (true, &**key, &**value));
+        let mut argos: Vec<_> = labels
+            .chain(annotations)
+            .filter(|(_, key, _)| key.starts_with(ARGO))
+            .collect();
+        argos.sort_unstable();
+        argos
+    }
 }
 
 /// Decides an ephemeral container.

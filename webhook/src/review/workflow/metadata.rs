@@ -7,16 +7,25 @@ use serde_json::value::RawValue;
 use crate::review::patch::{Patch, escape};
 use crate::review::stamp::Stamp;
 use crate::review::text::{Map, Presence, Text, list};
-use crate::review::{Reason, Stop, deny};
+use crate::review::{Reason, Stage, Stop, deny};
+
+/// Labels, and as many annotations, that a person may write. jupyterflow writes none, Argo's controller three of each.
+const MOST_KEYS: usize = 64;
+/// Bytes of both together, keys and values.
+const MOST_BYTES: usize = 16 << 10;
+/// Bytes of the API server's record of who set which field. It comes with the object and grows with its labels.
+const MOST_MANAGED_FIELDS: usize = 64 << 10;
+/// A person's own entry in that record.
+const GROWTH_OF_MANAGED_FIELDS: usize = 1 << 10;
 
 /// Metadata with which a person or the controller may create.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Metadata<'a> {
-    #[serde(default, rename = "name")]
-    _name: Presence,
-    #[serde(default, rename = "generateName")]
-    _generate_name: Presence,
+    #[serde(borrow, default)]
+    name: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    generate_name: Option<Text<'a>>,
     #[serde(default, rename = "namespace")]
     _namespace: Presence,
     #[serde(default, rename = "uid")]
@@ -29,8 +38,8 @@ pub struct Metadata<'a> {
     _creation_timestamp: Presence,
     #[serde(default, rename = "selfLink")]
     _self_link: Presence,
-    #[serde(default, rename = "managedFields")]
-    _managed_fields: Presence,
+    #[serde(borrow, default)]
+    managed_fields: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub(crate) labels: Map<'a, Text<'a>>,
     #[serde(borrow, default)]
@@ -86,6 +95,8 @@ pub struct LooseMetadata<'a> {
     annotations: Option<Map<'a, Text<'a>>>,
     #[serde(borrow, default, deserialize_with = "list")]
     owner_references: Vec<OwnerReference<'a>>,
+    #[serde(borrow, default)]
+    managed_fields: Option<&'a RawValue>,
 }
 
 impl<'a> LooseMetadata<'a> {
@@ -126,6 +137,82 @@ impl<'a> LooseMetadata<'a> {
             _ => None,
         }
     }
+}
+
+/// Requires of a person's Workflow or CronWorkflow that the API server names it. Argo names a pod after its Workflow: one
+/// that is called like another's notebook would keep that notebook from starting. Past the mutating stage the name is there,
+/// made from the prefix.
+pub(crate) fn check_name(metadata: &Metadata<'_>, stage: Stage) -> Result<(), Stop> {
+    let name = metadata.name.as_deref().unwrap_or_default();
+    let prefix = metadata.generate_name.as_deref().unwrap_or_default();
+    let generated = match stage {
+        Stage::Mutating => name.is_empty(),
+        Stage::Validating => name.is_empty() || name.starts_with(prefix),
+    };
+    if prefix.is_empty() || !generated {
+        return deny(
+            Reason::FieldNotAllowed,
+            format!(
+                "the object asks for the name {name:?}, but pods are named after it; leave metadata.name out and set metadata.generateName"
+            ),
+        );
+    }
+    Ok(())
+}
+
+/// Requires of what a person creates that its metadata is small: watches of whole namespaces hold it in memory.
+pub(crate) fn check_amount(metadata: &Metadata<'_>) -> Result<(), Stop> {
+    let managed = metadata.managed_fields.map_or(0, |raw| raw.get().len());
+    refuse_amount(amount(&metadata.labels, metadata.annotations.as_ref()), managed)
+}
+
+/// The same of a person's change. What was too large before, if need be by the controller's doing, may stay as it was.
+pub(crate) fn check_change_of_amount(new: &LooseMetadata<'_>, old: &LooseMetadata<'_>) -> Result<(), Stop> {
+    let managed = |metadata: &LooseMetadata<'_>| metadata.managed_fields.map_or(0, |raw| raw.get().len());
+    let grown = managed(new) > managed(old) + GROWTH_OF_MANAGED_FIELDS;
+    let same = new.labels == old.labels && new.annotations == old.annotations;
+    refuse_amount(
+        if same {
+            Amount::default()
+        } else {
+            amount(&new.labels, new.annotations.as_ref())
+        },
+        if grown { managed(new) } else { 0 },
+    )
+}
+
+#[derive(Debug, Default)]
+struct Amount {
+    labels: usize,
+    annotations: usize,
+    bytes: usize,
+}
+
+fn amount(labels: &Map<'_, Text<'_>>, annotations: Option<&Map<'_, Text<'_>>>) -> Amount {
+    let annotations = annotations.map_or(&[][..], |map| &map.0);
+    let both = labels.0.iter().chain(annotations);
+    Amount {
+        labels: labels.0.len(),
+        annotations: annotations.len(),
+        bytes: both.map(|(key, value)| key.len() + value.len()).sum(),
+    }
+}
+
+fn refuse_amount(amount: Amount, managed_fields: usize) -> Result<(), Stop> {
+    let Amount {
+        labels,
+        annotations,
+        bytes,
+    } = amount;
+    if labels.max(annotations) > MOST_KEYS || bytes > MOST_BYTES || managed_fields > MOST_MANAGED_FIELDS {
+        return deny(
+            Reason::MetadataTooLarge,
+            format!(
+                "the object has {labels} labels and {annotations} annotations of {bytes} bytes in all, and {managed_fields} bytes of managedFields; {MOST_KEYS}, {MOST_KEYS}, {MOST_BYTES} and {MOST_MANAGED_FIELDS} are allowed, remove some"
+            ),
+        );
+    }
+    Ok(())
 }
 
 /// Who sent the metadata that is stamped.

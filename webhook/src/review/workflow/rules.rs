@@ -119,6 +119,11 @@ fn check_container(
     for env in &container.env {
         literal("the name of an environment variable", &env.name)?;
     }
+    let argv = container.command.iter().chain(&container.args);
+    let values = container.env.iter().filter_map(|env| env.value.as_ref());
+    for text in argv.chain(values).chain(&container.working_dir) {
+        no_expression(text)?;
+    }
     // The last first, so that the places of the others stay right; of equal names the last stays, as the kubelet takes it.
     let mut kept = HashSet::new();
     for (i, env) in container.env.iter().enumerate().rev() {
@@ -132,8 +137,14 @@ fn check_container(
         literal("subPath", mount.sub_path.as_deref().unwrap_or_default())?;
         literal("the name of a mount", &mount.name)?;
         let Some(mounted) = spec.volumes.iter().find(|volume| volume.name == mount.name) else {
-            // Its volume was stripped by an earlier pass, or never there; Kubernetes refuses what refers to nothing.
-            continue;
+            // Not left to Kubernetes to refuse: Argo gives pods volumes of its own, which the name may be meant for.
+            return deny(
+                Reason::WrongType,
+                format!(
+                    "a container mounts {}, which is no volume of the workflow; declare it or remove the mount",
+                    mount.name
+                ),
+            );
         };
         if mounted.is_injected_into_notebooks() {
             patch.remove(format_args!("{at}/volumeMounts/{i}"));
@@ -168,6 +179,15 @@ fn check_volumes(volumes: &[Volume<'_>], at: &str, person: &Person, patch: &mut 
     let home = &person.binding.home;
     for (i, volume) in volumes.iter().enumerate().rev() {
         literal("the name of a volume", &volume.name)?;
+        if volume::is_argos(&volume.name) {
+            return deny(
+                Reason::ReservedName,
+                format!(
+                    "volume {} has a name that is kept for Argo's executor; rename it",
+                    volume.name
+                ),
+            );
+        }
         if let Some(claim) = &volume.persistent_volume_claim {
             literal("claimName", &claim.claim_name)?;
         }
@@ -198,6 +218,18 @@ fn literal(what: impl Display, value: &str) -> Result<(), Stop> {
         return deny(
             Reason::TemplateExpr,
             format!("{what} is {value:?}, which Argo would fill in later; write the value itself"),
+        );
+    }
+    Ok(())
+}
+
+/// Refuses what Argo's controller would compute. Commands may hold `{{…}}` of their own, for Jinja or awk say; `{{=` they hardly
+/// do.
+fn no_expression(text: &str) -> Result<(), Stop> {
+    if text.contains("{{=") {
+        return deny(
+            Reason::TemplateExpr,
+            "a command, argument or environment variable contains {{=, which begins an expression for Argo's controller to compute; write the value itself, or a space before the equals sign",
         );
     }
     Ok(())

@@ -109,12 +109,15 @@ pub struct Container<'a> {
     /// Likewise.
     #[serde(default)]
     pub image_pull_secrets: Option<Presence>,
-    #[serde(borrow, default, deserialize_with = "list", rename = "command")]
-    _command: Vec<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "list", rename = "args")]
-    _args: Vec<Text<'a>>,
-    #[serde(borrow, default, rename = "workingDir")]
-    _working_dir: Option<Text<'a>>,
+    /// The program.
+    #[serde(borrow, default, deserialize_with = "list")]
+    pub command: Vec<Text<'a>>,
+    /// Its arguments.
+    #[serde(borrow, default, deserialize_with = "list")]
+    pub args: Vec<Text<'a>>,
+    /// Where it starts.
+    #[serde(borrow, default)]
+    pub working_dir: Option<Text<'a>>,
     /// The notebook's whole environment.
     #[serde(borrow, default, deserialize_with = "list")]
     pub env: Vec<Env<'a>>,
@@ -134,8 +137,9 @@ pub struct Env<'a> {
     /// Its name.
     #[serde(borrow)]
     pub name: Text<'a>,
-    #[serde(borrow, default, rename = "value")]
-    _value: Option<Text<'a>>,
+    /// Its value.
+    #[serde(borrow, default)]
+    pub value: Option<Text<'a>>,
     #[serde(default, rename = "valueFrom")]
     _value_from: Option<ValueFrom>,
 }
