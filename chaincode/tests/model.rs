@@ -6,125 +6,23 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "support/attempt.rs"]
+mod attempt;
 #[path = "support/bench.rs"]
 mod bench;
+#[path = "support/consortium.rs"]
+mod consortium;
 #[path = "support/model.rs"]
 mod model;
 
-use bench::{Bench, finding, register_with};
+use attempt::{Attempt, CLUSTERS, MSPS, Play, command, plays};
+use bench::{Bench, join, msp, register_cluster};
 use leasehold_chaincode::{
-    Command, EventKind, Lease, LeaseState, MemoryState, Mode, MountReport, PageRequest, query,
+    CONTRACT_VERSION, Command, Contract, EventKind, Lease, LeaseState, MemoryState, Mode, Outcome,
+    PageRequest, Role, TraceId, TxContext, TxId, query,
 };
-use model::{Attempt, Model, TTL_SECONDS};
+use model::Model;
 use proptest::prelude::*;
-
-const NAMES: [&str; 3] = ["texts", "scans", "waves"];
-const MSPS: [&str; 2] = ["UiSMSP", "UiOMSP"];
-const PEOPLE: usize = 4;
-
-#[derive(Debug, Clone)]
-struct Step {
-    msp: usize,
-    /// Clocks of several submitters do not agree: time also goes back.
-    seconds: i64,
-    attempt: Attempt,
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let name = || 0..NAMES.len();
-    let recent = || 0usize..6;
-    let person = || 0..PEOPLE;
-    let mode = prop_oneof![Just(Mode::Exclusive), Just(Mode::Shared)];
-    let attempt = prop_oneof![
-        3 => (name(), 0usize..3).prop_map(|(name, policy)| Attempt::Register(name, policy)),
-        1 => (name(), any::<bool>()).prop_map(|(name, force)| Attempt::Remove(name, force)),
-        12 => (name(), person(), mode, any::<bool>())
-            .prop_map(|(name, person, mode, wait)| Attempt::Lease(name, person, mode, wait)),
-        3 => recent().prop_map(Attempt::Approve),
-        1 => recent().prop_map(Attempt::Deny),
-        2 => (recent(), person()).prop_map(|(lease, who)| Attempt::Renew(lease, who)),
-        4 => (recent(), person()).prop_map(|(lease, who)| Attempt::Release(lease, who)),
-        2 => recent().prop_map(Attempt::Revoke),
-        4 => recent().prop_map(Attempt::Expire),
-        10 => recent().prop_map(Attempt::Confirm),
-        1 => recent().prop_map(Attempt::Declare),
-        2 => (recent(), any::<bool>()).prop_map(|(lease, ready)| Attempt::Report(lease, ready)),
-    ];
-    let seconds = prop_oneof![20 => -30i64..60, 1 => 3_000i64..8_000];
-    let step = (0..MSPS.len(), seconds, attempt).prop_map(|(msp, seconds, attempt)| Step {
-        msp,
-        seconds,
-        attempt,
-    });
-    prop::collection::vec(step, 1..120)
-}
-
-fn command(model: &Model, attempt: &Attempt) -> Command {
-    let lease = |back: usize| {
-        model
-            .recent(back)
-            .map_or_else(|| "0".repeat(32), |at| model.leases[at].id.clone())
-    };
-    let reason = "because".to_owned();
-    match *attempt {
-        Attempt::Register(name, policy) => register_with(NAMES[name], model::policy(policy)),
-        Attempt::Remove(name, force) => Command::RemoveDataset {
-            dataset: NAMES[name].to_owned(),
-            force,
-        },
-        Attempt::Lease(name, who, mode, wait) => Command::Lease {
-            dataset: NAMES[name].to_owned(),
-            subject: person(who),
-            mode: Some(mode),
-            ttl_seconds: Some(TTL_SECONDS),
-            groups: Vec::new(),
-            wait,
-            cluster: None,
-        },
-        Attempt::Approve(back) => Command::ApproveLease { lease: lease(back) },
-        Attempt::Deny(back) => Command::DenyLease {
-            lease: lease(back),
-            reason,
-        },
-        Attempt::Renew(back, who) => Command::Renew {
-            lease: lease(back),
-            subject: person(who),
-            ttl_seconds: None,
-        },
-        Attempt::Release(back, who) => Command::Release {
-            lease: lease(back),
-            subject: person(who),
-        },
-        Attempt::Revoke(back) => Command::Revoke {
-            lease: lease(back),
-            reason,
-        },
-        Attempt::Expire(back) => Command::Expire { lease: lease(back) },
-        Attempt::Confirm(back) => Command::ConfirmEnd { lease: lease(back) },
-        Attempt::Declare(back) => Command::DeclareEnded {
-            lease: lease(back),
-            reason,
-        },
-        Attempt::Report(back, ready) => Command::ReportMount {
-            lease: lease(back),
-            report: report(ready),
-        },
-    }
-}
-
-fn person(who: usize) -> String {
-    format!("{who:02x}").repeat(32)
-}
-
-fn report(ready: bool) -> MountReport {
-    if ready {
-        MountReport::Ready {}
-    } else {
-        MountReport::Failed {
-            finding: finding("path_missing"),
-        }
-    }
-}
 
 /// Whoever has a dataset alone has it alone, by the index that everybody reads and by the records themselves.
 fn nobody_shares_an_exclusive_lease(state: &MemoryState, model: &Model) {
@@ -149,6 +47,8 @@ fn agree(state: &MemoryState, model: &Model) {
             (found.state, found.due_at_ms(), found.fencing_token()),
             (lease.state, lease.due_ms, lease.token)
         );
+        let cluster = found.cluster.as_ref().map(ToString::to_string);
+        assert_eq!(cluster.as_deref(), Some(CLUSTERS[lease.cluster]));
         let mine = query::leases_of(state, &found.subject, Some(lease.state), &all).unwrap();
         assert_eq!(mine.items.iter().filter(|held| held.id == found.id).count(), 1);
         let due = query::leases_due(state, lease.state, lease.due_ms, &all).unwrap();
@@ -198,14 +98,101 @@ fn agree(state: &MemoryState, model: &Model) {
     }
 }
 
-fn play(steps: &[Step]) -> MemoryState {
-    let (mut bench, mut model) = (Bench::new(), Model::default());
-    for step in steps {
-        bench.now_ms += step.seconds * 1_000;
+/// What everybody sees of organisations, clusters and traces.
+fn agree_on_organisations(state: &MemoryState, model: &Model) {
+    let all = PageRequest::default();
+    let mut standing = 0;
+    for (organisation, name) in model.organisations.iter().zip(MSPS) {
+        let found = query::organisation(state, &msp(name)).unwrap();
+        assert_eq!(found.is_some(), organisation.joined);
+        let Some(found) = found else { continue };
+        standing += usize::from(organisation.stands());
+        assert_eq!(found.is_suspended(), !organisation.stands());
+        assert_eq!(found.suspended_by_others.is_some(), organisation.by_others);
+        assert_eq!(found.broker, attempt::BROKERS[organisation.broker]);
+        let clusters: Vec<_> = found.clusters.iter().map(ToString::to_string).collect();
+        let expected: Vec<_> = organisation.in_service.iter().map(|at| CLUSTERS[*at]).collect();
+        assert_eq!(clusters, expected);
+        let registered = query::clusters(state, &msp(name), &all).unwrap().items;
+        let keyed: Vec<_> = registered
+            .iter()
+            .map(|cluster| !cluster.keys.is_empty())
+            .collect();
+        assert_eq!(keyed, organisation.clusters.values().copied().collect::<Vec<_>>());
+        let history = query::organisation_history(state, &msp(name), &all)
+            .unwrap()
+            .items;
+        let revisions: Vec<_> = history.iter().map(|entry| entry.revision).collect();
+        assert_eq!(revisions, (1..=organisation.transitions).collect::<Vec<_>>());
+    }
+    assert_eq!(query::consortium(state).unwrap().standing.len(), standing);
+    assert_eq!(
+        query::traces(state, &all).unwrap().items.len(),
+        model.traces.len()
+    );
+    for ((organisation, key), (person, _)) in &model.traces {
+        let id = TraceId::derive(&msp(MSPS[*organisation]), &key.to_string());
+        let trace = query::trace(state, &id).unwrap().unwrap();
+        let subject = attempt::person(*person).parse().unwrap();
+        let theirs = query::traces_of(state, &subject, &all).unwrap().items;
+        assert_eq!(theirs.iter().filter(|other| **other == trace).count(), 1);
+    }
+}
+
+/// Three of the organisations have joined, each with a cluster.
+fn begin(contract: Contract) -> (Bench, Model) {
+    let mut bench = Bench::empty(contract.end_margin_ms);
+    bench.role = Role::Administrator;
+    let mut model = Model {
+        margin_ms: contract.end_margin_ms,
+        ..Model::default()
+    };
+    for (at, name) in MSPS.iter().enumerate().take(3) {
+        bench.accepted(name, &join());
+        bench.accepted(name, &register_cluster(CLUSTERS[0]));
+        bench.accepted(
+            name,
+            &Command::AmendOrganisation {
+                broker: Some(attempt::BROKERS[0].to_owned()),
+                keys: None,
+            },
+        );
+        let organisation = &mut model.organisations[at];
+        organisation.joined = true;
+        organisation.clusters.insert(0, false);
+        organisation.in_service.insert(0);
+        organisation.transitions = 3;
+    }
+    (bench, model)
+}
+
+/// A transaction that was accepted.
+type Taken = (TxContext, Command, Outcome);
+
+fn play(play: &Play) -> (MemoryState, Vec<Taken>) {
+    let contract = if play.with_margin {
+        Contract::FABRIC
+    } else {
+        Contract::EMBEDDED
+    };
+    let (mut bench, mut model) = begin(contract);
+    let mut taken = Vec::new();
+    model.right_ms = bench.now_ms;
+    for step in &play.steps {
+        model.right_ms += step.seconds * 1_000;
+        bench.now_ms = model.right_ms + play.clocks_ms[step.msp];
         let command = command(&model, &step.attempt);
+        let reused = match &step.attempt {
+            Attempt::Lease(ask) => ask.again.and_then(|back| model.recent(back)),
+            _ => None,
+        };
+        let tx_id = reused.map_or_else(
+            || bench.next_tx_id(),
+            |at| TxId::new(model.leases[at].tx_id.clone()).unwrap(),
+        );
         let expected = model.step(step.msp, bench.now_ms, &step.attempt);
         let before = bench.state.clone();
-        match bench.execute(MSPS[step.msp], &command) {
+        match bench.execute_under(reused.is_some().then_some(&tx_id), MSPS[step.msp], &command) {
             Ok(outcome) => {
                 assert_eq!(expected, Ok(()), "accepted: {step:?}");
                 for dataset in model.datasets.iter_mut().filter(|dataset| dataset.id.is_empty()) {
@@ -213,7 +200,9 @@ fn play(steps: &[Step]) -> MemoryState {
                 }
                 for lease in model.leases.iter_mut().filter(|lease| lease.id.is_empty()) {
                     lease.id = bench::lease_of(&outcome);
+                    lease.tx_id = tx_id.to_string();
                 }
+                taken.push((bench.context(&tx_id, MSPS[step.msp]), command, outcome));
             }
             Err(refusal) => {
                 assert_eq!(expected, Err(refusal.code()), "refused: {step:?}");
@@ -223,17 +212,35 @@ fn play(steps: &[Step]) -> MemoryState {
         nobody_shares_an_exclusive_lease(&bench.state, &model);
     }
     agree(&bench.state, &model);
-    bench.state
+    agree_on_organisations(&bench.state, &model);
+    (bench.state, taken)
+}
+
+/// As a ledger does that verifies itself: only what was accepted, from the same beginning.
+fn replay(play: &Play, taken: &[Taken]) -> MemoryState {
+    let contract = if play.with_margin {
+        Contract::FABRIC
+    } else {
+        Contract::EMBEDDED
+    };
+    let (Bench { mut state, .. }, _) = begin(contract);
+    for (context, command, expected) in taken {
+        let again = contract.replay(CONTRACT_VERSION, &state, context, command);
+        assert_eq!(again.as_ref(), Ok(expected));
+        state.apply(&expected.writes);
+    }
+    state
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_contract_does_what_the_model_does_and_does_it_again(steps in steps()) {
-        let once = play(&steps);
-        let again = play(&steps);
+    fn the_contract_does_what_the_model_does_and_does_it_again(steps in plays()) {
+        let (once, taken) = play(&steps);
+        let (again, _) = play(&steps);
         assert_eq!(once, again, "the same commands lead to the same bytes");
+        assert_eq!(replay(&steps, &taken), once, "what was accepted leads there without what was refused");
     }
 
     #[test]

@@ -63,13 +63,30 @@ impl Bench {
         self.execute_as(&tx_id, msp, command)
     }
 
-    pub fn execute_as(&mut self, tx_id: &TxId, msp: &str, command: &Command) -> Result<Outcome, Refusal> {
-        let context = TxContext {
+    /// Under this transaction id, or the next.
+    pub fn execute_under(
+        &mut self,
+        tx_id: Option<&TxId>,
+        msp: &str,
+        command: &Command,
+    ) -> Result<Outcome, Refusal> {
+        match tx_id {
+            Some(tx_id) => self.execute_as(tx_id, msp, command),
+            None => self.execute(msp, command),
+        }
+    }
+
+    pub fn context(&self, tx_id: &TxId, msp: &str) -> TxContext {
+        TxContext {
             tx_id: tx_id.clone(),
             timestamp_ms: self.now_ms,
             caller: msp.parse().unwrap(),
             role: self.role,
-        };
+        }
+    }
+
+    pub fn execute_as(&mut self, tx_id: &TxId, msp: &str, command: &Command) -> Result<Outcome, Refusal> {
+        let context = self.context(tx_id, msp);
         match self.contract.execute(&self.state, &context, command) {
             Ok(outcome) => {
                 let again = self.contract.execute(&self.state, &context, command);

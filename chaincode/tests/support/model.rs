@@ -5,28 +5,13 @@
     reason = "a test fails by panicking"
 )]
 
+use crate::attempt::{Ask, Attempt, MSPS};
+use crate::consortium::{Organisation, Traces};
 use leasehold_chaincode::{LeaseState, Mode, Policy, limit};
 use std::collections::BTreeMap;
 
 pub const TTL_SECONDS: u64 = 60;
 pub const TTL_MS: i64 = 60_000;
-
-/// What somebody tries. Leases are named by how many were asked for since, so that most attempts concern one that exists.
-#[derive(Debug, Clone)]
-pub enum Attempt {
-    Register(usize, usize),
-    Remove(usize, bool),
-    Lease(usize, usize, Mode, bool),
-    Approve(usize),
-    Deny(usize),
-    Renew(usize, usize),
-    Release(usize, usize),
-    Revoke(usize),
-    Expire(usize),
-    Confirm(usize),
-    Declare(usize),
-    Report(usize, bool),
-}
 
 /// Terms of three kinds: for one alone, for several with a line, and only with the owner's approval.
 pub fn policy(which: usize) -> Policy {
@@ -77,6 +62,11 @@ pub struct Lease {
     pub ended_ms: i64,
     pub token: u64,
     pub ready: Option<bool>,
+    pub cluster: usize,
+    /// The transaction that asked for it.
+    pub tx_id: String,
+    /// When it was granted or renewed by a clock that is right.
+    pub granted_ms: i64,
 }
 
 #[derive(Default)]
@@ -84,9 +74,15 @@ pub struct Model {
     pub names: BTreeMap<usize, usize>,
     pub datasets: Vec<Dataset>,
     pub leases: Vec<Lease>,
+    pub organisations: [Organisation; MSPS.len()],
+    pub traces: Traces,
+    /// How long after its time anybody may end a lease.
+    pub margin_ms: i64,
+    /// The time by a clock that is right.
+    pub right_ms: i64,
 }
 
-type Verdict = Result<(), &'static str>;
+pub type Verdict = Result<(), &'static str>;
 
 impl Model {
     /// Index of the lease that is the `back`-th from the newest.
@@ -100,6 +96,7 @@ impl Model {
 
     /// Makes a step, or says with which code it is refused. New things have no id yet.
     pub fn step(&mut self, msp: usize, now_ms: i64, attempt: &Attempt) -> Verdict {
+        self.require_standing(msp, attempt)?;
         match *attempt {
             Attempt::Register(name, policy) => {
                 if self.names.contains_key(&name) {
@@ -119,7 +116,7 @@ impl Model {
                 Ok(())
             }
             Attempt::Remove(name, force) => self.remove(msp, now_ms, name, force),
-            Attempt::Lease(name, person, mode, wait) => self.ask(msp, now_ms, name, person, mode, wait),
+            Attempt::Lease(ref ask) => self.ask(msp, now_ms, ask),
             Attempt::Approve(back) => {
                 let at = self.owned(msp, back)?;
                 if self.leases[at].state != LeaseState::Requested {
@@ -128,6 +125,7 @@ impl Model {
                 if self.datasets[self.leases[at].dataset].retired {
                     return Err("dataset_not_found");
                 }
+                self.require_stands(self.leases[at].msp)?;
                 self.place(now_ms, at)
             }
             Attempt::Deny(back) => {
@@ -140,6 +138,7 @@ impl Model {
             Attempt::Renew(back, person) => {
                 let at = self.held(msp, back, person)?;
                 let lease = &self.leases[at];
+                self.require_stands(self.datasets[lease.dataset].owner)?;
                 if lease.state != LeaseState::Active {
                     return Err("lease_not_active");
                 }
@@ -153,6 +152,7 @@ impl Model {
                     return Err("invalid_field");
                 }
                 self.leases[at].due_ms = now_ms + TTL_MS;
+                self.leases[at].granted_ms = self.right_ms;
                 self.happened(at);
                 Ok(())
             }
@@ -167,8 +167,15 @@ impl Model {
             Attempt::Expire(back) => {
                 let at = self.lease(back)?;
                 let lease = &self.leases[at];
-                if is_open(lease) && now_ms < lease.due_ms {
+                if is_open(lease) && now_ms < lease.due_ms + self.margin_ms {
                     return Err("not_expired");
+                }
+                if lease.state == LeaseState::Active && self.margin_ms > 0 {
+                    let lasted_ms = self.right_ms - lease.granted_ms;
+                    assert!(
+                        lasted_ms >= TTL_MS,
+                        "ended after {lasted_ms} ms, whatever the clocks say"
+                    );
                 }
                 self.end(now_ms, at)
             }
@@ -182,7 +189,9 @@ impl Model {
             Attempt::Declare(back) => {
                 let at = self.owned(msp, back)?;
                 let lease = &self.leases[at];
-                if lease.state == LeaseState::Ending && now_ms < lease.ended_ms + limit::CONFIRMATION_MS {
+                if lease.state == LeaseState::Ending
+                    && now_ms < lease.ended_ms + limit::CONFIRMATION_MS + self.margin_ms
+                {
                     return Err("too_early_to_declare");
                 }
                 self.ended(now_ms, at)
@@ -203,6 +212,7 @@ impl Model {
                 self.happened(at);
                 Ok(())
             }
+            ref other => self.of_organisation(msp, other),
         }
     }
 
@@ -215,7 +225,7 @@ impl Model {
         }
     }
 
-    fn held(&self, msp: usize, back: usize, person: usize) -> Result<usize, &'static str> {
+    pub fn held(&self, msp: usize, back: usize, person: usize) -> Result<usize, &'static str> {
         let at = self.lease(back)?;
         let lease = &self.leases[at];
         if (lease.msp, lease.person) == (msp, person) {
@@ -256,19 +266,17 @@ impl Model {
         Ok(())
     }
 
-    fn ask(
-        &mut self,
-        msp: usize,
-        now_ms: i64,
-        name: usize,
-        person: usize,
-        mode: Mode,
-        waits: bool,
-    ) -> Verdict {
-        let dataset = *self.names.get(&name).ok_or("dataset_not_found")?;
+    fn ask(&mut self, msp: usize, now_ms: i64, ask: &Ask) -> Verdict {
+        let dataset = *self.names.get(&ask.name).ok_or("dataset_not_found")?;
+        let (mode, person) = (ask.mode, ask.person);
+        self.require_stands(self.datasets[dataset].owner)?;
         let policy = policy(self.datasets[dataset].policy);
         if mode == Mode::Shared && policy.most_shared == 0 {
             return Err("mode_not_allowed");
+        }
+        let cluster = self.serving(msp, ask.cluster)?;
+        if ask.again.and_then(|back| self.recent(back)).is_some() {
+            return Err("transaction_reused");
         }
         let before = (self.datasets[dataset].clone(), self.leases.len());
         let at = self.leases.len();
@@ -278,12 +286,15 @@ impl Model {
             msp,
             person,
             mode,
-            waits,
+            waits: ask.wait,
             state: LeaseState::Requested,
             due_ms: now_ms + TTL_MS,
             ended_ms: 0,
             token: 0,
             ready: None,
+            cluster,
+            tx_id: String::new(),
+            granted_ms: 0,
         });
         let placed = if policy.approve_leases && self.datasets[dataset].owner != msp {
             self.happened(at);
@@ -338,6 +349,7 @@ impl Model {
         lease.state = LeaseState::Active;
         lease.token = self.datasets[of].token;
         lease.due_ms = now_ms + TTL_MS;
+        lease.granted_ms = self.right_ms;
         self.happened(at);
     }
 
@@ -372,11 +384,13 @@ impl Model {
 
     fn advance(&mut self, now_ms: i64, of: usize) {
         while let Some(&first) = self.datasets[of].line.first() {
-            if self.leases[first].due_ms <= now_ms {
+            let may_have = self.stands(self.datasets[of].owner) && self.stands(self.leases[first].msp);
+            let fits = self.fits(of, self.leases[first].mode);
+            if self.leases[first].due_ms + self.margin_ms <= now_ms || fits && !may_have {
                 self.datasets[of].line.remove(0);
                 self.leases[first].state = LeaseState::Ended;
                 self.happened(first);
-            } else if self.fits(of, self.leases[first].mode) {
+            } else if fits {
                 self.datasets[of].line.remove(0);
                 self.grant(now_ms, first);
             } else {
