@@ -110,6 +110,7 @@ lint-python: $(PYTHON) $(HUB_VENV)/ready ## ruff and mypy
 lint-generated: $(PYTHON) ## Generated files say what their sources say, and documents what is there
 	$(PYTHON) .ci/promises.py
 	$(PYTHON) helm/values_table.py | diff --unified docs/values.md - || { echo "docs/values.md is out of date: make values-table"; exit 1; }
+	cargo run --quiet --package leasehold-conformance --example reference --locked | diff --unified docs/contract.md - || { echo "docs/contract.md is out of date: make contract-reference"; exit 1; }
 
 ## Tests
 
@@ -148,7 +149,7 @@ bench: ## CPU per review, throughput, p50 and p99 of the release webhook beside 
 
 .PHONY: soak
 soak: binaries hub ## Long crash and random runs (root; about an hour)
-	LEASEHOLD_SOAK_CASES=20000 cargo test --package leasehold-chaincode --locked
+	LEASEHOLD_SOAK_CASES=18000 cargo test --release --package leasehold-chaincode --test model --locked
 	LEASEHOLD_SOAK_KILLS=300 cargo test --package leasehold-secret-broker --lib --locked ledger::tests::crash
 	PROPTEST_CASES=20000 cargo test --package leasehold-webhook --package leasehold-spawner-hook --locked
 	$(MAKE) --no-print-directory programs
@@ -159,6 +160,10 @@ soak: binaries hub ## Long crash and random runs (root; about an hour)
 .PHONY: values-table
 values-table: $(PYTHON) ## docs/values.md from the comments of values.yaml
 	$(PYTHON) helm/values_table.py >docs/values.md
+
+.PHONY: contract-reference
+contract-reference: ## docs/contract.md from the contract's types and cases
+	cargo run --quiet --package leasehold-conformance --example reference --locked >docs/contract.md
 
 .PHONY: docs
 docs: values-table ## Generated documents: the picture and the table of values

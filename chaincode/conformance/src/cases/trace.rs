@@ -1,9 +1,9 @@
 //! Traces: what people did, by digest, for ever.
 
-use super::with_texts;
+use super::{on_terms, with_texts};
 use crate::ask::of_lease;
 use crate::case::{A, B, Case};
-use crate::command::{confirm, lease, release, remove, suspend, trace, with};
+use crate::command::{confirm, exclusive, lease, release, remove, suspend, trace, with};
 use serde_json::{Value, json};
 
 fn sha256(digits: &str) -> Value {
@@ -210,6 +210,16 @@ fn refused() -> Vec<Case> {
             .then(B.does(lease("texts", 1)).named("a"))
             .then(A.may_not(trace("t", 1, run("a")), "lease_not_found"))
             .then(B.may_not(trace("t", 2, run("a")), "lease_not_found")),
+        on_terms(
+            "y54",
+            "nothing ran under a lease that was not granted",
+            with(exclusive(), json!({ "approve_leases": true })),
+        )
+        .then(B.does(lease("texts", 1)).named("a"))
+        .then(B.may_not(
+            trace("t", 1, run("a")),
+            json!({ "code": "lease_not_active", "lease_state": "requested" }),
+        )),
         of_field(
             "y43",
             "a list of resources is bounded",
