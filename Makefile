@@ -151,6 +151,7 @@ bench: ## CPU per review, throughput, p50 and p99 of the release webhook beside 
 soak: binaries hub ## Long crash and random runs (root; about an hour)
 	LEASEHOLD_SOAK_CASES=18000 cargo test --release --package leasehold-chaincode --test model --locked
 	LEASEHOLD_SOAK_KILLS=300 cargo test --package leasehold-secret-broker --lib --locked ledger::tests::crash
+	LEASEHOLD_SOAK_FLIPS=2500 cargo test --package leasehold-secret-broker --lib --locked ledger::tests::flips
 	PROPTEST_CASES=20000 cargo test --package leasehold-webhook --package leasehold-spawner-hook --locked
 	$(MAKE) --no-print-directory programs
 	LEASEHOLD_SOAK_ROUNDS=5 cargo test --package leasehold-tests --test e2e --locked -- --test-threads=1 crashes::

@@ -6,8 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -16,6 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::crypto::{self, Context, CryptoError, KEY_LENGTH, Key};
 use crate::identity::Subject;
+use crate::private_file;
 use crate::secret::Secret;
 
 const PSEUDONYM_KEY_LENGTH: usize = 32;
@@ -113,23 +113,7 @@ impl KeyRing {
             Zeroizing::new(STANDARD.encode(key.expose())).as_str(),
             Zeroizing::new(STANDARD.encode(pseudonym.as_slice())).as_str(),
         ));
-        // Whole or not at all: a crash must not leave half a ring under the final name.
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
-        let partial = PathBuf::from(partial);
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&partial)
-            .map_err(write)?;
-        file.write_all(text.as_bytes())
-            .and_then(|()| file.sync_all())
-            .map_err(write)?;
-        let linked = fs::hard_link(&partial, path);
-        fs::remove_file(&partial).map_err(write)?;
-        linked.map_err(write)
+        private_file::create(path, text.as_bytes()).map_err(write)
     }
 
     /// Reads the lines of a ring.

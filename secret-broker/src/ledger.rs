@@ -2,14 +2,24 @@
 //!
 //! It promises that a submission that was answered with [`Committed`] is on disk and stays; that one that was refused left
 //! nothing; that the same transaction id is committed once, however often it is submitted; and that [`Ledger::verify`] finds any
-//! block that was changed. State and history are derived from the blocks.
+//! block that was changed. Blocks are signed; a [`Receipt`] of one, kept elsewhere, shows if they were all replaced. State and
+//! history are derived from the blocks.
 //!
 //! One task writes, in blocks of as many submissions as were waiting; reads go on beside it, each on one consistent snapshot. A
 //! full queue answers [`SubmitError::Busy`] at once.
 
+mod address;
 mod block;
+mod bytes;
+mod chain;
+mod export;
+mod file;
 mod follow;
+mod founding;
+mod key;
 mod loaded;
+mod maintenance;
+mod receipt;
 mod snapshot;
 mod storage;
 #[cfg(test)]
@@ -17,17 +27,24 @@ mod tests;
 mod verify;
 mod writer;
 
+pub use address::{LedgerAddress, NotAnAddress};
 pub use block::{Block, Transaction};
+pub use bytes::{Bytes, KeyId, NotBytes};
+pub use export::{ExportError, ImportError, import};
+pub use file::LedgerFile;
 pub use follow::Follower;
+pub use key::{LedgerKey, LedgerKeyError};
+pub use maintenance::{KeyChanged, MaintenanceError, rebuild, rotate};
+pub use receipt::{Receipt, ReceiptError};
 pub use snapshot::Snapshot;
-pub use verify::{Corruption, Verified, VerifyError};
+pub use verify::{Corruption, Depth, Verified, VerifyError};
 
 use leasehold_chaincode::{Command, CommandResult, Contract, Event, Msp, Refusal, StateError, TxId};
 use sqlx::SqlitePool;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
-use storage::StorageError;
+use storage::{StorageError, blocks, derived};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +57,8 @@ pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 pub struct LedgerOptions {
     /// The SQLite file; `<path>.lock` beside it keeps a second process out.
     pub path: PathBuf,
+    /// The Ed25519 key that signs the blocks (PKCS#8 PEM): made with the ledger, asked for ever after.
+    pub key: PathBuf,
     /// Who submits: every transaction of this ledger has this caller.
     pub organisation: Msp,
     /// The contract's parameters, fixed when the ledger is created.
@@ -53,16 +72,25 @@ pub struct LedgerOptions {
 }
 
 impl LedgerOptions {
-    /// The usual ledger at a path, on the system's clock.
+    /// The usual ledger at a path, on the system's clock, with its key beside it.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>, organisation: Msp) -> Self {
+        let path = path.into();
         Self {
-            path: path.into(),
+            key: path.with_extension("key"),
+            path,
             organisation,
             contract: Contract::EMBEDDED,
             clock: Arc::new(system_clock),
             queue: 1_024,
             block_transactions: 128,
+        }
+    }
+
+    fn failed(&self, error: impl ToString) -> OpenError {
+        OpenError::Storage {
+            path: self.path.clone(),
+            reason: error.to_string(),
         }
     }
 }
@@ -155,6 +183,44 @@ pub enum OpenError {
         /// The margin asked for.
         expected_ms: i64,
     },
+    /// Its key cannot be used.
+    #[error(transparent)]
+    Key(#[from] LedgerKeyError),
+    /// Another key signs it.
+    #[error(
+        "the ledger at {path} is signed by key {expected}, and {key} holds key {found}; give that key with --ledger-key, or if it is lost take a new one with `ledger rotate --lost`"
+    )]
+    OtherKey {
+        /// Where the ledger is.
+        path: PathBuf,
+        /// Where the key is.
+        key: PathBuf,
+        /// Its public half.
+        found: KeyId,
+        /// Who signs.
+        expected: KeyId,
+    },
+    /// There is none.
+    #[error("cannot read the ledger at {path}: {source}; check the path")]
+    Missing {
+        /// Where it should be.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// It was never opened by a version that signs.
+    #[error(
+        "the ledger at {0} was written by a version that did not sign it; start the broker of this version once, which signs it"
+    )]
+    NotSigned(PathBuf),
+    /// It is not signed yet, and not signed now, because it was changed.
+    #[error("the ledger at {path} will not be signed as it is: {error}")]
+    Damaged {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: Box<VerifyError>,
+    },
     /// The lock file cannot be made or taken.
     #[error("cannot lock the ledger at {path}: {source}; check that its directory exists and is writable")]
     Lock {
@@ -199,6 +265,7 @@ impl From<sqlx::Error> for ReadError {
 /// A handle on the ledger. Clones share it.
 #[derive(Clone)]
 pub struct Ledger {
+    ledger_id: block::Hash,
     requests: mpsc::Sender<writer::Request>,
     reads: SqlitePool,
     heights: watch::Receiver<u64>,
@@ -213,20 +280,19 @@ impl Ledger {
     /// [`OpenError`] when it is in use, somebody else's, or its storage fails.
     pub async fn open(options: LedgerOptions) -> Result<Self, OpenError> {
         let lock = storage::lock(&options.path)?;
-        let storage_failed = |error: StorageError| OpenError::Storage {
-            path: options.path.clone(),
-            reason: error.to_string(),
-        };
-        let mut connection = storage::connect(&options.path).await.map_err(storage_failed)?;
-        storage::migrate(&mut connection).await.map_err(storage_failed)?;
-        let head = storage::found(&mut connection, &options).await?;
-        let reads = storage::read_pool(&options.path).await.map_err(storage_failed)?;
+        let failed = |error: StorageError| options.failed(error);
+        let mut connection = storage::connect(&options.path).await.map_err(failed)?;
+        storage::schema::migrate(&mut connection).await.map_err(failed)?;
+        let (sealer, last) = founding::found(&mut connection, &options).await?;
+        let reads = storage::read_pool(&options.path).await.map_err(failed)?;
+        let (head, ledger_id) = (last.head(), sealer.ledger);
         let (requests, inbox) = mpsc::channel(options.queue.max(1));
         let (announce, heights) = watch::channel(head.height);
         let stop = CancellationToken::new();
-        let writer = writer::Writer::new(connection, head, options, announce, lock);
+        let writer = writer::Writer::new(connection, head, sealer, options, announce, lock);
         let task = tokio::spawn(writer.run(inbox, stop.clone()));
         Ok(Self {
+            ledger_id,
             requests,
             reads,
             heights,
@@ -264,7 +330,7 @@ impl Ledger {
     /// [`ReadError`] when the database fails.
     pub async fn transaction(&self, tx_id: &TxId) -> Result<Option<Committed>, ReadError> {
         let mut connection = self.reads.acquire().await?;
-        let found = storage::transactions(&mut connection, &[tx_id.as_str()]).await?;
+        let found = derived::transactions(&mut connection, &[tx_id.as_str()]).await?;
         Ok(found
             .get(tx_id.as_str())
             .map(|(transaction, height)| Committed::of(transaction, *height)))
@@ -282,12 +348,24 @@ impl Ledger {
         Follower::new(self.reads.clone(), self.heights.clone(), height)
     }
 
+    /// The signed head, to keep elsewhere.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the database fails.
+    pub async fn receipt(&self) -> Result<Receipt, ReadError> {
+        let mut connection = self.reads.acquire().await?;
+        let head = blocks::head(&mut connection).await?;
+        let unsigned = || ReadError::Storage("the last block is not signed; verify the ledger".to_owned());
+        Receipt::of(&self.ledger_id, &head).ok_or_else(unsigned)
+    }
+
     /// Checks every block, runs every command again, and compares what it leads to with the state and its indexes.
     ///
     /// # Errors
     /// [`VerifyError::Corrupt`] with the first block and field that is not as it was written.
     pub async fn verify(&self) -> Result<Verified, VerifyError> {
-        verify::verify(&self.reads).await
+        let mut snapshot = self.reads.begin().await?;
+        verify::verify(&mut snapshot, Depth::Whole, &[]).await
     }
 
     /// Derives state, history and indexes from the blocks anew, between two blocks.

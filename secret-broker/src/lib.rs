@@ -18,6 +18,7 @@ pub mod ledger;
 pub mod machines;
 pub mod metrics;
 pub mod operations;
+pub mod private_file;
 pub mod probes;
 pub mod publish;
 pub mod secret;

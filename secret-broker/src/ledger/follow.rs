@@ -1,6 +1,7 @@
 //! Reads the blocks as they come, without missing one: what is announced is only a height, and the blocks are read from disk.
 
-use super::{Block, ReadError, storage};
+use super::storage::{StorageError, blocks};
+use super::{Block, ReadError};
 use sqlx::SqlitePool;
 use std::collections::VecDeque;
 use tokio::sync::watch;
@@ -42,9 +43,9 @@ impl Follower {
                     Err(sqlx::Error::PoolClosed) => return Ok(None),
                     Err(error) => return Err(error.into()),
                 };
-                let blocks = storage::blocks_after(&mut connection, self.read, BATCH).await?;
+                let blocks = blocks::after(&mut connection, self.read, BATCH).await?;
                 for block in blocks {
-                    let parsed = block.parse().map_err(storage::StorageError::from)?;
+                    let parsed = block.parse().map_err(StorageError::from)?;
                     self.read = parsed.height;
                     self.waiting.push_back(parsed);
                 }

@@ -1,6 +1,7 @@
 //! Fetches from the database what the contract, or a question, found missing in its [`Loaded`] state.
 
-use super::{ReadError, storage};
+use super::ReadError;
+use super::storage::derived;
 use leasehold_chaincode::{Loaded, StateError};
 use sqlx::SqliteConnection;
 
@@ -9,14 +10,14 @@ pub(super) async fn fetch(loaded: &mut Loaded, connection: &mut SqliteConnection
     let wanted = loaded.wanted();
     if !wanted.keys.is_empty() {
         let keys: Vec<_> = wanted.keys.into_iter().collect();
-        let mut found = storage::values(connection, &keys).await?;
+        let mut found = derived::values(connection, &keys).await?;
         for key in keys {
             let value = found.remove(&key);
             loaded.learn(key, value);
         }
     }
     for range in wanted.ranges {
-        let pairs = storage::range(connection, &range.start, &range.end, range.limit).await?;
+        let pairs = derived::range(connection, &range.start, &range.end, range.limit).await?;
         loaded.learn_range(range, pairs);
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! The state after one block, held still while questions are asked.
 
-use super::{Ledger, ReadError, loaded, storage};
+use super::storage::blocks;
+use super::{Ledger, ReadError, loaded};
 use leasehold_chaincode::{
     ActionKind, Cluster, ClusterName, Code, CodeApproval, DatasetEntry, DatasetId, DatasetRef, HistoryEntry,
     Lease, LeaseId, LeaseState, Msp, Organisation, Page, PageRequest, Subject, Trace, TraceId, Volume, query,
@@ -19,7 +20,7 @@ impl Snapshot {
     pub(super) async fn begin(reads: &SqlitePool) -> Result<Self, ReadError> {
         let mut read = reads.begin().await?;
         // SQLite fixes what a transaction sees with its first read.
-        let head = storage::head(&mut read).await?;
+        let head = blocks::head(&mut read).await?;
         Ok(Self {
             read,
             height: head.height,

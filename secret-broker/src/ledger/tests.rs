@@ -1,8 +1,12 @@
 //! What the embedded ledger promises, over a real file.
 
 mod crash;
+mod exchange;
+mod flips;
 mod older;
 mod opening;
+mod receipts;
+mod signing;
 mod tamper;
 
 use super::*;
@@ -221,15 +225,25 @@ async fn a_transaction_submitted_twice_at_once_is_committed_once() {
         bench.accepted("one", register("texts"))
     );
     assert_eq!(one, other);
-    assert_eq!(bench.ledger.verify().await.unwrap().transactions, 2 + 1);
+    assert_eq!(bench.ledger.verify().await.unwrap().transactions, Some(2 + 1));
 }
 
 #[tokio::test]
 async fn of_a_hundred_who_want_an_exclusive_dataset_one_gets_it() {
-    let bench = Bench::new().await;
-    bench.accepted("register", register("texts")).await;
+    race(100).await;
+}
+
+#[tokio::test]
+async fn of_twelve_who_want_an_exclusive_dataset_one_gets_it() {
+    race(12).await;
+}
+
+/// All at once: one is granted, the others are refused in the contract's words, none is lost, and the ledger says the same later.
+async fn race(contenders: usize) {
+    let mut bench = Bench::new().await;
+    let registered = bench.accepted("register", register("texts")).await;
     let mut tasks = tokio::task::JoinSet::new();
-    for number in 0..100 {
+    for number in 0..contenders {
         let ledger = bench.ledger.clone();
         let submission = submission(
             &format!("race-{number}"),
@@ -238,14 +252,23 @@ async fn of_a_hundred_who_want_an_exclusive_dataset_one_gets_it() {
         tasks.spawn(async move { ledger.submit(submission).await });
     }
     let outcomes = soon("end of the race", tasks.join_all()).await;
-    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
-    for refused in outcomes.into_iter().filter_map(Result::err) {
+    assert_eq!(outcomes.len(), contenders);
+    let (granted, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+    assert_eq!(granted.len(), 1);
+    for refused in refused.into_iter().filter_map(Result::err) {
         assert!(
             matches!(refused, SubmitError::Refused(Refusal::LeaseConflict { .. })),
             "{refused:?}"
         );
     }
-    bench.ledger.verify().await.unwrap();
+    bench.reopen().await;
+    let holders = bench
+        .ledger
+        .holders(registered.events[0].dataset.as_ref().unwrap())
+        .await
+        .unwrap();
+    assert_eq!(holders.len(), 1);
+    assert_eq!(bench.ledger.verify().await.unwrap().transactions, Some(4));
 }
 
 #[tokio::test]
@@ -264,7 +287,7 @@ async fn what_waits_together_is_committed_together() {
     });
     let heights: BTreeSet<u64> = join_all(waiting).await.into_iter().collect();
     assert_eq!(heights, BTreeSet::from([2]), "fifty transactions, one flush");
-    assert_eq!(bench.ledger.verify().await.unwrap().transactions, 2 + 50);
+    assert_eq!(bench.ledger.verify().await.unwrap().transactions, Some(2 + 50));
 }
 
 #[tokio::test]

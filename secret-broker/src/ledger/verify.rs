@@ -1,9 +1,12 @@
-//! Reads the whole ledger again: every hash, every decision, and everything that is derived from them.
+//! Reads the whole ledger again: every hash and signature, every decision, and everything that is derived from them.
 
-use super::block::{Body, Hash, Head, StoredBlock, Transaction, hash_body, hash_header};
-use super::storage::{self, StorageError};
+use super::block::{Body, Hash, StoredBlock, Transaction};
+use super::bytes::{Bytes, KeyId};
+use super::chain::{Care, Chain, corrupt};
+use super::receipt::{Receipt, ReceiptError};
+use super::storage::{self, StorageError, blocks, derived, schema};
 use leasehold_chaincode::{Contract, MemoryState, TxContext};
-use sqlx::{Connection, SqliteConnection, SqlitePool};
+use sqlx::{Connection, SqliteConnection};
 use std::collections::BTreeMap;
 
 /// Blocks, or derived rows, read at once.
@@ -14,10 +17,27 @@ const BATCH: usize = 256;
 pub struct Verified {
     /// Height of the last block.
     pub height: u64,
-    /// Its hash, hexadecimal: keep it elsewhere, and a shortened ledger shows.
+    /// Its hash, hexadecimal: keep a receipt of it elsewhere, and a shortened ledger shows.
     pub head_hash: String,
-    /// Number of transactions.
-    pub transactions: u64,
+    /// Hash of block 0.
+    pub ledger_id: Bytes<32>,
+    /// Which key signs; none where the ledger was not signed yet.
+    pub key_id: Option<KeyId>,
+    /// Blocks in which a key took over because the one before was lost.
+    pub unvouched_keys: Vec<u64>,
+    /// Number of transactions; not known where only the chain was checked.
+    pub transactions: Option<u64>,
+    /// Length of the blocks' bodies.
+    pub body_bytes: u64,
+}
+
+/// How much of a ledger to verify.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Hashes and signatures of the blocks.
+    Chain,
+    /// And that the contract decides alike, that state and indexes are what this leads to, and that the file is sound.
+    Whole,
 }
 
 /// The first place where a ledger is not as it was written.
@@ -38,6 +58,31 @@ pub enum VerifyError {
     /// It was changed.
     #[error(transparent)]
     Corrupt(#[from] Corruption),
+    /// It ends before a block that it once had.
+    #[error(
+        "the ledger was truncated: it ends at block {ends}, and a receipt of block {receipt} shows that it once went on; restore it from a backup"
+    )]
+    Truncated {
+        /// Height of its last block.
+        ends: u64,
+        /// Height of the block in the receipt.
+        receipt: u64,
+    },
+    /// It has another block where it once had the one in a receipt.
+    #[error(
+        "the ledger was forked at block {block} or before: a receipt has hash {receipt} there, the ledger {found}; restore it from a backup"
+    )]
+    Forked {
+        /// Height of the block.
+        block: u64,
+        /// Its hash in the receipt.
+        receipt: Bytes<32>,
+        /// Its hash in the ledger.
+        found: Bytes<32>,
+    },
+    /// A receipt says nothing about it.
+    #[error(transparent)]
+    Receipt(#[from] ReceiptError),
     /// It cannot be read.
     #[error("verifying the ledger failed: {0}")]
     Storage(String),
@@ -45,7 +90,7 @@ pub enum VerifyError {
 
 impl From<sqlx::Error> for VerifyError {
     fn from(error: sqlx::Error) -> Self {
-        Self::Storage(error.to_string())
+        StorageError::from(error).into()
     }
 }
 
@@ -54,12 +99,7 @@ impl From<StorageError> for VerifyError {
         match error {
             StorageError::Form { height, field } => {
                 let block = u64::try_from(height).unwrap_or_default();
-                Corruption {
-                    block,
-                    field,
-                    reason: "it is not of its form".to_owned(),
-                }
-                .into()
+                corrupt(block, field, "it is not of its form").into()
             }
             other => Self::Storage(other.to_string()),
         }
@@ -67,120 +107,190 @@ impl From<StorageError> for VerifyError {
 }
 
 /// What the blocks lead to.
-struct Derived {
-    head: Head,
-    state: MemoryState,
-    places: BTreeMap<String, (u64, usize)>,
+struct Walk {
+    chain: Chain,
+    replay: Option<Replay>,
 }
 
-impl Derived {
-    fn verified(&self) -> Verified {
-        Verified {
-            height: self.head.height,
-            head_hash: hex::encode(self.head.hash),
-            transactions: u64::try_from(self.places.len()).unwrap_or(u64::MAX),
+impl Walk {
+    fn verified(&self) -> Result<Verified, Corruption> {
+        let head = self.chain.finish()?;
+        Ok(Verified {
+            height: head.height,
+            head_hash: hex::encode(head.hash),
+            ledger_id: Bytes(self.chain.ledger),
+            key_id: self.chain.key,
+            unvouched_keys: self.chain.unvouched.clone(),
+            transactions: self
+                .replay
+                .as_ref()
+                .map(|replay| u64::try_from(replay.places.len()).unwrap_or(u64::MAX)),
+            body_bytes: self.chain.body_bytes,
+        })
+    }
+
+    fn take(&mut self, block: &StoredBlock) -> Result<(), Corruption> {
+        let body = self.chain.take(block)?;
+        if let (Some(replay), Some(body)) = (&mut self.replay, body) {
+            replay.take(block.height, body)?;
         }
+        Ok(())
     }
 }
 
-pub(super) async fn verify(reads: &SqlitePool) -> Result<Verified, VerifyError> {
-    let mut snapshot = reads.begin().await?;
-    let derived = derive(&mut snapshot).await?;
-    compare_state(&mut snapshot, &derived).await?;
-    compare_places(&mut snapshot, &derived).await?;
-    Ok(derived.verified())
+/// Verifies what a connection sees: hold a transaction open, so that nothing changes meanwhile.
+pub(super) async fn verify(
+    connection: &mut SqliteConnection,
+    depth: Depth,
+    receipts: &[Receipt],
+) -> Result<Verified, VerifyError> {
+    for receipt in receipts {
+        receipt.check()?;
+    }
+    let walk = walk(connection, depth, receipts).await?;
+    let verified = walk.verified()?;
+    if let Some(replay) = &walk.replay {
+        replay.compare_state(connection, verified.height).await?;
+        replay.compare_places(connection, verified.height).await?;
+        let unsound = |reason: String| corrupt(verified.height, "file", reason);
+        if let Some(reason) = schema::unsound(connection).await? {
+            return Err(unsound(reason).into());
+        }
+    }
+    Ok(verified)
 }
 
+/// Derives everything from the blocks anew.
 pub(super) async fn rebuild(connection: &mut SqliteConnection) -> Result<Verified, VerifyError> {
     let mut connection = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let derived = derive(&mut connection).await?;
-    storage::clear_derived(&mut connection).await?;
+    let walk = walk(&mut connection, Depth::Whole, &[]).await?;
+    let verified = walk.verified()?;
+    derived::clear(&mut connection).await?;
+    let Some(replay) = walk.replay else {
+        return Ok(verified);
+    };
     let mut puts = Vec::new();
-    for (key, value) in derived.state.iter() {
+    for (key, value) in replay.state.iter() {
         let value = std::str::from_utf8(value).map_err(|error| VerifyError::Storage(error.to_string()))?;
         puts.push((key, value));
     }
     for puts in puts.chunks(BATCH) {
-        storage::write(&mut connection, puts, &[]).await?;
+        derived::write(&mut connection, puts, &[]).await?;
     }
-    let places: Vec<_> = derived
+    let places: Vec<_> = replay
         .places
         .iter()
         .map(|(tx_id, (height, at))| (tx_id.as_str(), *height, *at))
         .collect();
     for places in places.chunks(BATCH) {
-        storage::write_places(&mut connection, places).await?;
+        derived::write_places(&mut connection, places).await?;
     }
     connection.commit().await?;
-    Ok(derived.verified())
+    Ok(verified)
 }
 
-async fn derive(connection: &mut SqliteConnection) -> Result<Derived, VerifyError> {
-    let mut chain = Chain::default();
+/// Walks the blocks; where something is wrong once more, to say where.
+async fn walk(
+    connection: &mut SqliteConnection,
+    depth: Depth,
+    receipts: &[Receipt],
+) -> Result<Walk, VerifyError> {
+    let care = match depth {
+        Depth::Chain => Care::Hashes,
+        Depth::Whole => Care::Bodies,
+    };
+    match walk_with(connection, care, depth, receipts).await {
+        Err(VerifyError::Corrupt(found)) => {
+            walk_with(connection, Care::EveryField, depth, receipts).await?;
+            // Not found again: it was being changed.
+            Err(found.into())
+        }
+        outcome => outcome,
+    }
+}
+
+async fn walk_with(
+    connection: &mut SqliteConnection,
+    care: Care,
+    depth: Depth,
+    receipts: &[Receipt],
+) -> Result<Walk, VerifyError> {
+    let mut walk = Walk {
+        chain: Chain::new(care),
+        replay: (depth == Depth::Whole).then(Replay::default),
+    };
     let mut from = 0;
+    // One by one where the first that cannot be read is to be named.
+    let batch = if care == Care::EveryField { 1 } else { BATCH };
     loop {
-        let blocks = storage::blocks_from(connection, from, BATCH).await?;
+        let blocks = match blocks::from(connection, from, batch).await {
+            Ok(blocks) => blocks,
+            Err(error) if storage::is_damage(&error) => {
+                return Err(corrupt(from, "file", format!("it cannot be read: {error}")).into());
+            }
+            Err(error) => return Err(error.into()),
+        };
         let Some(last) = blocks.last() else { break };
         from = last.height.saturating_add(1);
         for block in &blocks {
-            chain.take(block)?;
+            walk.take(block)?;
+            hold_against(receipts, block, &walk.chain.ledger)?;
         }
     }
-    let Chain {
-        head, state, places, ..
-    } = chain;
-    let head = head.ok_or_else(|| corrupt(0, "height", "the ledger has no blocks"))?;
-    Ok(Derived { head, state, places })
+    let head = walk.chain.finish()?;
+    match receipts.iter().map(|receipt| receipt.height).max() {
+        Some(receipt) if receipt > head.height => Err(VerifyError::Truncated {
+            ends: head.height,
+            receipt,
+        }),
+        _ => Ok(walk),
+    }
 }
 
-/// The blocks so far.
+/// That the block is the one that a receipt was given for.
+fn hold_against(receipts: &[Receipt], block: &StoredBlock, ledger: &Hash) -> Result<(), VerifyError> {
+    for receipt in receipts {
+        if block.height == 0 && receipt.ledger_id.0 != *ledger {
+            return Err(ReceiptError::OtherLedger {
+                receipt: receipt.ledger_id,
+                ledger: Bytes(*ledger),
+            }
+            .into());
+        }
+        if receipt.height == block.height && receipt.hash.0 != block.hash {
+            return Err(VerifyError::Forked {
+                block: block.height,
+                receipt: receipt.hash,
+                found: Bytes(block.hash),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The contract, run again.
 #[derive(Default)]
-struct Chain {
-    head: Option<Head>,
+struct Replay {
     contract: Option<Contract>,
     state: MemoryState,
     places: BTreeMap<String, (u64, usize)>,
 }
 
-impl Chain {
-    fn take(&mut self, block: &StoredBlock) -> Result<(), Corruption> {
-        let expected = self.head.map_or(0, |head| head.height.saturating_add(1));
-        if block.height != expected {
-            let reason = format!("block {} follows where {expected} is due", block.height);
-            return Err(corrupt(expected, "height", reason));
-        }
-        let previous = self.head.map_or([0; 32], |head| head.hash);
-        let body = check_hashes(block, previous)?;
-        if self
-            .head
-            .is_some_and(|head| block.timestamp_ms < head.timestamp_ms)
-        {
-            return Err(corrupt(
-                block.height,
-                "timestamp_ms",
-                "it is before that of the block before",
-            ));
-        }
+impl Replay {
+    fn take(&mut self, height: u64, body: Body) -> Result<(), Corruption> {
         match body {
-            Body::Genesis(genesis) if block.height == 0 => {
+            Body::Genesis(genesis) => {
                 self.contract = Some(Contract {
                     end_margin_ms: genesis.end_margin_ms,
                 });
             }
-            Body::Transactions(transactions) if block.height > 0 => {
+            Body::Key(_) => {}
+            Body::Transactions(transactions) => {
                 for (position, transaction) in transactions.into_iter().enumerate() {
-                    self.replay(block.height, position, &transaction)?;
+                    self.replay(height, position, &transaction)?;
                 }
             }
-            _ => {
-                return Err(corrupt(
-                    block.height,
-                    "body",
-                    "block 0, and only that, is the genesis",
-                ));
-            }
         }
-        self.head = Some(block.head());
         Ok(())
     }
 
@@ -217,113 +327,69 @@ impl Chain {
         self.state.apply(&outcome.writes);
         Ok(())
     }
-}
 
-/// Which of a block's fields does not go with the others; its body when all do.
-fn check_hashes(block: &StoredBlock, previous: Hash) -> Result<Body, Corruption> {
-    let height = block.height;
-    if block.previous_hash != previous {
-        return Err(corrupt(
-            height,
-            "previous_hash",
-            "it is not the hash of the block before",
-        ));
+    async fn compare_state(&self, connection: &mut SqliteConnection, height: u64) -> Result<(), VerifyError> {
+        let wrong =
+            |reason: String| corrupt(height, "state", format!("{reason}; rebuild the ledger's state"));
+        let mut expected = self.state.iter();
+        let mut last: Option<String> = None;
+        loop {
+            let pairs = match derived::pairs_after(connection, last.as_deref(), BATCH).await {
+                Err(error) if storage::is_damage(&error) => {
+                    return Err(wrong(format!("it cannot be read: {error}")).into());
+                }
+                pairs => pairs?,
+            };
+            if pairs.is_empty() {
+                break;
+            }
+            for (key, value) in &pairs {
+                if expected.next() != Some((key.as_str(), value.as_slice())) {
+                    return Err(wrong(format!("{key} is not what the blocks lead to")).into());
+                }
+            }
+            last = pairs.into_iter().next_back().map(|(key, _)| key);
+        }
+        match expected.next() {
+            Some((key, _)) => Err(wrong(format!("{key} is missing")).into()),
+            None => Ok(()),
+        }
     }
-    let header = |body_hash: &Hash| hash_header(height, &block.previous_hash, block.timestamp_ms, body_hash);
-    let body_hash = hash_body(&block.body);
-    if block.body_hash != body_hash {
-        let field = if header(&body_hash) == block.hash {
-            "body_hash"
-        } else {
-            "body"
+
+    async fn compare_places(
+        &self,
+        connection: &mut SqliteConnection,
+        height: u64,
+    ) -> Result<(), VerifyError> {
+        let wrong = |reason: String| {
+            corrupt(
+                height,
+                "transactions",
+                format!("{reason}; rebuild the ledger's state"),
+            )
         };
-        return Err(corrupt(height, field, "body and body hash do not go together"));
-    }
-    let body: Body =
-        serde_json::from_str(&block.body).map_err(|error| corrupt(height, "body", error.to_string()))?;
-    if serde_json::to_string(&body).ok().as_ref() != Some(&block.body) {
-        return Err(corrupt(height, "body", "it is not in canonical form"));
-    }
-    let in_time = match &body {
-        Body::Genesis(genesis) => genesis.created_at_ms == block.timestamp_ms,
-        Body::Transactions(transactions) => {
-            !transactions.is_empty()
-                && transactions
-                    .iter()
-                    .all(|tx| tx.timestamp_ms == block.timestamp_ms)
-        }
-    };
-    if !in_time {
-        return Err(corrupt(
-            height,
-            "timestamp_ms",
-            "it is not that of the block's transactions",
-        ));
-    }
-    if block.hash != header(&body_hash) {
-        return Err(corrupt(
-            height,
-            "hash",
-            "it does not go with the block's other fields",
-        ));
-    }
-    Ok(body)
-}
-
-async fn compare_state(connection: &mut SqliteConnection, derived: &Derived) -> Result<(), VerifyError> {
-    let mut expected = derived.state.iter();
-    let mut last: Option<String> = None;
-    loop {
-        let pairs = storage::pairs_after(connection, last.as_deref(), BATCH).await?;
-        if pairs.is_empty() {
-            break;
-        }
-        for (key, value) in &pairs {
-            if expected.next() != Some((key.as_str(), value.as_slice())) {
-                let reason = format!("{key} is not what the blocks lead to; rebuild the ledger's state");
-                return Err(corrupt(derived.head.height, "state", reason).into());
+        let mut expected = self.places.iter();
+        let mut last: Option<String> = None;
+        loop {
+            let places = match derived::places_after(connection, last.as_deref(), BATCH).await {
+                Err(error) if storage::is_damage(&error) => {
+                    return Err(wrong(format!("they cannot be read: {error}")).into());
+                }
+                places => places?,
+            };
+            if places.is_empty() {
+                break;
             }
-        }
-        last = pairs.into_iter().next_back().map(|(key, _)| key);
-    }
-    match expected.next() {
-        Some((key, _)) => {
-            let reason = format!("{key} is missing; rebuild the ledger's state");
-            Err(corrupt(derived.head.height, "state", reason).into())
-        }
-        None => Ok(()),
-    }
-}
-
-async fn compare_places(connection: &mut SqliteConnection, derived: &Derived) -> Result<(), VerifyError> {
-    let mut expected = derived.places.iter();
-    let mut last: Option<String> = None;
-    let wrong = |tx_id: &str| {
-        let reason = format!("{tx_id} is not where the blocks have it; rebuild the ledger's state");
-        corrupt(derived.head.height, "transactions", reason)
-    };
-    loop {
-        let places = storage::places_after(connection, last.as_deref(), BATCH).await?;
-        if places.is_empty() {
-            break;
-        }
-        for (tx_id, height, position) in &places {
-            if expected.next() != Some((tx_id, &(*height, *position))) {
-                return Err(wrong(tx_id).into());
+            for (tx_id, height, position) in &places {
+                if expected.next() != Some((tx_id, &(*height, *position))) {
+                    return Err(wrong(format!("{tx_id} is not where the blocks have it")).into());
+                }
             }
+            last = places.into_iter().next_back().map(|(tx_id, _, _)| tx_id);
         }
-        last = places.into_iter().next_back().map(|(tx_id, _, _)| tx_id);
-    }
-    match expected.next() {
-        Some((tx_id, _)) => Err(wrong(tx_id).into()),
-        None => Ok(()),
-    }
-}
-
-fn corrupt(block: u64, field: &'static str, reason: impl Into<String>) -> Corruption {
-    Corruption {
-        block,
-        field,
-        reason: reason.into(),
+        match expected.next() {
+            Some((tx_id, _)) => Err(wrong(format!("{tx_id} is missing")).into()),
+            None => Ok(()),
+        }
     }
 }

@@ -3,16 +3,17 @@
 //! block.
 
 use super::block::{Body, Head, StoredBlock, Transaction};
+use super::founding::Sealer;
 use super::loaded;
+use super::storage::{StorageError, blocks, derived};
 use super::verify::{self, Verified, VerifyError};
-use super::{Committed, LedgerOptions, ReadError, Submission, SubmitError, storage};
+use super::{Committed, LedgerOptions, ReadError, Submission, SubmitError};
 use leasehold_chaincode::{
     CONTRACT_VERSION, Failure, Loaded, Outcome, Refusal, Role, StateError, TxContext, Write,
 };
 use sqlx::{Connection, SqliteConnection};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use storage::StorageError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +27,7 @@ type Answer = Result<Committed, SubmitError>;
 pub(super) struct Writer {
     connection: SqliteConnection,
     head: Head,
+    sealer: Sealer,
     options: LedgerOptions,
     announce: watch::Sender<u64>,
     /// Held for as long as the file may be written.
@@ -70,6 +72,7 @@ impl Writer {
     pub(super) fn new(
         connection: SqliteConnection,
         head: Head,
+        sealer: Sealer,
         options: LedgerOptions,
         announce: watch::Sender<u64>,
         lock: File,
@@ -77,6 +80,7 @@ impl Writer {
         Self {
             connection,
             head,
+            sealer,
             options,
             announce,
             _lock: lock,
@@ -137,14 +141,14 @@ impl Writer {
     async fn commit(&mut self, submissions: &[Submission]) -> Result<Vec<Answer>, BlockError> {
         let mut connection = self.connection.begin_with("BEGIN IMMEDIATE").await?;
         // From the file, not from memory: after a failed commit only the file knows what became of it.
-        let head = storage::head(&mut connection).await?;
+        let head = blocks::head(&mut connection).await?;
         let height = head.height.saturating_add(1);
         let timestamp_ms = (self.options.clock)().max(head.timestamp_ms);
         let ids: Vec<_> = submissions
             .iter()
             .map(|submission| submission.tx_id.as_str())
             .collect();
-        let committed = storage::transactions(&mut connection, &ids).await?;
+        let committed = derived::transactions(&mut connection, &ids).await?;
         let mut draft = Draft {
             committed,
             ..Draft::default()
@@ -163,7 +167,9 @@ impl Writer {
             connection.rollback().await?;
             return Ok(answers);
         }
-        let block = draft.write(&mut connection, head, timestamp_ms).await?;
+        let block = draft
+            .write(&mut connection, &head, timestamp_ms, &self.sealer)
+            .await?;
         connection.commit().await?;
         self.head = block.head();
         self.announce.send_replace(self.head.height);
@@ -244,19 +250,19 @@ impl Draft {
     async fn write(
         self,
         connection: &mut SqliteConnection,
-        head: Head,
+        head: &Head,
         timestamp_ms: i64,
+        sealer: &Sealer,
     ) -> Result<StoredBlock, BlockError> {
-        let height = head.height.saturating_add(1);
         let body = Body::Transactions(self.transactions);
-        let block = StoredBlock::new(height, head.hash, timestamp_ms, &body)?;
-        storage::append(connection, &block).await?;
+        let block = StoredBlock::after(head, &sealer.ledger, timestamp_ms, &body, &sealer.key)?;
+        blocks::append(connection, &block).await?;
         if let Body::Transactions(transactions) = &body {
             let places: Vec<_> = (0..)
                 .zip(transactions)
-                .map(|(at, tx)| (tx.tx_id.as_str(), height, at))
+                .map(|(at, tx)| (tx.tx_id.as_str(), block.height, at))
                 .collect();
-            storage::write_places(connection, &places).await?;
+            derived::write_places(connection, &places).await?;
         }
         let (mut puts, mut deletes) = (Vec::new(), Vec::new());
         for (key, value) in &self.writes {
@@ -265,7 +271,7 @@ impl Draft {
                 None => deletes.push(key.as_str()),
             }
         }
-        storage::write(connection, &puts, &deletes).await?;
+        derived::write(connection, &puts, &deletes).await?;
         Ok(block)
     }
 }

@@ -70,7 +70,7 @@ async fn check(path: &Path, kill: u64, acknowledged: &BTreeMap<String, u64>) {
             found.unwrap_or_else(|| panic!("after kill {kill}: {tx_id} was acknowledged and is gone"));
         assert_eq!(found.height, *height, "after kill {kill}: {tx_id}");
     }
-    assert!(verified.transactions >= u64::try_from(acknowledged.len()).unwrap());
+    assert!(verified.transactions >= Some(u64::try_from(acknowledged.len()).unwrap()));
     ledger.close().await;
 }
 
@@ -168,6 +168,67 @@ fn submit_until_the_disk_is_full(path: &Path) {
         assert!(!readable.items.is_empty(), "reads go on");
         ledger.verify().await.unwrap();
         ledger.close().await;
+    });
+}
+
+/// The directory is mounted again, read-only, in a mount namespace of the child's own.
+#[test]
+fn on_a_read_only_disk_the_broker_says_so_and_the_ledger_is_verified_all_the_same() {
+    if let Some(path) = std::env::var_os(CHILD) {
+        return use_a_read_only_disk(Path::new(&path));
+    }
+    let unshare = |command: &mut std::process::Command| {
+        let mapped = (!nix::unistd::geteuid().is_root()).then_some("--map-root-user");
+        command.arg("--mount").args(mapped);
+    };
+    let mut probe = std::process::Command::new("unshare");
+    unshare(&mut probe);
+    if !probe
+        .arg("true")
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+    {
+        println!("SKIPPED: read-only disk: no mount namespace can be made here (unshare --mount)");
+        return;
+    }
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("ledger.db");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let acknowledged = runtime.block_on(async {
+        let ledger = Ledger::open(LedgerOptions::new(&path, "UiSMSP".parse().unwrap()))
+            .await
+            .unwrap();
+        enrol(&ledger).await;
+        let committed = ledger.submit(submission("one", register("texts"))).await.unwrap();
+        ledger.close().await;
+        BTreeMap::from([(committed.tx_id.to_string(), committed.height)])
+    });
+    let mut shell = std::process::Command::new("unshare");
+    unshare(&mut shell);
+    let script = "mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\" && exec \"$@\"";
+    shell.args(["sh", "-c", script]).arg(directory.path());
+    let (mut child, lines) = spawn_by(shell, &path);
+    let verified: Vec<_> = lines.iter().filter_map(|line| parse(&line)).collect();
+    assert_eq!(verified, [("verified".to_owned(), 2)]);
+    assert!(child.wait().unwrap().success());
+    runtime.block_on(check(&path, 0, &acknowledged));
+}
+
+fn use_a_read_only_disk(path: &Path) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let options = LedgerOptions::new(path, "UiSMSP".parse().unwrap());
+        let refused = Ledger::open(options).await.map(drop).unwrap_err().to_string();
+        assert!(
+            refused.contains("ledger.db") && refused.contains("Read-only"),
+            "{refused}"
+        );
+        let file = LedgerFile::open(path).await.unwrap();
+        let verified = file.verify(Depth::Whole, &[]).await.unwrap();
+        file.export(&mut Vec::new()).await.unwrap();
+        assert_eq!(file.receipt().await.unwrap().height, verified.height);
+        writeln!(std::io::stdout(), "acknowledged verified at {}.", verified.height).unwrap();
     });
 }
 

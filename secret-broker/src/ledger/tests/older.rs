@@ -22,7 +22,11 @@ async fn a_ledger_of_an_older_contract_verifies_and_is_rebuilt_to_the_same_bytes
     let (_directory, options) = older().await;
     let ledger = Ledger::open(options).await.unwrap();
     let verified = ledger.verify().await.unwrap();
-    assert_eq!((verified.height, verified.transactions), (20, 20));
+    assert_eq!(
+        (verified.height, verified.transactions),
+        (21, Some(20)),
+        "one block signs the others"
+    );
     assert_eq!(ledger.rebuild().await.unwrap(), verified);
     assert_eq!(ledger.verify().await.unwrap(), verified);
     ledger.close().await;
@@ -73,20 +77,18 @@ async fn a_ledger_of_an_older_contract_goes_on_once_its_organisation_has_joined(
 async fn a_block_of_a_newer_contract_is_reported_not_guessed() {
     let bench = Bench::new().await;
     bench.accepted("one", register("texts")).await;
-    let last = bench.height();
     bench.ledger.close().await;
     let mut connection = storage::connect(&bench.options().path).await.unwrap();
-    let head = storage::head(&mut connection).await.unwrap();
-    let newer = storage::blocks_from(&mut connection, last, 1)
-        .await
-        .unwrap()
-        .remove(0);
+    let head = blocks::head(&mut connection).await.unwrap();
+    let newer = blocks::last(&mut connection).await.unwrap().unwrap();
     let newer = newer.body.replace("\"contract\":2", "\"contract\":3");
     let body = serde_json::from_str(&newer).unwrap();
-    let block = block::StoredBlock::new(last + 1, head.hash, head.timestamp_ms, &body).unwrap();
-    storage::append(&mut connection, &block).await.unwrap();
-    let reads = storage::read_pool(&bench.options().path).await.unwrap();
-    let found = verify::verify(&reads).await.unwrap_err().to_string();
+    let key = LedgerKey::load(&bench.options().key).unwrap();
+    let ledger = blocks::from(&mut connection, 0, 1).await.unwrap()[0].hash;
+    let block = block::StoredBlock::after(&head, &ledger, head.timestamp_ms, &body, &key).unwrap();
+    blocks::append(&mut connection, &block).await.unwrap();
+    let found = verify::verify(&mut connection, Depth::Whole, &[]).await;
+    let found = found.unwrap_err().to_string();
     assert!(
         found.contains("version 3 of the contract is not known"),
         "{found}"

@@ -1,18 +1,21 @@
 //! Whatever is changed in the file, verifying names the block and the field.
 
 use super::*;
+use crate::ledger::founding::Sealer;
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
-const FIELDS: [&str; 6] = [
+const FIELDS: [&str; 8] = [
     "height",
     "previous_hash",
     "timestamp_ms",
     "body",
     "body_hash",
     "hash",
+    "signer",
+    "signature",
 ];
 
-/// A closed ledger of several blocks, opened past its guards.
+/// A closed ledger of several blocks, and a connection to its file.
 async fn tampering() -> (Bench, SqliteConnection, u64) {
     let bench = Bench::new().await;
     bench.accepted("one", register("texts")).await;
@@ -31,16 +34,13 @@ async fn tampering() -> (Bench, SqliteConnection, u64) {
     }
     let height = bench.height();
     bench.ledger.close().await;
-    let mut connection = storage::connect(&bench.options().path).await.unwrap();
-    for statement in ["DROP TRIGGER blocks_never_change", "DROP TRIGGER blocks_never_go"] {
-        sqlx::query(statement).execute(&mut connection).await.unwrap();
-    }
+    let connection = storage::connect(&bench.options().path).await.unwrap();
     (bench, connection, height)
 }
 
 async fn verified(bench: &Bench) -> Result<Verified, VerifyError> {
     let reads = storage::read_pool(&bench.options().path).await.unwrap();
-    let outcome = verify::verify(&reads).await;
+    let outcome = verify::verify(&mut reads.begin().await.unwrap(), Depth::Whole, &[]).await;
     reads.close().await;
     outcome
 }
@@ -52,11 +52,38 @@ async fn corruption(bench: &Bench) -> Corruption {
     }
 }
 
-async fn run(connection: &mut SqliteConnection, statement: String) {
-    let done = sqlx::query(AssertSqlSafe(statement))
-        .execute(connection)
+/// Does something that the file's guards would refuse, and puts them back as they were.
+async fn past_the_guards<T>(
+    connection: &mut SqliteConnection,
+    work: impl AsyncFnOnce(&mut SqliteConnection) -> T,
+) -> T {
+    let guards = sqlx::query("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'")
+        .fetch_all(&mut *connection)
         .await
         .unwrap();
+    for guard in &guards {
+        let drop = format!("DROP TRIGGER {}", guard.get::<String, _>(0));
+        sqlx::query(AssertSqlSafe(drop))
+            .execute(&mut *connection)
+            .await
+            .unwrap();
+    }
+    let done = work(connection).await;
+    for guard in &guards {
+        let restore = AssertSqlSafe(guard.get::<String, _>(1));
+        sqlx::query(restore).execute(&mut *connection).await.unwrap();
+    }
+    done
+}
+
+async fn run(connection: &mut SqliteConnection, statement: String) {
+    let done = past_the_guards(connection, async |connection| {
+        sqlx::query(AssertSqlSafe(statement))
+            .execute(connection)
+            .await
+            .unwrap()
+    })
+    .await;
     assert!(done.rows_affected() > 0);
 }
 
@@ -69,6 +96,7 @@ async fn any_field_of_any_block_that_is_changed_is_named() {
             let changed = match field {
                 "height" => "height + 1000".to_owned(),
                 "timestamp_ms" => "timestamp_ms + 1".to_owned(),
+                "signature" => "randomblob(64)".to_owned(),
                 "body" => "replace(body, 'UiSMSP', 'UiOMSP')".to_owned(),
                 _ => "randomblob(32)".to_owned(),
             };
@@ -92,7 +120,10 @@ async fn any_field_of_any_block_that_is_changed_is_named() {
                 "body" => query.bind(before.get::<String, _>(0)),
                 _ => query.bind(before.get::<Vec<u8>, _>(0)),
             };
-            query.execute(&mut connection).await.unwrap();
+            past_the_guards(&mut connection, async |connection| {
+                query.execute(connection).await.unwrap()
+            })
+            .await;
         }
     }
     verified(&bench).await.unwrap();
@@ -112,22 +143,21 @@ async fn any_flipped_bit_of_a_body_is_found() {
         for at in (0..body.len()).step_by(17) {
             let mut bytes = body.clone().into_bytes();
             bytes[at] ^= 1;
-            let changed = String::from_utf8(bytes).unwrap();
-            write()
-                .bind(changed)
-                .bind(i64::try_from(height).unwrap())
-                .execute(&mut connection)
-                .await
-                .unwrap();
+            let query = write()
+                .bind(String::from_utf8(bytes).unwrap())
+                .bind(i64::try_from(height).unwrap());
+            past_the_guards(&mut connection, async |connection| {
+                query.execute(connection).await.unwrap()
+            })
+            .await;
             let found = corruption(&bench).await;
             assert_eq!((found.block, found.field), (height, "body"), "byte {at}: {found}");
         }
-        write()
-            .bind(body)
-            .bind(i64::try_from(height).unwrap())
-            .execute(&mut connection)
-            .await
-            .unwrap();
+        let query = write().bind(body).bind(i64::try_from(height).unwrap());
+        past_the_guards(&mut connection, async |connection| {
+            query.execute(connection).await.unwrap()
+        })
+        .await;
     }
     run(
         &mut connection,
@@ -170,19 +200,25 @@ async fn removed_and_swapped_blocks_are_found() {
     }
 }
 
-/// Whoever can write the file can also compute hashes; a decision that the contract would not make is found all the same.
+/// What the broker signs with.
+async fn sealer(bench: &Bench, connection: &mut SqliteConnection) -> Sealer {
+    Sealer {
+        ledger: blocks::from(connection, 0, 1).await.unwrap()[0].hash,
+        key: LedgerKey::load(&bench.options().key).unwrap(),
+    }
+}
+
+/// Whoever has the key can also sign; a decision that the contract would not make is found all the same.
 #[tokio::test]
-async fn a_forged_decision_with_right_hashes_is_found() {
+async fn a_forged_decision_that_is_signed_is_found() {
     let (bench, mut connection, last) = tampering().await;
-    let head = storage::head(&mut connection).await.unwrap();
-    let forged = storage::blocks_from(&mut connection, last, 1)
-        .await
-        .unwrap()
-        .remove(0);
+    let head = blocks::head(&mut connection).await.unwrap();
+    let forged = blocks::last(&mut connection).await.unwrap().unwrap();
     let forged = forged.body.replace("\"five\"", "\"six\"");
     let body = serde_json::from_str(&forged).unwrap();
-    let block = block::StoredBlock::new(last + 1, head.hash, head.timestamp_ms, &body).unwrap();
-    storage::append(&mut connection, &block).await.unwrap();
+    let Sealer { ledger, key } = sealer(&bench, &mut connection).await;
+    let block = block::StoredBlock::after(&head, &ledger, head.timestamp_ms, &body, &key).unwrap();
+    blocks::append(&mut connection, &block).await.unwrap();
     let found = corruption(&bench).await;
     assert_eq!((found.block, found.field), (last + 1, "body"));
     assert!(found.reason.contains("leased to others"), "{found}");
