@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::enrolment::EnrolmentError;
 use crate::identity::{Issuers, roles::RoleTable};
 use crate::keys::{KeyRing, KeyRingError};
-use crate::ledger::{Ledger, LedgerOptions, OpenError};
+use crate::ledger::{Ledger, LedgerAddress, LedgerOptions, OpenError};
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 use crate::tls::{Certificate, TlsError};
@@ -136,11 +136,10 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
     let ring = KeyRing::load(&config.kek_file)?;
     let certificate = Certificate::new(&config.tls, &config.data_dir)?;
     let store = Store::open(&config.data_dir.join("broker.db")).await?;
-    let ledger = Ledger::open(LedgerOptions::new(
-        config.data_dir.join("ledger.db"),
-        config.organisation.clone(),
-    ))
-    .await?;
+    let LedgerAddress::Sqlite(ledger) = &config.ledger;
+    let mut options = LedgerOptions::new(ledger, config.organisation.clone());
+    options.key.clone_from(&config.ledger_key);
+    let ledger = Ledger::open(options).await?;
     enrolment::enrol(&ledger, &config).await?;
     let metrics = Arc::new(Metrics::default());
     let (view, height) =

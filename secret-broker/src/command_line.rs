@@ -1,4 +1,6 @@
-//! What the binary does: serve, check the configuration, or make a key ring.
+//! What the binary does: serve, check the configuration, make a key ring, or look after the ledger's file.
+
+pub mod ledger;
 
 use std::process::ExitCode;
 
@@ -13,6 +15,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Some(Work::Keys {
             command: KeysWork::Init { kek_file },
         }) => done(KeyRing::create(&kek_file).map_err(|error| vec![error.to_string()])),
+        Some(Work::Ledger(args)) => ledger::run(args).await,
         None => serve(cli.flags).await,
     }
 }

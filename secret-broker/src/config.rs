@@ -2,12 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
 
 use clap::{Parser, Subcommand};
 use leasehold_chaincode::{ClusterName, Msp};
 use leasehold_process::Logging;
 
+use crate::command_line::ledger::LedgerArgs;
 use crate::identity::config::IdentityConfig;
+use crate::ledger::LedgerAddress;
 use crate::volume::LocalRoots;
 
 /// The secret broker of one organisation: who you are, what you may, what is encrypted with what.
@@ -36,6 +39,8 @@ pub enum Work {
         #[command(subcommand)]
         command: KeysWork,
     },
+    /// Verify, receipt, export, import or rebuild a ledger.
+    Ledger(LedgerArgs),
 }
 
 /// Work on the key ring.
@@ -71,6 +76,12 @@ pub struct Flags {
     /// Directory of the databases and of the broker's own CA.
     #[arg(long, env = "LEASEHOLD_DATA_DIR", default_value = "/var/lib/leasehold")]
     pub data_dir: PathBuf,
+    /// Where the ledger is, sqlite:PATH; `sqlite:<data-dir>/ledger.db` where absent.
+    #[arg(long, env = "LEASEHOLD_LEDGER")]
+    pub ledger: Option<String>,
+    /// The Ed25519 key that signs the ledger, PKCS#8 PEM; made beside a new ledger where absent.
+    #[arg(long, env = "LEASEHOLD_LEDGER_KEY")]
+    pub ledger_key: Option<PathBuf>,
     /// Where people's REST API listens (https).
     #[arg(long, env = "LEASEHOLD_REST_LISTEN", default_value = "0.0.0.0:8443")]
     pub rest_listen: SocketAddr,
@@ -144,6 +155,10 @@ pub struct Config {
     pub address: String,
     /// Directory of the databases.
     pub data_dir: PathBuf,
+    /// The ledger.
+    pub ledger: LedgerAddress,
+    /// What signs it.
+    pub ledger_key: PathBuf,
     /// REST address.
     pub rest_listen: SocketAddr,
     /// gRPC address.
@@ -203,6 +218,15 @@ impl Config {
                 flags.address
             ));
         }
+        let ledger = match flags.ledger.as_deref().map(LedgerAddress::from_str) {
+            None => LedgerAddress::Sqlite(flags.data_dir.join("ledger.db")),
+            Some(Ok(address)) => address,
+            Some(Err(error)) => {
+                errors.push(format!("--ledger: {error}"));
+                LedgerAddress::Sqlite(PathBuf::new())
+            }
+        };
+        let ledger_key = flags.ledger_key.unwrap_or_else(|| ledger.key_beside());
         let local_roots = parse_roots(&flags.local_roots, &mut errors);
         let tls = match (flags.tls_cert, flags.tls_key) {
             (Some(certificate), Some(key)) => TlsSource::Files { certificate, key },
@@ -236,6 +260,8 @@ impl Config {
                 cluster,
                 address: flags.address,
                 data_dir: flags.data_dir,
+                ledger,
+                ledger_key,
                 rest_listen: flags.rest_listen,
                 grpc_listen: flags.grpc_listen,
                 probe_listen: flags.probe_listen,
@@ -311,6 +337,8 @@ mod tests {
             "Not a name",
             "--address",
             "http://broker",
+            "--ledger",
+            "ledger.db",
         ]))
         .unwrap_err();
         for part in [
@@ -323,6 +351,7 @@ mod tests {
             "--publish-ca",
             "--cluster",
             "--address",
+            "--ledger: expected",
         ] {
             assert!(
                 errors.iter().any(|e| e.contains(part)),

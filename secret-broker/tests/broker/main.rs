@@ -12,6 +12,7 @@
 mod canary;
 mod fixture;
 mod issuer;
+mod ledger_command;
 mod machines;
 mod people;
 mod refusals;

@@ -1,0 +1,188 @@
+//! `leasehold-secret-broker ledger …`: an operator's work on a ledger's file. What it finds goes to standard output as JSON, why it
+//! failed to standard error.
+//!
+//! Exit codes: 0 done, and the ledger is as it was written; 1 it is not, or something failed; 2 wrong usage.
+
+use std::io::{self, Write as _};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use tokio::io::{AsyncWriteExt as _, BufReader, BufWriter};
+
+use crate::ledger::{self, Depth, LedgerAddress, LedgerFile, Receipt, Verified};
+
+/// Work on a ledger.
+#[derive(Debug, Args)]
+pub struct LedgerArgs {
+    /// Where the ledger is, sqlite:PATH.
+    #[arg(
+        id = "ledger_address", // the service has a flag of that name
+        long = "ledger",
+        env = "LEASEHOLD_LEDGER",
+        default_value = "sqlite:/var/lib/leasehold/ledger.db",
+        global = true,
+        value_name = "ADDRESS"
+    )]
+    ledger: LedgerAddress,
+    /// What to do.
+    #[command(subcommand)]
+    work: LedgerWork,
+}
+
+#[derive(Debug, Subcommand)]
+enum LedgerWork {
+    /// Check that the ledger is as it was written; names the first block and field that is not
+    Verify {
+        /// A receipt that was kept elsewhere: shows whether blocks after it were cut off, or others took its place
+        #[arg(long = "receipt", value_name = "FILE")]
+        receipts: Vec<PathBuf>,
+        /// Check hashes and signatures only: faster, and nothing is decided again
+        #[arg(long)]
+        chain: bool,
+    },
+    /// Print the signed head, to keep elsewhere
+    Receipt,
+    /// Write the signed blocks as JSON lines, for a backup or another machine
+    Export {
+        /// A file that does not exist yet [default: standard output]
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
+    /// Make a new ledger from an export, if all of it verifies
+    Import {
+        /// The export [default: standard input]
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
+        /// A receipt that must hold for it
+        #[arg(long = "receipt", value_name = "FILE")]
+        receipts: Vec<PathBuf>,
+    },
+    /// Derive state, history and indexes of a stopped ledger from its blocks anew
+    Rebuild,
+    /// Hand a stopped ledger over to another key
+    Rotate {
+        /// The key that signs now [default: beside the ledger]
+        #[arg(long, env = "LEASEHOLD_LEDGER_KEY", value_name = "FILE")]
+        ledger_key: Option<PathBuf>,
+        /// The key that signs from then on; made where it is missing
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+        /// The key that signs now is lost: the new one signs for itself, and verifying says so
+        #[arg(long)]
+        lost: bool,
+    },
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Does the work.
+pub async fn run(args: LedgerArgs) -> ExitCode {
+    match work(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell where standard error is closed too.
+            let _ = writeln!(io::stderr(), "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn work(args: LedgerArgs) -> Result<(), Failure> {
+    let LedgerAddress::Sqlite(path) = &args.ledger;
+    match args.work {
+        LedgerWork::Verify { receipts, chain } => {
+            let receipts = read_receipts(&receipts)?;
+            let file = LedgerFile::open(path).await?;
+            let depth = if chain { Depth::Chain } else { Depth::Whole };
+            print(&summary(&file.verify(depth, &receipts).await?))
+        }
+        LedgerWork::Receipt => {
+            let receipt = LedgerFile::open(path).await?.receipt().await?;
+            print(&serde_json::to_value(receipt)?)
+        }
+        LedgerWork::Export { to } => {
+            let file = LedgerFile::open(path).await?;
+            match to {
+                None => {
+                    file.export(&mut standard(io::stdout())?).await?;
+                    Ok(())
+                }
+                Some(to) => export_to(&file, &to).await,
+            }
+        }
+        LedgerWork::Import { from, receipts } => {
+            let receipts = read_receipts(&receipts)?;
+            let verified = match from {
+                None => ledger::import(&mut BufReader::new(standard(io::stdin())?), path, &receipts).await?,
+                Some(from) => {
+                    let open = tokio::fs::File::open(&from).await;
+                    let file = open.map_err(|error| format!("cannot read {}: {error}", from.display()))?;
+                    ledger::import(&mut BufReader::new(file), path, &receipts).await?
+                }
+            };
+            print(&summary(&verified))
+        }
+        LedgerWork::Rebuild => print(&summary(&ledger::rebuild(path).await?)),
+        LedgerWork::Rotate { ledger_key, to, lost } => {
+            let key = ledger_key.unwrap_or_else(|| args.ledger.key_beside());
+            let options = LedgerFile::open(path).await?.options(&key).await?;
+            let changed = ledger::rotate(&options, &to, lost).await?;
+            print(&json!({
+                "height": changed.height,
+                "key_id": changed.key_id,
+                "start_the_broker_with": format!("--ledger-key {}", to.display()),
+            }))
+        }
+    }
+}
+
+/// Standard input or output as a file, whose end and errors are its own.
+fn standard(stream: impl AsFd) -> io::Result<tokio::fs::File> {
+    let descriptor = stream.as_fd().try_clone_to_owned()?;
+    Ok(tokio::fs::File::from_std(std::fs::File::from(descriptor)))
+}
+
+async fn export_to(file: &LedgerFile, to: &Path) -> Result<(), Failure> {
+    let failed = |error: io::Error| format!("cannot write {}: {error}", to.display());
+    let out = tokio::fs::File::create_new(to).await.map_err(failed)?;
+    let mut out = BufWriter::new(out);
+    let receipt = match file.export(&mut out).await {
+        Ok(receipt) => receipt,
+        Err(error) => {
+            std::fs::remove_file(to).map_err(failed)?;
+            return Err(error.into());
+        }
+    };
+    out.shutdown().await.map_err(failed)?;
+    out.into_inner().sync_all().await.map_err(failed)?;
+    print(&serde_json::to_value(receipt)?)
+}
+
+fn read_receipts(paths: &[PathBuf]) -> Result<Vec<Receipt>, Failure> {
+    let read = |path: &PathBuf| {
+        let failed = |error: &dyn std::fmt::Display| format!("{} is no receipt: {error}", path.display());
+        let text = std::fs::read(path).map_err(|error| failed(&error))?;
+        serde_json::from_slice(&text).map_err(|error| failed(&error).into())
+    };
+    paths.iter().map(read).collect()
+}
+
+fn summary(verified: &Verified) -> Value {
+    json!({
+        "ledger_id": verified.ledger_id,
+        "height": verified.height,
+        "head_hash": verified.head_hash,
+        "key_id": verified.key_id,
+        "unvouched_keys": verified.unvouched_keys,
+        "transactions": verified.transactions,
+        "body_bytes": verified.body_bytes,
+    })
+}
+
+fn print(value: &Value) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value)?;
+    writeln!(io::stdout(), "{text}").map_err(|error| format!("cannot write the answer: {error}").into())
+}
