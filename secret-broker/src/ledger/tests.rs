@@ -1,5 +1,6 @@
 //! What the embedded ledger promises, over a real file.
 
+mod conformance;
 mod crash;
 mod exchange;
 mod flips;
