@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use bench::{Bench, get, put, run, until};
 use fabric_gateway_client::{
-    CommitStatusError, Contract, Deadlines, ProposalError, SubmitError, TransactionError, TransactionId,
-    ValidationCode,
+    CommitStatusError, Contract, Deadlines, ProposalError, Retry, SubmitError, TransactionError,
+    TransactionId, ValidationCode,
 };
 use fabric_sim::ValidationCode as Simulated;
 use futures::future::join_all;
@@ -107,6 +107,30 @@ async fn a_transaction_whose_answers_are_lost_has_an_unknown_outcome_that_can_be
     let status = bench.gateway().commit_status("channel", &id).await.unwrap();
     assert_eq!(status.code, ValidationCode::VALID);
     assert_eq!(bench.valid(id.as_str()), 1);
+}
+
+#[tokio::test]
+async fn a_transaction_whose_outcome_is_unknown_is_never_run_again() {
+    let bench = Bench::start().await;
+    let contract = bench.hurried(Deadlines {
+        submit: Duration::from_secs(1),
+        ..Deadlines::default()
+    });
+    for peer in &bench.peers {
+        peer.faults().lose_submit_answers(1000);
+    }
+    let retry = Retry {
+        runs: 5,
+        first: Duration::from_millis(1),
+        most: Duration::from_millis(1),
+    };
+    let call = run(&json!([["put", "a", "1"]]));
+    let error = contract.submit_idempotent(&call, &retry).await.unwrap_err();
+    let id = error.unknown_outcome().expect("the outcome is unknown");
+    bench.gateway().commit_status("channel", id).await.unwrap();
+    let blocks = bench.network.blocks();
+    let mut all = blocks.iter().flat_map(|block| &block.transactions);
+    assert!(all.all(|(transaction, _)| transaction.txid == id.as_str()));
 }
 
 #[tokio::test]

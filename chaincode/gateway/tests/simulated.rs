@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bench::{Bench, credentials, get, put, run};
+use bench::{Bench, PATIENCE, credentials, get, put, run};
 use fabric_gateway_client::{
     Call, Config, Credentials, Deadlines, Gateway, P256Signer, ProposalError, Refusal, Retry, SignError,
     Signer, TransactionError, TransactionId, ValidationCode,
@@ -26,6 +26,7 @@ use fabric_shim::{Chaincode, Limits, Response, Server, Stub};
 use futures::future::join_all;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 fn refusal(status: i32, message: &str) -> Refusal {
@@ -195,6 +196,24 @@ async fn a_conflict_is_run_again_only_where_the_caller_says_so() {
     assert_eq!(status.code, ValidationCode::MVCC_READ_CONFLICT);
     assert!(status.block > second.block);
     assert_eq!(get(&contract, "contested").await.unwrap(), "101");
+}
+
+#[tokio::test]
+async fn a_refusal_is_not_run_again() {
+    let bench = Bench::start().await;
+    let contract = bench.contract();
+    let never = Retry {
+        runs: 1000,
+        first: Duration::from_secs(1000),
+        most: Duration::from_secs(1000),
+    };
+    let call = run(&json!([["refuse", "no"]]));
+    let refused = timeout(PATIENCE, contract.submit_idempotent(&call, &never)).await;
+    let error = refused.expect("it waits for another run").unwrap_err();
+    assert!(
+        matches!(error, TransactionError::Proposal(ProposalError::Refused(_))),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
