@@ -10,7 +10,8 @@
 //! | `lease/<id>` | [`Lease`](crate::Lease) |
 //! | `code/<dataset>/<image>/<command>` | [`CodeApproval`](crate::CodeApproval) |
 //! | `lease-dataset/<dataset>/<number>` | id of the lease, in the order of asking |
-//! | `lease-holder/<dataset>/<subject>` | id of the lease of that person that has not ended |
+//! | `lease-holder/<dataset>/<msp>/<subject>` | id of the lease of that person, of that organisation, that has not ended |
+//! | `lease-holder/<dataset>/<subject>` | the same, of leases from before clusters were registered |
 //! | `lease-state/<state>/<due>/<id>` | id of the lease, the first whose time is over first |
 //! | `lease-subject/<subject>/<state>/<id>` | id of the lease |
 //! | `consortium` | [`Consortium`](crate::Consortium): who may register, lease and grant |
@@ -90,9 +91,16 @@ pub fn lease_of_dataset(lease: &Lease) -> String {
     format!("lease-dataset/{}/{:020}", lease.dataset, lease.number)
 }
 
-/// A person's lease of a dataset that has not ended.
+/// A person's lease of a dataset that has not ended. By organisation too: a pseudonym is public, and whoever names another
+/// organisation's must not take that person's place.
 #[must_use]
-pub fn lease_of_holder(dataset: &DatasetId, subject: &Subject) -> String {
+pub fn lease_of_holder(dataset: &DatasetId, msp: &Msp, subject: &Subject) -> String {
+    format!("lease-holder/{dataset}/{msp}/{subject}")
+}
+
+/// The same, as contract version 1 wrote it.
+#[must_use]
+pub fn lease_of_holder_before(dataset: &DatasetId, subject: &Subject) -> String {
     format!("lease-holder/{dataset}/{subject}")
 }
 

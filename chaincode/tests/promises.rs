@@ -5,7 +5,8 @@ mod bench;
 
 use bench::{Bench, alice, bob, finding, lease_of, register, release, remove, take};
 use leasehold_chaincode::{
-    Command, DatasetId, DatasetRef, EndCause, EventKind, LeaseState, MountReport, Refusal, TxId, query,
+    Command, DatasetId, DatasetRef, EndCause, EventKind, LeaseState, MountReport, Policy, Refusal, TxId,
+    query,
 };
 
 #[test]
@@ -112,6 +113,27 @@ fn an_exclusive_lease_keeps_everybody_out_until_it_has_ended() {
     );
     bench.accepted("UiSMSP", &Command::ConfirmEnd { lease });
     bench.leased("UiOMSP", "texts", &bob(), 60);
+}
+
+#[test]
+fn a_pseudonym_that_another_organisation_names_takes_nobodys_place() {
+    let mut bench = Bench::new();
+    let shared = Policy {
+        most_shared: 3,
+        exclusive: false,
+        ..Policy::exclusive(3600)
+    };
+    bench.registered_with("UiSMSP", "texts", shared);
+    let others = bench.leased("UiOMSP", "texts", &alice(), 60);
+    let own = bench.leased("NTNUMSP", "texts", &alice(), 60);
+    let again = |bench: &mut Bench| bench.refused("NTNUMSP", &take("texts", &alice(), 60));
+    let is_own = |refusal| matches!(refusal, Refusal::AlreadyLeased { lease, .. } if lease == own);
+    assert!(is_own(again(&mut bench)));
+    bench.ended("UiOMSP", &others, &alice());
+    assert!(
+        is_own(again(&mut bench)),
+        "the end of another's lease frees no place"
+    );
 }
 
 #[test]

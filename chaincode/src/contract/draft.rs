@@ -193,7 +193,10 @@ impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
             }
             None => self.put_index(key::lease_of_dataset(lease), id),
         }
-        let holder = key::lease_of_holder(&lease.dataset, &lease.subject);
+        let holder = match &lease.cluster {
+            Some(_) => key::lease_of_holder(&lease.dataset, &lease.cluster_msp, &lease.subject),
+            None => key::lease_of_holder_before(&lease.dataset, &lease.subject),
+        };
         if lease.state == LeaseState::Ended {
             self.delete(holder);
         } else {

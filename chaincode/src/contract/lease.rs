@@ -67,8 +67,11 @@ impl Asking<'_> {
         } else {
             EventKind::LeaseRequested {}
         };
-        let holder = key::lease_of_holder(&lease.dataset, &lease.subject);
-        if let Some(held) = draft.state.get(&holder)? {
+        let places = [
+            key::lease_of_holder(&lease.dataset, &lease.cluster_msp, &lease.subject),
+            key::lease_of_holder_before(&lease.dataset, &lease.subject),
+        ];
+        for held in draft.state.get_many(&places)?.into_iter().flatten() {
             let held = draft.lease(&String::from_utf8_lossy(&held))?;
             return Err(Refusal::AlreadyLeased {
                 lease: held.id.into(),

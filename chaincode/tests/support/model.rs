@@ -303,7 +303,8 @@ impl Model {
             self.place(now_ms, at)
         };
         let has_one = self.leases[..at].iter().any(|lease| {
-            (lease.dataset, lease.person) == (dataset, person) && lease.state != LeaseState::Ended
+            (lease.dataset, lease.msp, lease.person) == (dataset, msp, person)
+                && lease.state != LeaseState::Ended
         });
         let verdict = placed.and(if has_one { Err("already_leased") } else { Ok(()) });
         if verdict.is_err() {

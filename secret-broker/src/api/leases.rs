@@ -83,7 +83,11 @@ pub async fn list(
     let mut page = PageRequest::default();
     loop {
         let found = snapshot.leases_of(&caller.pseudonym, None, &page).await?;
-        items.extend(found.items);
+        let own = found
+            .items
+            .into_iter()
+            .filter(|lease| is_own(&broker, &caller, lease));
+        items.extend(own);
         match found.next {
             Some(next) => page.after = Some(next),
             None => break,
