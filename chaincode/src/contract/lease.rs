@@ -71,7 +71,7 @@ impl Asking<'_> {
             key::lease_of_holder(&lease.dataset, &lease.cluster_msp, &lease.subject),
             key::lease_of_holder_before(&lease.dataset, &lease.subject),
         ];
-        for held in draft.state.get_many(&places)?.into_iter().flatten() {
+        if let Some(held) = draft.state.get_many(&places)?.into_iter().flatten().next() {
             let held = draft.lease(&String::from_utf8_lossy(&held))?;
             return Err(Refusal::AlreadyLeased {
                 lease: held.id.into(),
