@@ -147,6 +147,11 @@ bench: ## CPU per review, throughput, p50 and p99 of the release webhook beside 
 	cargo build --package leasehold-webhook --release --locked --examples
 	$(or $(CARGO_TARGET_DIR),target)/release/examples/load
 
+.PHONY: bench-ledger
+bench-ledger: ## The embedded ledger beside bare SQLite and sha256sum, as tables; LEASES and DATASETS size the large ledger
+	cargo build --package leasehold-secret-broker --release --locked --example ledger_bench
+	$(or $(CARGO_TARGET_DIR),target)/release/examples/ledger_bench $(or $(LEASES),100000) $(or $(DATASETS),10000)
+
 .PHONY: soak
 soak: binaries hub ## Long crash and random runs (root; about an hour)
 	LEASEHOLD_SOAK_CASES=18000 cargo test --release --package leasehold-chaincode --test model --locked
