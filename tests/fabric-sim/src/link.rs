@@ -14,6 +14,7 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -134,6 +135,8 @@ impl Link {
         let mut asked: VecDeque<ChaincodeMessage> = VecDeque::new();
         let mut nested: FuturesUnordered<BoxFuture<'_, ChaincodeMessage>> = FuturesUnordered::new();
         let mut keepalive = tokio::time::interval(self.keepalive);
+        // On a slow machine those that were missed would come in a burst, and no answer between them.
+        keepalive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
