@@ -354,6 +354,21 @@ def test_nothing_reaches_a_pod_with_a_dataset_over_the_network(render: Render) -
     assert api_server["to"] == [{"ipBlock": {"cidr": "198.51.100.1/32"}}]
 
 
+def test_the_webhook_asks_for_a_client_certificate_only_where_its_authority_is_named(render: Render) -> None:
+    def webhook(*settings: str) -> Manifest:
+        pod: Manifest = named(render(*settings), "Deployment", "leasehold-webhook")["spec"]["template"]["spec"]
+        return pod
+
+    assert "client-ca" not in json.dumps(webhook())
+    pod = webhook("webhook.clientCaConfigMap=api-client")
+    (container,) = pod["containers"]
+    (argument,) = [argument for argument in container["args"] if argument.startswith("--client-ca-file=")]
+    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "client-ca"]
+    assert argument == f"--client-ca-file={mount['mountPath']}/ca.crt"
+    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "client-ca"]
+    assert volume["configMap"] == {"name": "api-client"}
+
+
 def test_in_the_hubs_namespace_only_the_hub_reaches_the_spawner_hook(render: Render) -> None:
     policies = of_kind(render(), "NetworkPolicy")
     (policy,) = [it for it in policies if it["metadata"]["name"] == "leasehold-spawner-hook"]

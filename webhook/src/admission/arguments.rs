@@ -111,11 +111,12 @@ impl AdmissionArguments {
     /// Bounds of the admission port.
     #[must_use]
     pub fn limits(&self) -> Limits {
+        let patience = Duration::from_millis(self.review_deadline_ms);
         Limits {
-            patience: Duration::from_millis(self.review_deadline_ms),
             connections: self.most_connections,
             connections_per_peer: self.most_connections_per_peer,
             body_bytes: usize::try_from(self.body_budget_mib).map_or(usize::MAX, |mib| mib << 20),
+            ..Limits::new(patience)
         }
     }
 

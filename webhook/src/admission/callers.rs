@@ -18,6 +18,9 @@ const PARTS: usize = 4;
 pub struct Limits {
     /// A review whose caller names no timeout is answered within this time.
     pub patience: Duration,
+    /// A connection without a request is closed after this time. Longer than the 90 s after which the API server's client closes
+    /// it, so that no review is sent into a connection that we are closing; and longer than a review takes.
+    pub idle: Duration,
     /// Connections at a time.
     pub connections: usize,
     /// Of these, from one address.
@@ -32,6 +35,7 @@ impl Limits {
     pub fn new(patience: Duration) -> Self {
         Self {
             patience,
+            idle: Duration::from_secs(120),
             connections: 256,
             connections_per_peer: 32,
             body_bytes: 64 << 20,

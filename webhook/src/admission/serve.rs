@@ -29,9 +29,6 @@ pub const MAX_BODY_BYTES: usize = 7 << 19;
 /// Of a larger body, this much is read and thrown away before the connection is given up.
 const MOST_DISCARDED_BYTES: usize = 16 << 20;
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// How long a kept connection may idle: longer than the 90 s after which the API server's client closes it, so that no review
-/// is sent into a connection that we are closing.
-const IDLE: Duration = Duration::from_secs(120);
 /// A connection that is being closed may take this long, and as long as a review may.
 const CLOSING: Duration = Duration::from_secs(5);
 /// Left of the API server's own patience for the way back.
@@ -80,6 +77,7 @@ pub async fn serve(
             caller: Arc::new(caller),
             admission: Arc::clone(&admission),
             patience: limits.patience,
+            idle: limits.idle,
             shutdown: shutdown.clone(),
         };
         let acceptor = acceptor.clone();
@@ -100,6 +98,7 @@ struct Connection {
     caller: Arc<Caller>,
     admission: Arc<Admission>,
     patience: Duration,
+    idle: Duration,
     shutdown: CancellationToken,
 }
 
@@ -133,7 +132,7 @@ impl Connection {
         builder
             .http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(IDLE)
+            .header_read_timeout(self.idle)
             .max_buf_size(HTTP1_BUFFER);
         builder
             .http2()
@@ -148,7 +147,7 @@ impl Connection {
             tokio::select! {
                 ended = connection.as_mut() => return ended,
                 () = self.shutdown.cancelled() => break,
-                alive = tokio::time::timeout(IDLE, life.changed()) => if alive.is_err() { break },
+                alive = tokio::time::timeout(self.idle, life.changed()) => if alive.is_err() { break },
             }
         }
         connection.as_mut().graceful_shutdown();

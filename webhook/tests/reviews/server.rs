@@ -289,6 +289,26 @@ async fn one_address_gets_its_number_of_connections_and_no_more_and_others_get_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_kept_connection_that_asks_nothing_gives_its_place_back() {
+    let one = Limits {
+        connections_per_peer: 1,
+        idle: Duration::from_millis(300),
+        ..limits()
+    };
+    let server = Server::start_with(8, one, None).await;
+    let request = server
+        .request("/mutate")
+        .header("content-type", "application/json");
+    let answer = request.body(pod().to_string()).send().await.unwrap();
+    answer.bytes().await.unwrap();
+    let place = async { while server.connect(1).await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(20), place)
+        .await
+        .expect("an idle connection keeps its place");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn with_a_client_authority_only_its_certificates_may_call() {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
