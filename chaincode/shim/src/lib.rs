@@ -35,6 +35,8 @@ mod config;
 mod creator;
 mod error;
 mod event;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod key;
 mod lane;
 mod limits;

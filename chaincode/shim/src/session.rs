@@ -16,7 +16,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::{Status, Streaming};
+use tonic::Status;
 use tracing::{debug, error, info, warn};
 
 use crate::lane::{Batching, Lane, TransactionKey};
@@ -113,7 +113,11 @@ impl<C: Chaincode> Session<C> {
     }
 
     /// Serves the stream to its end.
-    pub(crate) async fn run(mut self, mut inbound: Streaming<ChaincodeMessage>, shutdown: CancellationToken) {
+    pub(crate) async fn run(
+        mut self,
+        mut inbound: impl Stream<Item = Result<ChaincodeMessage, Status>> + Unpin,
+        shutdown: CancellationToken,
+    ) {
         let end = self.serve(&mut inbound, &shutdown).await;
         // Every call that waits for an answer fails now; handlers get the time of a drain to notice.
         self.answers.clear();
@@ -140,7 +144,7 @@ impl<C: Chaincode> Session<C> {
 
     async fn serve(
         &mut self,
-        inbound: &mut Streaming<ChaincodeMessage>,
+        inbound: &mut (impl Stream<Item = Result<ChaincodeMessage, Status>> + Unpin),
         shutdown: &CancellationToken,
     ) -> End {
         let out = self.out.clone();
@@ -161,12 +165,12 @@ impl<C: Chaincode> Session<C> {
                     }
                     Err(_) => return End::Orderly("the connection is gone"),
                 },
-                message = inbound.message() => match message {
-                    Ok(Some(message)) => if let Err(status) = self.receive(message) {
+                message = inbound.next() => match message {
+                    Some(Ok(message)) => if let Err(status) = self.receive(message) {
                         return End::Broken(status);
                     },
-                    Ok(None) => return End::Orderly("the peer closed it"),
-                    Err(status) => return End::Broken(status),
+                    None => return End::Orderly("the peer closed it"),
+                    Some(Err(status)) => return End::Broken(status),
                 },
                 Some(ended) = self.handlers.join_next_with_id(), if !self.handlers.is_empty() => self.complete(ended),
                 () = shutdown.cancelled(), if !draining => {
