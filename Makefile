@@ -152,12 +152,33 @@ bench-ledger: ## The embedded ledger beside bare SQLite and sha256sum, as tables
 	cargo build --package leasehold-secret-broker --release --locked --example ledger_bench
 	$(or $(CARGO_TARGET_DIR),target)/release/examples/ledger_bench $(or $(LEASES),100000) $(or $(DATASETS),10000)
 
+# cargo-fuzz's layout and flags without its tool, on the stable compiler: libFuzzer without a sanitizer, which this code without `unsafe`
+# would gain nothing by.
+FUZZ_TARGETS := messages arguments
+FUZZ_SECONDS ?= 60
+FUZZ_CORPUS := $(CACHE)/fuzz
+FUZZ_PLATFORM = $(shell rustc -vV | sed -n 's/^host: //p')
+FUZZ_PROGRAMS := $(abspath $(or $(CARGO_TARGET_DIR),target))/fuzz
+
+.PHONY: fuzz
+fuzz: ## Fuzz the chaincode's messages and arguments, FUZZ_SECONDS each, from the corpus of the last time
+	cd fuzz && CARGO_TARGET_DIR=$(FUZZ_PROGRAMS) RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+		-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+		-Cllvm-args=-sanitizer-coverage-trace-compares" cargo build --release --locked --target $(FUZZ_PLATFORM)
+	python3 fuzz/seeds.py chaincode/shim/tests/transcripts $(FUZZ_CORPUS)/messages
+	mkdir -p $(addprefix $(FUZZ_CORPUS)/,$(FUZZ_TARGETS)) fuzz/artifacts
+	for target in $(FUZZ_TARGETS); do \
+		$(FUZZ_PROGRAMS)/$(FUZZ_PLATFORM)/release/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 \
+			-max_len=16384 -print_final_stats=1 -verbosity=0 -artifact_prefix=fuzz/artifacts/$$target- $(FUZZ_CORPUS)/$$target; \
+	done
+
 .PHONY: soak
 soak: binaries hub ## Long crash and random runs (root; about an hour)
 	LEASEHOLD_SOAK_CASES=18000 cargo test --release --package leasehold-chaincode --test model --locked
 	LEASEHOLD_SOAK_KILLS=300 cargo test --package leasehold-secret-broker --lib --locked ledger::tests::crash
 	LEASEHOLD_SOAK_FLIPS=2500 cargo test --package leasehold-secret-broker --lib --locked ledger::tests::flips
 	PROPTEST_CASES=20000 cargo test --package leasehold-webhook --package leasehold-spawner-hook --locked
+	$(MAKE) --no-print-directory fuzz
 	$(MAKE) --no-print-directory programs
 	LEASEHOLD_SOAK_ROUNDS=5 cargo test --package leasehold-tests --test e2e --locked -- --test-threads=1 crashes::
 
