@@ -91,7 +91,11 @@ fn options(path: &Path) -> SqliteConnectOptions {
 
 /// The writer's connection.
 pub(super) async fn connect(path: &Path) -> Result<SqliteConnection, StorageError> {
-    Ok(SqliteConnection::connect_with(&options(path)).await?)
+    // A block changes pages all over the state's tree. These are kept at hand, and written back to the file once for many blocks.
+    let options = options(path)
+        .pragma("cache_size", "-65536") // KiB
+        .pragma("wal_autocheckpoint", "16384"); // pages of 4 KiB
+    Ok(SqliteConnection::connect_with(&options).await?)
 }
 
 /// The readers' connections.
