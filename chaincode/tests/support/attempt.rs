@@ -85,7 +85,7 @@ pub fn plays() -> impl Strategy<Value = Play> {
 }
 
 fn steps() -> impl Strategy<Value = Step> {
-    let seconds = prop_oneof![20 => 0i64..60, 1 => 1_500i64..8_000];
+    let seconds = prop_oneof![20 => 0i64..15, 1 => 1_500i64..8_000];
     (0..MSPS.len(), seconds, attempts()).prop_map(|(msp, seconds, attempt)| Step {
         msp,
         seconds,
@@ -114,7 +114,7 @@ fn attempts() -> impl Strategy<Value = Attempt> {
     let of_organisations = prop_oneof![
         2 => Just(Attempt::Join),
         1 => (0..BROKERS.len()).prop_map(Attempt::Amend),
-        1 => Just(Attempt::Suspend),
+        4 => Just(Attempt::Suspend),
         3 => Just(Attempt::Resume),
         4 => (0..MSPS.len(), any::<bool>()).prop_map(|(msp, suspend)| Attempt::Vote(msp, suspend)),
         2 => (0..CLUSTERS.len(), any::<bool>()).prop_map(|(cluster, keyed)| Attempt::RegisterCluster(cluster, keyed)),
@@ -133,7 +133,8 @@ fn ask() -> impl Strategy<Value = Ask> {
     let mode = prop_oneof![Just(Mode::Exclusive), Just(Mode::Shared)];
     let cluster = prop_oneof![3 => Just(None), 1 => (0..CLUSTERS.len()).prop_map(Some)];
     let again = prop_oneof![20 => Just(None), 1 => (0usize..6).prop_map(Some)];
-    (0..NAMES.len(), 0..PEOPLE, mode, any::<bool>(), cluster, again).prop_map(
+    let wait = prop_oneof![3 => Just(true), 1 => Just(false)];
+    (0..NAMES.len(), 0..PEOPLE, mode, wait, cluster, again).prop_map(
         |(name, person, mode, wait, cluster, again)| Ask {
             name,
             person,
