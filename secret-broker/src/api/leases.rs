@@ -154,15 +154,16 @@ pub async fn request(
             expires_at_ms: held.due_at_ms(),
         }));
     }
-    let page = PageRequest {
-        limit: MOST_LEASES,
-        ..PageRequest::default()
-    };
     let held = broker
         .ledger
-        .leases_of(&caller.pseudonym, Some(LeaseState::Active), &page)
+        .leases_of(
+            &caller.pseudonym,
+            Some(LeaseState::Active),
+            &PageRequest::default(),
+        )
         .await?;
-    if held.items.len() >= MOST_LEASES {
+    let own = held.items.iter().filter(|lease| is_own(&broker, &caller, lease));
+    if own.count() >= MOST_LEASES {
         return Err(ApiProblem::too_many_leases(MOST_LEASES));
     }
     let command = Command::Lease {

@@ -147,7 +147,10 @@ fn standard(stream: impl AsFd) -> io::Result<tokio::fs::File> {
 
 async fn export_to(file: &LedgerFile, to: &Path) -> Result<(), Failure> {
     let failed = |error: io::Error| format!("cannot write {}: {error}", to.display());
-    let out = tokio::fs::File::create_new(to).await.map_err(failed)?;
+    let mut options = tokio::fs::OpenOptions::new();
+    // As private as the ledger itself.
+    options.write(true).create_new(true).mode(0o600);
+    let out = options.open(to).await.map_err(failed)?;
     let mut out = BufWriter::new(out);
     let receipt = match file.export(&mut out).await {
         Ok(receipt) => receipt,

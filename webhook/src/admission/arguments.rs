@@ -80,10 +80,10 @@ pub struct AdmissionArguments {
     #[arg(long, env = "LEASEHOLD_MOST_IN_FLIGHT", default_value_t = 512)]
     pub most_in_flight: usize,
     /// Connections to the admission port at a time.
-    #[arg(long, env = "LEASEHOLD_MOST_CONNECTIONS", default_value_t = 256, value_parser = at_least_one)]
+    #[arg(long, env = "LEASEHOLD_MOST_CONNECTIONS", default_value_t = 1024, value_parser = at_least_one)]
     pub most_connections: usize,
-    /// Of these, from one address; an API server needs a few.
-    #[arg(long, env = "LEASEHOLD_MOST_CONNECTIONS_PER_PEER", default_value_t = 32, value_parser = at_least_one)]
+    /// Of these, from one address; an API server needs one for each review that is under way.
+    #[arg(long, env = "LEASEHOLD_MOST_CONNECTIONS_PER_PEER", default_value_t = 256, value_parser = at_least_one)]
     pub most_connections_per_peer: usize,
     /// Mebibytes of bodies that are read or decided at a time, a quarter of it for one address; others wait.
     #[arg(long, env = "LEASEHOLD_BODY_BUDGET_MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(14..=4096))]

@@ -30,14 +30,15 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The defaults, which leave an API server far more than it uses.
+    /// The defaults, which leave an API server far more than it uses: it speaks HTTP/1.1 to webhooks, a connection for each review
+    /// that is under way, and keeps some more idle.
     #[must_use]
     pub fn new(patience: Duration) -> Self {
         Self {
             patience,
             idle: Duration::from_secs(120),
-            connections: 256,
-            connections_per_peer: 32,
+            connections: 1024,
+            connections_per_peer: 256,
             body_bytes: 64 << 20,
         }
     }

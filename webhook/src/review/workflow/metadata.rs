@@ -139,6 +139,9 @@ impl<'a> LooseMetadata<'a> {
     }
 }
 
+/// Characters of a prefix that the API server keeps: five of a name's 63 are its own.
+const KEPT_OF_PREFIX: usize = 58;
+
 /// Requires of a person's Workflow or CronWorkflow that the API server names it. Argo names a pod after its Workflow: one
 /// that is called like another's notebook would keep that notebook from starting. Past the mutating stage the name is there,
 /// made from the prefix.
@@ -147,7 +150,9 @@ pub(crate) fn check_name(metadata: &Metadata<'_>, stage: Stage) -> Result<(), St
     let prefix = metadata.generate_name.as_deref().unwrap_or_default();
     let generated = match stage {
         Stage::Mutating => name.is_empty(),
-        Stage::Validating => name.is_empty() || name.starts_with(prefix),
+        Stage::Validating => {
+            name.is_empty() || name.starts_with(prefix.get(..KEPT_OF_PREFIX).unwrap_or(prefix))
+        }
     };
     if prefix.is_empty() || !generated {
         return deny(
