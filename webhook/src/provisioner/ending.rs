@@ -30,6 +30,8 @@ const PAGE: u32 = 5;
 const ENDED_AT_ONCE: usize = 8;
 /// A namespace's turn of the search.
 const TURN: Duration = Duration::from_secs(2);
+/// Pods of one claim that are ended at the same time.
+const ENDS_OF_A_CLAIM: usize = 4;
 /// A page that takes longer is asked for again at the namespace's next turn.
 const PAGE_DEADLINE: Duration = Duration::from_secs(4);
 /// What a deleted pod is answered with: its owner's part of it is of no interest.
@@ -135,16 +137,23 @@ impl PodEnder {
     /// Deletes the pods that are known to hold a claim; one that ends more slowly than allowed is hurried.
     pub(super) async fn end(&self, known: &[Holder]) -> Result<(), ActError> {
         let grace = i64::from(self.grace_seconds);
+        let mut slow = known
+            .iter()
+            .filter(|pod| pod.ends_within.is_none_or(|within| within > grace));
+        // A few at a time, so that a claim with many pods keeps no other waiting; one that cannot be ended keeps none back.
         let mut ends = FuturesUnordered::new();
-        for pod in known {
-            if pod.ends_within.is_none_or(|within| within > grace) {
+        let mut outcome = Ok(());
+        loop {
+            while ends.len() < ENDS_OF_A_CLAIM
+                && let Some(pod) = slow.next()
+            {
                 ends.push(self.end_one(pod));
             }
+            match ends.next().await {
+                Some(ended) => outcome = outcome.and(ended),
+                None => return outcome,
+            }
         }
-        while let Some(ended) = ends.next().await {
-            ended?;
-        }
-        Ok(())
     }
 
     /// Has the namespaces searched for pods that name the claim, whatever their labels say, and ends what is found. Returns
@@ -179,10 +188,11 @@ impl PodEnder {
                 let holders = page.items.iter().filter(holds);
                 holders.map(|pod| pod.holder(&namespace)).collect()
             });
-            self.end(&found).await?;
+            let ended = self.end(&found).await;
             next = page.metadata.continue_.filter(|next| !next.is_empty());
             let now = Instant::now();
             self.searching(|search| search.came_to(&namespace, next.clone(), now));
+            ended?;
             if next.is_none() || now.duration_since(began) > TURN {
                 return Ok(());
             }
