@@ -23,6 +23,7 @@ pub mod probes;
 pub mod publish;
 pub mod secret;
 pub mod server;
+mod sqlite;
 pub mod store;
 pub mod strict_json;
 pub mod tls;

@@ -4,12 +4,10 @@
 //! details are ciphertext, fingerprints are keyed. What must be true together is written in one transaction.
 
 use std::path::Path;
-use std::time::Duration;
 
+use crate::sqlite;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::sqlite::SqlitePool;
 use sqlx::{SqlSafeStr as _, Sqlite, Transaction};
 
 pub mod data_keys;
@@ -48,21 +46,11 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // A 202 means durable: the row is on the disk, not in a cache.
-            .synchronous(SqliteSynchronous::Full)
+        let options = sqlite::options(path)
             .foreign_keys(true)
             // Deleted keys are overwritten, not merely unlinked.
-            .pragma("secure_delete", "ON")
-            .busy_timeout(Duration::from_secs(5));
-        let pool = SqlitePoolOptions::new()
-            .max_connections(4)
-            .acquire_timeout(Duration::from_secs(5))
-            .connect_with(options)
-            .await?;
+            .pragma("secure_delete", "ON");
+        let pool = sqlite::pool(4).connect_with(options).await?;
         let initial = include_str!("../migrations/store/0001_initial.sql").into_sql_str();
         Migrator::with_migrations(vec![Migration::new(
             1,

@@ -6,6 +6,7 @@ use super::receipt::Receipt;
 use super::storage::{self, StorageError, blocks, schema};
 use super::verify::{self, Depth, Verified, VerifyError};
 use super::{LedgerOptions, OpenError, ReadError};
+use crate::sqlite;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, SqliteConnection};
 use std::fs::{File, TryLockError};
@@ -47,7 +48,7 @@ impl LedgerFile {
         };
         let log = PathBuf::from(format!("{}-wal", path.display()));
         let log = std::fs::metadata(log).is_ok_and(|log| log.len() > 0);
-        let options = SqliteConnectOptions::new()
+        let options = sqlite::without_temporary_files(SqliteConnectOptions::new())
             .filename(path)
             .read_only(true)
             // Of a ledger that was killed the last blocks are still in the log beside it, and reading that takes an index.

@@ -5,17 +5,14 @@ pub(super) mod derived;
 pub(super) mod schema;
 
 use super::OpenError;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use crate::sqlite;
 use sqlx::{Connection, SqliteConnection, SqlitePool};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// Readers at once.
 const READERS: u32 = 4;
-/// How long a statement waits for another connection.
-const BUSY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StorageError {
@@ -80,19 +77,10 @@ pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
     }
 }
 
-fn options(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(BUSY)
-}
-
 /// The writer's connection.
 pub(super) async fn connect(path: &Path) -> Result<SqliteConnection, StorageError> {
     // A block changes pages all over the state's tree. These are kept at hand, and written back to the file once for many blocks.
-    let options = options(path)
+    let options = sqlite::options(path)
         .pragma("cache_size", "-65536") // KiB
         .pragma("wal_autocheckpoint", "16384"); // pages of 4 KiB
     Ok(SqliteConnection::connect_with(&options).await?)
@@ -100,10 +88,8 @@ pub(super) async fn connect(path: &Path) -> Result<SqliteConnection, StorageErro
 
 /// The readers' connections.
 pub(super) async fn read_pool(path: &Path) -> Result<SqlitePool, StorageError> {
-    let pool = SqlitePoolOptions::new()
-        .max_connections(READERS)
-        .acquire_timeout(BUSY);
-    Ok(pool
-        .connect_with(options(path).create_if_missing(false).pragma("query_only", "on"))
-        .await?)
+    let options = sqlite::options(path)
+        .create_if_missing(false)
+        .pragma("query_only", "on");
+    Ok(sqlite::pool(READERS).connect_with(options).await?)
 }

@@ -2,6 +2,7 @@
 
 mod conformance;
 mod crash;
+mod disk;
 mod exchange;
 mod flips;
 mod older;

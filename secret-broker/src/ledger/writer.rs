@@ -5,7 +5,7 @@
 use super::block::{Body, Head, StoredBlock, Transaction};
 use super::founding::Sealer;
 use super::loaded;
-use super::storage::{StorageError, blocks, derived};
+use super::storage::{self, StorageError, blocks, derived};
 use super::verify::{self, Verified, VerifyError};
 use super::{Committed, LedgerOptions, ReadError, Submission, SubmitError};
 use leasehold_chaincode::{
@@ -125,6 +125,7 @@ impl Writer {
                 Ok(outcomes) => outcomes,
                 Err(error) => {
                     tracing::error!(%error, height = self.head.height, "a block could not be written");
+                    self.reconnect().await;
                     vec![Err(SubmitError::Storage(error.to_string())); submissions.len()]
                 }
             };
@@ -134,7 +135,25 @@ impl Writer {
             }
         }
         for answer in rebuilds {
-            let _ = answer.send(verify::rebuild(&mut self.connection).await);
+            let rebuilt = verify::rebuild(&mut self.connection).await;
+            if rebuilt.is_err() {
+                self.reconnect().await;
+            }
+            let _ = answer.send(rebuilt);
+        }
+    }
+
+    /// Takes another connection in the place of one whose transaction failed: that one may count it as open for ever.
+    async fn reconnect(&mut self) {
+        match storage::connect(&self.options.path).await {
+            Ok(connection) => {
+                let failed = std::mem::replace(&mut self.connection, connection);
+                if let Err(error) = failed.close().await {
+                    tracing::warn!(%error, "closing a connection to the ledger's file failed");
+                }
+            }
+            // The next block fails, and comes here again.
+            Err(error) => tracing::error!(%error, "the ledger's file cannot be opened again"),
         }
     }
 

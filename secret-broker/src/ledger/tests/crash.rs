@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 /// Set in the child: where its ledger is.
-const CHILD: &str = "LEASEHOLD_LEDGER_CRASH_CHILD";
+pub(super) const CHILD: &str = "LEASEHOLD_LEDGER_CRASH_CHILD";
 /// Submitters in the child.
 const SUBMITTERS: usize = 8;
 
@@ -56,7 +56,7 @@ fn random(below: u64) -> u64 {
     RandomState::new().hash_one(0) % below
 }
 
-async fn check(path: &Path, kill: u64, acknowledged: &BTreeMap<String, u64>) {
+pub(super) async fn check(path: &Path, kill: u64, acknowledged: &BTreeMap<String, u64>) {
     let ledger = Ledger::open(LedgerOptions::new(path, "UiSMSP".parse().unwrap()))
         .await
         .unwrap();
@@ -80,7 +80,7 @@ fn spawn(path: &Path) -> (Child, mpsc::Receiver<String>) {
     spawn_by(std::process::Command::new("env"), path)
 }
 
-fn spawn_by(mut command: std::process::Command, path: &Path) -> (Child, mpsc::Receiver<String>) {
+pub(super) fn spawn_by(mut command: std::process::Command, path: &Path) -> (Child, mpsc::Receiver<String>) {
     let name = std::thread::current().name().unwrap().to_owned();
     let mut child = command
         .arg(std::env::current_exe().unwrap())
@@ -119,120 +119,13 @@ fn wait_for(lines: &mpsc::Receiver<String>, count: usize, deadline: Instant) -> 
 }
 
 /// `acknowledged <tx id> at <height>.`, anywhere in a line; one that was cut off is none.
-fn parse(line: &str) -> Option<(String, u64)> {
+pub(super) fn parse(line: &str) -> Option<(String, u64)> {
     let (_, rest) = line.split_once("acknowledged ")?;
     let (tx_id, height) = rest.strip_suffix('.')?.split_once(" at ")?;
     Some((tx_id.to_owned(), height.parse().ok()?))
 }
 
-/// A file size limit stands for the full disk: to SQLite both are a write that fails.
-#[test]
-fn a_full_disk_is_a_clear_error_and_loses_nothing() {
-    if let Some(path) = std::env::var_os(CHILD) {
-        return submit_until_the_disk_is_full(Path::new(&path));
-    }
-    let directory = TempDir::new().unwrap();
-    let path = directory.path().join("ledger.db");
-    let mut shell = std::process::Command::new("sh");
-    // In units of 512 bytes; without the trap the system would kill the process.
-    shell.args(["-c", "trap '' XFSZ; ulimit -f 2000; exec \"$@\"", "sh"]);
-    let (mut child, lines) = spawn_by(shell, &path);
-    let acknowledged: BTreeMap<_, _> = lines.iter().filter_map(|line| parse(&line)).collect();
-    assert!(child.wait().unwrap().success());
-    assert!(acknowledged.len() > 10, "only {}", acknowledged.len());
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(check(&path, 0, &acknowledged));
-}
-
-fn submit_until_the_disk_is_full(path: &Path) {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let ledger = Ledger::open(LedgerOptions::new(path, "UiSMSP".parse().unwrap()))
-            .await
-            .unwrap();
-        enrol(&ledger).await;
-        let mut failed = None;
-        for number in 0..10_000 {
-            let name = format!("d{number}");
-            match ledger.submit(submission(&name, register(&name))).await {
-                Ok(committed) => acknowledge(&committed),
-                Err(SubmitError::Storage(reason)) => failed = Some(reason),
-                Err(other) => panic!("{other}"),
-            }
-            if failed.is_some() {
-                break;
-            }
-        }
-        assert!(failed.is_some(), "the disk was never full");
-        let readable = ledger.datasets(&PageRequest::default()).await.unwrap();
-        assert!(!readable.items.is_empty(), "reads go on");
-        ledger.verify().await.unwrap();
-        ledger.close().await;
-    });
-}
-
-/// The directory is mounted again, read-only, in a mount namespace of the child's own.
-#[test]
-fn on_a_read_only_disk_the_broker_says_so_and_the_ledger_is_verified_all_the_same() {
-    if let Some(path) = std::env::var_os(CHILD) {
-        return use_a_read_only_disk(Path::new(&path));
-    }
-    let unshare = |command: &mut std::process::Command| {
-        let mapped = (!nix::unistd::geteuid().is_root()).then_some("--map-root-user");
-        command.arg("--mount").args(mapped);
-    };
-    let mut probe = std::process::Command::new("unshare");
-    unshare(&mut probe);
-    if !probe
-        .arg("true")
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
-    {
-        println!("SKIPPED: read-only disk: no mount namespace can be made here (unshare --mount)");
-        return;
-    }
-    let directory = TempDir::new().unwrap();
-    let path = directory.path().join("ledger.db");
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let acknowledged = runtime.block_on(async {
-        let ledger = Ledger::open(LedgerOptions::new(&path, "UiSMSP".parse().unwrap()))
-            .await
-            .unwrap();
-        enrol(&ledger).await;
-        let committed = ledger.submit(submission("one", register("texts"))).await.unwrap();
-        ledger.close().await;
-        BTreeMap::from([(committed.tx_id.to_string(), committed.height)])
-    });
-    let mut shell = std::process::Command::new("unshare");
-    unshare(&mut shell);
-    let script = "mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\" && exec \"$@\"";
-    shell.args(["sh", "-c", script]).arg(directory.path());
-    let (mut child, lines) = spawn_by(shell, &path);
-    let verified: Vec<_> = lines.iter().filter_map(|line| parse(&line)).collect();
-    assert_eq!(verified, [("verified".to_owned(), acknowledged["one"])]);
-    assert!(child.wait().unwrap().success());
-    runtime.block_on(check(&path, 0, &acknowledged));
-}
-
-fn use_a_read_only_disk(path: &Path) {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let options = LedgerOptions::new(path, "UiSMSP".parse().unwrap());
-        let refused = Ledger::open(options).await.map(drop).unwrap_err().to_string();
-        assert!(
-            refused.contains("ledger.db") && refused.contains("Read-only"),
-            "{refused}"
-        );
-        let file = LedgerFile::open(path).await.unwrap();
-        let verified = file.verify(Depth::Whole, &[]).await.unwrap();
-        file.export(&mut Vec::new()).await.unwrap();
-        assert_eq!(file.receipt().await.unwrap().height, verified.height);
-        writeln!(std::io::stdout(), "acknowledged verified at {}.", verified.height).unwrap();
-    });
-}
-
-fn acknowledge(committed: &Committed) {
+pub(super) fn acknowledge(committed: &Committed) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "acknowledged {} at {}.", committed.tx_id, committed.height).unwrap();
     out.flush().unwrap();
