@@ -158,16 +158,19 @@ async fn of_many_calls_one_waits_for_a_peer_that_gives_no_answer() {
     get(&contract, "a").await.unwrap();
     // Over several of its rests.
     let start = Instant::now();
-    let mut slow = 0;
+    let (mut slow, mut all) = (0, 0);
     while start.elapsed() < attempt * 2 {
         let calls = (0..20).map(async |_| {
             let asked = Instant::now();
             get(&contract, "a").await.unwrap();
             asked.elapsed() >= attempt
         });
-        slow += join_all(calls).await.into_iter().filter(|slow| *slow).count();
+        let waited = join_all(calls).await;
+        all += waited.len();
+        slow += waited.into_iter().filter(|slow| *slow).count();
     }
-    assert!((1..=3).contains(&slow), "{slow} calls waited");
+    // One at each end of a rest, and a machine that stalls ends some of them early.
+    assert!(slow >= 1 && slow * 10 <= all, "{slow} of {all} calls waited");
 }
 
 #[tokio::test]

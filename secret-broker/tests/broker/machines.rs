@@ -95,7 +95,7 @@ async fn a_lease_stream_shows_all_there_is_then_every_change_and_a_heartbeat() {
         assert!(matches!(message.change, Some(Change::Heartbeat(_))));
         assert!((chrono::Utc::now().timestamp_millis() - message.now_ms).abs() < 2_000);
         assert!(
-            last.elapsed() < Duration::from_millis(900),
+            last.elapsed() < Duration::from_secs(5),
             "a heartbeat took {:?}",
             last.elapsed()
         );

@@ -1,12 +1,16 @@
 //! What callers may hold of this process: connections, and bytes of bodies. Any pod may reach the port, and only the API server
-//! has business with it; one caller alone can neither fill the memory nor keep others from being answered.
+//! has business with it; neither one caller nor many together can fill the memory or keep others from being answered.
 
-use std::collections::HashMap;
+mod accounts;
+
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use accounts::{Accounts, Bounds, Place};
 
 /// Bodies are counted in pieces of this many bytes.
 const PIECE: usize = 1 << 10;
@@ -47,17 +51,8 @@ impl Limits {
 /// Who is connected and what they hold.
 #[derive(Debug)]
 pub(super) struct Callers {
-    connections: Arc<Semaphore>,
-    bodies: Arc<Semaphore>,
-    peers: Mutex<HashMap<IpAddr, Peer>>,
-    connections_per_peer: usize,
-    pieces_per_peer: usize,
-}
-
-#[derive(Debug)]
-struct Peer {
-    connections: usize,
-    bodies: Arc<Semaphore>,
+    accounts: Mutex<Accounts>,
+    released: Notify,
 }
 
 /// A connection's place; dropping gives it back.
@@ -65,75 +60,118 @@ struct Peer {
 pub(super) struct Caller {
     callers: Arc<Callers>,
     address: IpAddr,
-    bodies: Arc<Semaphore>,
-    _place: OwnedSemaphorePermit,
+    place: Place,
+    part: Arc<Semaphore>,
 }
 
 /// Bytes of a body; dropping gives them back.
 #[derive(Debug)]
 pub(super) struct Held {
-    _of_peer: OwnedSemaphorePermit,
-    _of_all: OwnedSemaphorePermit,
+    callers: Arc<Callers>,
+    address: IpAddr,
+    place: Place,
+    _of_part: OwnedSemaphorePermit,
 }
 
 impl Callers {
     pub(super) fn new(limits: &Limits) -> Arc<Self> {
         // A part must at least hold one body, or no large one is ever read.
         let pieces = pieces(limits.body_bytes.max(PARTS * super::MAX_BODY_BYTES));
-        Arc::new(Self {
-            connections: Arc::new(Semaphore::new(limits.connections)),
-            bodies: Arc::new(Semaphore::new(pieces)),
-            peers: Mutex::default(),
+        let bounds = Bounds {
+            connections: limits.connections,
             connections_per_peer: limits.connections_per_peer,
+            pieces,
             pieces_per_peer: pieces / PARTS,
+        };
+        Arc::new(Self {
+            accounts: Mutex::new(Accounts::new(bounds)),
+            released: Notify::new(),
         })
     }
 
-    /// A place for one more connection from there, if there is any.
+    /// A place for one more connection from there, if there is any or another has to give way.
     pub(super) fn connect(self: &Arc<Self>, address: IpAddr) -> Option<Caller> {
         let address = address.to_canonical();
-        let place = Arc::clone(&self.connections).try_acquire_owned().ok()?;
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        let peer = peers.entry(address).or_insert_with(|| Peer {
-            connections: 0,
-            bodies: Arc::new(Semaphore::new(self.pieces_per_peer)),
-        });
-        if peer.connections >= self.connections_per_peer {
-            return None;
-        }
-        peer.connections += 1;
+        let (place, part) = self.accounts().connect(address)?;
         Some(Caller {
             callers: Arc::clone(self),
             address,
-            bodies: Arc::clone(&peer.bodies),
-            _place: place,
+            place,
+            part,
         })
+    }
+
+    fn accounts(&self) -> MutexGuard<'_, Accounts> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Caller {
+    /// Resolves when the place was given to another.
+    pub(super) async fn evicted(&self) {
+        self.place.gone.cancelled().await;
+    }
+
+    /// The handshake is done; until then the connection is the first to give way.
+    pub(super) fn shaken(&self) {
+        self.callers.accounts().shaken(self.address, self.place.number);
+    }
+
     /// Waits until a body of this many bytes may be read. The caller's own part comes first: who has used theirs up waits for
     /// themselves and keeps nobody else waiting.
     pub(super) async fn hold(&self, bytes: usize) -> Option<Held> {
-        let pieces = u32::try_from(pieces(bytes)).ok()?;
-        let of_peer = Arc::clone(&self.bodies).acquire_many_owned(pieces).await.ok()?;
-        let all = Arc::clone(&self.callers.bodies);
-        let of_all = all.acquire_many_owned(pieces).await.ok()?;
-        Some(Held {
-            _of_peer: of_peer,
-            _of_all: of_all,
-        })
+        let pieces = pieces(bytes);
+        let part = Arc::clone(&self.part);
+        let of_part = part.acquire_many_owned(u32::try_from(pieces).ok()?).await.ok()?;
+        loop {
+            let mut released = pin!(self.callers.released.notified());
+            released.as_mut().enable();
+            let place = self
+                .callers
+                .accounts()
+                .hold(self.address, self.place.number, pieces);
+            if let Some(place) = place {
+                return Some(Held {
+                    callers: Arc::clone(&self.callers),
+                    address: self.address,
+                    place,
+                    _of_part: of_part,
+                });
+            }
+            released.await;
+        }
+    }
+}
+
+impl Held {
+    /// Resolves when the bytes were given to another.
+    pub(super) async fn evicted(&self) {
+        self.place.gone.cancelled().await;
+    }
+
+    /// The body is there, and will be answered soon: nobody takes its bytes any more. False where somebody did.
+    pub(super) fn decide(&self) -> bool {
+        self.callers.accounts().decide(self.address, self.place.number)
     }
 }
 
 impl Drop for Caller {
     fn drop(&mut self) {
-        let mut peers = self.callers.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(peer) = peers.get_mut(&self.address) {
-            peer.connections = peer.connections.saturating_sub(1);
-            if peer.connections == 0 {
-                peers.remove(&self.address);
-            }
+        self.callers
+            .accounts()
+            .disconnect(self.address, self.place.number);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self
+            .callers
+            .accounts()
+            .release(self.address, self.place.number)
+            .is_some()
+        {
+            self.callers.released.notify_waiters();
         }
     }
 }
@@ -173,14 +211,15 @@ mod tests {
             "the same address, however it is written"
         );
         let third = callers.connect(peer(2)).unwrap();
-        assert!(callers.connect(peer(3)).is_none());
-        drop((first, third));
+        let fourth = callers.connect(peer(3)).unwrap();
+        assert!(first.evicted().now_or_never().is_some(), "who has most gives way");
+        assert!(callers.connect(peer(4)).is_none(), "all have one");
+        drop(first);
+        assert!(callers.connect(peer(4)).is_none(), "its place was given away");
+        drop((third, fourth));
         assert!(callers.connect(peer(1)).is_some());
         drop(second);
-        assert!(
-            callers.peers.lock().unwrap().is_empty(),
-            "who is gone is forgotten"
-        );
+        assert!(callers.accounts().is_empty(), "who is gone is forgotten");
     }
 
     #[test]

@@ -33,6 +33,7 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 const CLOSING: Duration = Duration::from_secs(5);
 /// Left of the API server's own patience for the way back.
 const WAY_BACK: Duration = Duration::from_millis(250);
+const GAVE_WAY: &str = "it gave way to a caller with fewer connections";
 const DRAIN: Duration = Duration::from_secs(15);
 /// A client may not have more streams open on one connection.
 const MOST_STREAMS: u32 = 256;
@@ -110,7 +111,11 @@ impl Connection {
         acceptor: TlsAcceptor,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         stream.set_nodelay(true)?;
-        let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await??;
+        let stream = tokio::select! {
+            shaken = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)) => shaken??,
+            () = self.caller.evicted() => return Err(GAVE_WAY.into()),
+        };
+        self.caller.shaken();
         // A sign of life at each request's begin and end.
         let (busy, mut life) = watch::channel(());
         let busy = Arc::new(busy);
@@ -147,6 +152,7 @@ impl Connection {
             tokio::select! {
                 ended = connection.as_mut() => return ended,
                 () = self.shutdown.cancelled() => break,
+                () = self.caller.evicted() => return Err(GAVE_WAY.into()),
                 alive = tokio::time::timeout(self.idle, life.changed()) => if alive.is_err() { break },
             }
         }
@@ -165,23 +171,9 @@ async fn respond(
         Err(reply) => reply,
         Ok(stage) => {
             let deadline = Instant::now() + patience_of(&request, patience);
-            match before(deadline, hold(&request, caller)).await.flatten() {
-                None => problem(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "overloaded",
-                    "too many bodies are being read at once; send it again",
-                ),
-                Some(_held) => match before(deadline, read(request)).await {
-                    Some(Ok(body)) => {
-                        return response(admission.answer(stage, body, deadline).await);
-                    }
-                    Some(Err(reply)) => reply,
-                    None => problem(
-                        StatusCode::REQUEST_TIMEOUT,
-                        "timeout",
-                        "the body did not arrive in time",
-                    ),
-                },
+            match receive(request, caller, deadline).await {
+                Ok((body, _held)) => return response(admission.answer(stage, body, deadline).await),
+                Err(reply) => reply,
             }
         }
     };
@@ -228,6 +220,40 @@ fn accept(request: &Request<Incoming>) -> Result<Stage, Reply> {
         ));
     }
     Ok(stage)
+}
+
+/// The whole body, and the room it takes.
+async fn receive(
+    request: Request<Incoming>,
+    caller: &Caller,
+    deadline: Instant,
+) -> Result<(Bytes, Held), Reply> {
+    let overloaded = || {
+        problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "overloaded",
+            "too many bodies are being read at once; send it again",
+        )
+    };
+    let held = before(deadline, hold(&request, caller)).await.flatten();
+    let held = held.ok_or_else(overloaded)?;
+    let body = tokio::select! {
+        body = before(deadline, read(request)) => body,
+        () = held.evicted() => return Err(overloaded()),
+    };
+    let late = || {
+        problem(
+            StatusCode::REQUEST_TIMEOUT,
+            "timeout",
+            "the body did not arrive in time",
+        )
+    };
+    let body = body.ok_or_else(late)??;
+    if held.decide() {
+        Ok((body, held))
+    } else {
+        Err(overloaded())
+    }
 }
 
 /// Room for the whole body before any of it is read. One that is too large is not kept and needs none.

@@ -232,17 +232,21 @@ async fn what_the_views_miss_and_nobody_answers_is_429() {
     server.stop().await;
 }
 
+/// A request whose body is announced, the largest there may be, and does not come.
+fn half_a_body() -> String {
+    format!(
+        "POST /mutate HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: {MAX_BODY_BYTES}\r\n\r\n"
+    )
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_announces_more_bodies_than_their_part_waits_and_nobody_else_does() {
     let server = Server::start(8).await;
     let part = (64 << 20) / 4 / MAX_BODY_BYTES;
-    let head = format!(
-        "POST /mutate HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: {MAX_BODY_BYTES}\r\n\r\n"
-    );
     let mut half_sent = Vec::new();
     for _ in 0..part {
         let mut stream = server.connect(1).await.unwrap();
-        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(half_a_body().as_bytes()).await.unwrap();
         // Told to go on: it is being read, and its bytes are held.
         let mut told = [0; 25];
         stream.read_exact(&mut told).await.unwrap();
@@ -285,6 +289,36 @@ async fn one_address_gets_its_number_of_connections_and_no_more_and_others_get_t
     tokio::time::timeout(Duration::from_secs(10), again)
         .await
         .expect("a closed connection's place is not given back");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_many_addresses_hold_all_connections_and_bodies_another_is_answered() {
+    let few = Limits {
+        connections: 40,
+        connections_per_peer: 16,
+        ..limits()
+    };
+    let server = Server::start_with(8, few, None).await;
+    let mut hostile = Vec::new();
+    for last in 10..15 {
+        for number in 0..8 {
+            let mut stream = server.connect(last).await.unwrap();
+            // Half of a body's head and no more of it, where a body may be read at all.
+            if number % 2 == 0 {
+                stream.write_all(half_a_body().as_bytes()).await.unwrap();
+            }
+            hostile.push(stream);
+        }
+    }
+    for _ in 0..4 {
+        let ours = server.client_from(2).post(server.url("/mutate"));
+        let ours = ours.header("content-type", "application/json");
+        let answer = ours.body(pod().to_string()).send().await.unwrap();
+        let answer: Value = answer.json().await.unwrap();
+        assert_eq!(answer["response"]["allowed"], true);
+    }
+    drop(hostile);
     server.stop().await;
 }
 
