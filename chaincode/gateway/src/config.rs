@@ -1,7 +1,8 @@
 //! Which peers, how they are reached, and how long anything may take.
 
 use std::fmt;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 /// Greatest message, both ways: 100 MiB, a peer's `grpc.MaxRecvMsgSize` and `MaxSendMsgSize`. tonic's own limit is 4 MiB.
 pub const MAX_MESSAGE_BYTES: usize = 100 << 20;
@@ -20,6 +21,35 @@ pub struct Config {
     pub deadlines: Deadlines,
     /// Between two pings of a connection; less than [`MIN_PING_INTERVAL`] counts as that.
     pub ping_interval: Duration,
+    /// Gives the time of what is proposed. A peer takes none that is more than 15 minutes from its own.
+    pub clock: Clock,
+}
+
+/// Where a proposal's time comes from; the system's clock unless another one is given.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
+
+impl Clock {
+    /// Another clock than the system's.
+    pub fn new(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    pub(crate) fn now(&self) -> SystemTime {
+        (self.0)()
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new(SystemTime::now)
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clock").finish_non_exhaustive()
+    }
 }
 
 impl Config {
@@ -31,6 +61,7 @@ impl Config {
             client_certificate: None,
             deadlines: Deadlines::default(),
             ping_interval: Duration::from_secs(75),
+            clock: Clock::default(),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! A chaincode on a channel, as a client sees it: questions, and transactions in one call or step by step.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use fabric_wire::{gateway as wire, protos};
@@ -13,7 +12,7 @@ use crate::failover::{Deadline, GaveUp, Why};
 use crate::failure::{Failure, Operation};
 use crate::gateway::{Gateway, report_of, signed, within};
 use crate::identity::Credentials;
-use crate::proposal::{NONCE, Proposal, Target, TransactionId};
+use crate::proposal::{NONCE, Nonce, Proposal, Target, TransactionId};
 use crate::retry::{Retry, chance};
 use crate::validation::CommitStatus;
 
@@ -65,7 +64,7 @@ impl Contract {
     /// Where the chaincode refuses, or no peer answers within [`crate::Deadlines::evaluate`].
     pub async fn evaluate(&self, call: &Call) -> Result<Bytes, ProposalError> {
         let deadline = Deadline::new(self.gateway.deadlines().evaluate);
-        let (proposal, _, proposed) = self.propose(deadline, call).await?;
+        let (proposal, _, proposed) = self.propose(deadline, call, fresh()?).await?;
         let request = wire::EvaluateRequest {
             transaction_id: proposal.transaction_id.to_string(),
             channel_id: self.target.channel.clone(),
@@ -92,8 +91,18 @@ impl Contract {
     /// # Errors
     /// Where the chaincode refuses, the peers do not agree, or too few answer within [`crate::Deadlines::endorse`].
     pub async fn endorse(&self, call: &Call) -> Result<Endorsed, ProposalError> {
+        self.endorse_under(fresh()?, call).await
+    }
+
+    /// The same under a nonce of the caller's, who can thus know the transaction's id before there is one
+    /// ([`Contract::transaction_id`]), and propose the same transaction again after a crash: it counts once, whichever of the two is
+    /// ordered first. A peer that has it in a block already turns the proposal away.
+    ///
+    /// # Errors
+    /// As [`Contract::endorse`].
+    pub async fn endorse_under(&self, nonce: Nonce, call: &Call) -> Result<Endorsed, ProposalError> {
         let deadline = Deadline::new(self.gateway.deadlines().endorse);
-        let (proposal, credentials, proposed) = self.propose(deadline, call).await?;
+        let (proposal, credentials, proposed) = self.propose(deadline, call, nonce).await?;
         let request = wire::EndorseRequest {
             transaction_id: proposal.transaction_id.to_string(),
             channel_id: self.target.channel.clone(),
@@ -166,6 +175,12 @@ impl Contract {
         }
     }
 
+    /// The id that a transaction has under this nonce, by the credentials of this moment.
+    #[must_use]
+    pub fn transaction_id(&self, nonce: &Nonce) -> TransactionId {
+        TransactionId::derive(nonce, self.gateway.credentials().creator())
+    }
+
     /// The chaincode's events from `start` on. Opens nothing before the first is asked for.
     #[must_use]
     pub fn events(&self, start: Start) -> Events {
@@ -176,11 +191,11 @@ impl Contract {
         &self,
         deadline: Deadline,
         call: &Call,
+        nonce: Nonce,
     ) -> Result<(Proposal, Arc<Credentials>, protos::SignedProposal), ProposalError> {
         let credentials = self.gateway.credentials();
-        let mut nonce = [0; NONCE];
-        getrandom::fill(&mut nonce).map_err(ProposalError::Random)?;
-        let proposal = Proposal::new(&self.target, call, credentials.creator(), nonce, now());
+        let now = self.gateway.now();
+        let proposal = Proposal::new(&self.target, call, credentials.creator(), nonce, now);
         let proposed = protos::SignedProposal {
             signature: signed(deadline, &credentials, &proposal.bytes).await?,
             proposal_bytes: proposal.bytes.clone(),
@@ -267,10 +282,8 @@ fn proposal_error(GaveUp { why, attempts, .. }: GaveUp, deadline: Deadline) -> P
     }
 }
 
-fn now() -> protos::Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    protos::Timestamp {
-        seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-        nanos: i32::try_from(since.subsec_nanos()).unwrap_or_default(),
-    }
+fn fresh() -> Result<Nonce, ProposalError> {
+    let mut nonce = [0; NONCE];
+    getrandom::fill(&mut nonce).map_err(ProposalError::Random)?;
+    Ok(nonce)
 }

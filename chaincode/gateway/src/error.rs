@@ -139,6 +139,24 @@ pub enum ProposalError {
     },
 }
 
+/// How a peer begins that has a transaction of this id in a block already.
+const DUPLICATE: &str = "duplicate transaction found";
+
+impl ProposalError {
+    /// Whether the transaction is in a block already, so that [`crate::Gateway::commit_status`] tells at once what became of it. Only
+    /// where its nonce was used before.
+    #[must_use]
+    pub fn is_duplicate(&self) -> bool {
+        match self {
+            Self::Failed(report) | Self::Rejected(report) => {
+                let mut details = report.details.iter();
+                report.message.contains(DUPLICATE) || details.any(|detail| detail.message.contains(DUPLICATE))
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Why an endorsed transaction is not known to be on its way.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {

@@ -109,12 +109,13 @@ enum State {
     Open {
         stream: Box<Streaming<Block>>,
         place: usize,
+        since: Instant,
     },
 }
 
 /// What came next on a stream.
 enum Came {
-    Opened(Streaming<Block>, usize),
+    Opened(Streaming<Block>, usize, Instant),
     Block(Block, usize),
     Unsigned(SignError),
     Broke {
@@ -151,9 +152,9 @@ impl Events {
             }
             match self.wait().await {
                 Came::Nothing => self.state = self.open(),
-                Came::Opened(stream, place) => {
+                Came::Opened(stream, place, since) => {
                     let stream = Box::new(stream);
-                    self.state = State::Open { stream, place };
+                    self.state = State::Open { stream, place, since };
                 }
                 Came::Block(block, place) => {
                     if let Some(link) = self.gateway.links().get(place) {
@@ -178,6 +179,34 @@ impl Events {
         }
     }
 
+    /// For how long the present stream has been asked for, at a peer that answers what else it is asked; none where there is no stream,
+    /// or its peer failed lately. A connection that is dead is silent, and so is one on which nothing happens: who asks the same peers
+    /// something else meanwhile, and looks here, can tell one from the other.
+    #[must_use]
+    pub fn stands(&self) -> Option<Duration> {
+        let (place, since) = self.streaming()?;
+        let now = Instant::now();
+        let link = self.gateway.links().get(place)?;
+        (!link.rests(now)).then(|| now.saturating_duration_since(since))
+    }
+
+    /// Gives up a stream whose peer failed lately when it was asked something else; the next one is opened at another, after the last
+    /// event that was given. One from [`Start::Next`] without an event yet is kept: nobody knows after what.
+    pub fn leave_failed_peer(&mut self) {
+        let has_place = self.start != Start::Next;
+        if has_place && self.streaming().is_some() && self.stands().is_none() {
+            self.ready.clear();
+            self.state = State::Closed;
+        }
+    }
+
+    fn streaming(&self) -> Option<(usize, Instant)> {
+        match &self.state {
+            State::Closed | State::Resting(_) => None,
+            State::Opening { place, since, .. } | State::Open { place, since, .. } => Some((*place, *since)),
+        }
+    }
+
     async fn wait(&mut self) -> Came {
         match &mut self.state {
             State::Closed => Came::Nothing,
@@ -190,7 +219,7 @@ impl Events {
                 place,
                 since,
             } => match opening.await {
-                Ok(Ok(stream)) => Came::Opened(stream, *place),
+                Ok(Ok(stream)) => Came::Opened(stream, *place, *since),
                 Ok(Err(status)) => Came::Broke {
                     failure: read(Operation::Events, &status),
                     place: *place,
@@ -198,7 +227,7 @@ impl Events {
                 },
                 Err(error) => Came::Unsigned(error),
             },
-            State::Open { stream, place } => {
+            State::Open { stream, place, .. } => {
                 let failure = match stream.message().await {
                     Ok(Some(block)) => return Came::Block(block, *place),
                     Ok(None) => Failure::Unavailable {

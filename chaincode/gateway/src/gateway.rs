@@ -1,19 +1,20 @@
 //! The peers of one configuration, and who asks them.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use fabric_wire::GatewayClient;
-use fabric_wire::gateway as wire;
+use fabric_wire::{gateway as wire, protos};
 use prost::Message as _;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
-use crate::config::{Config, ConfigError, Deadlines};
+use crate::call::Call;
+use crate::config::{Clock, Config, ConfigError, Deadlines};
 use crate::contract::Contract;
-use crate::error::{CommitStatusError, Report};
+use crate::error::{CommitStatusError, ProposalError, Report};
 use crate::failover::{Deadline, GaveUp, Why, ask};
 use crate::failure::{Failure, Operation};
 use crate::identity::Credentials;
@@ -27,7 +28,18 @@ use crate::validation::CommitStatus;
 pub struct Gateway {
     links: Arc<[Link]>,
     deadlines: Deadlines,
+    clock: Clock,
     credentials: Arc<ArcSwap<Credentials>>,
+}
+
+/// Fabric's chaincode about the chain itself.
+const CHAIN: &str = "qscc";
+
+/// What it says of the chain (`common.BlockchainInfo`); its hashes are left out.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ChainInfo {
+    #[prost(uint64, tag = "1")]
+    height: u64,
 }
 
 impl Gateway {
@@ -47,6 +59,7 @@ impl Gateway {
         Ok(Self {
             links: links.into(),
             deadlines: config.deadlines,
+            clock: config.clock,
             credentials: Arc::new(ArcSwap::from_pointee(credentials)),
         })
     }
@@ -63,6 +76,29 @@ impl Gateway {
             credentials: Arc::new(ArcSwap::from_pointee(credentials)),
             ..self.clone()
         }
+    }
+
+    /// The same peers over the same connections, with other deadlines.
+    #[must_use]
+    pub fn with_deadlines(&self, deadlines: Deadlines) -> Self {
+        Self {
+            deadlines,
+            ..self.clone()
+        }
+    }
+
+    /// How many blocks the peer that answers has of a channel: the next one's number.
+    ///
+    /// # Errors
+    /// Where no peer answers within [`Deadlines::evaluate`], or none lets this identity ask (`qscc/GetChainInfo`).
+    pub async fn height(&self, channel: &str) -> Result<u64, ProposalError> {
+        let call = Call::new("GetChainInfo").argument(channel.to_owned());
+        let answer = self.contract(channel, CHAIN).evaluate(&call).await?;
+        let info = ChainInfo::decode(answer).map_err(|_| ProposalError::Unintelligible {
+            peer: "that was asked".to_owned(),
+            reason: "it is no account of the chain",
+        })?;
+        Ok(info.height)
     }
 
     /// A chaincode on a channel.
@@ -128,6 +164,15 @@ impl Gateway {
 
     pub(crate) fn credentials(&self) -> Arc<Credentials> {
         self.credentials.load_full()
+    }
+
+    /// The time of a proposal that is made now.
+    pub(crate) fn now(&self) -> protos::Timestamp {
+        let since = self.clock.now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        protos::Timestamp {
+            seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+            nanos: i32::try_from(since.subsec_nanos()).unwrap_or_default(),
+        }
     }
 
     pub(crate) fn deadlines(&self) -> &Deadlines {

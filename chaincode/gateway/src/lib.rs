@@ -51,7 +51,7 @@ pub use bytes::Bytes;
 
 pub use call::Call;
 pub use config::{
-    ClientCertificate, Config, ConfigError, Deadlines, MAX_MESSAGE_BYTES, MIN_PING_INTERVAL, Peer,
+    ClientCertificate, Clock, Config, ConfigError, Deadlines, MAX_MESSAGE_BYTES, MIN_PING_INTERVAL, Peer,
 };
 pub use contract::{Committed, Contract, Endorsed};
 pub use error::{
@@ -61,7 +61,7 @@ pub use error::{
 pub use event::{Checkpoint, Event, Events, Start};
 pub use gateway::Gateway;
 pub use identity::{CredentialFiles, Credentials, Identity, IdentityError};
-pub use proposal::{TransactionId, TransactionIdError};
+pub use proposal::{Nonce, TransactionId, TransactionIdError};
 pub use retry::Retry;
 pub use signer::{P256Signer, SignError, Signer};
 pub use validation::{CommitStatus, ValidationCode};

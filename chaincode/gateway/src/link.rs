@@ -104,6 +104,12 @@ impl Link {
             .look(now)
     }
 
+    /// Whether it failed lately, and is asked last.
+    pub(crate) fn rests(&self, now: Instant) -> bool {
+        let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        health.rests_until.is_some_and(|until| until > now)
+    }
+
     pub(crate) fn did_well(&self) {
         *self.health.lock().unwrap_or_else(PoisonError::into_inner) = Health::default();
     }

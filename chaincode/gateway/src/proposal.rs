@@ -16,6 +16,9 @@ const CHAINCODE_TYPE: i32 = 1;
 /// In bytes, as Fabric's own clients take.
 pub(crate) const NONCE: usize = 24;
 
+/// What makes a client's transaction another one than its others. Whoever chooses it uses each once.
+pub type Nonce = [u8; NONCE];
+
 /// Id of a transaction: the SHA-256 of a nonce and its creator, 64 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TransactionId(String);
@@ -38,6 +41,14 @@ impl TransactionId {
         } else {
             Err(TransactionIdError(text))
         }
+    }
+
+    /// That of a creator's transaction under a nonce.
+    pub(crate) fn derive(nonce: &Nonce, creator: &Bytes) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(nonce);
+        hash.update(creator);
+        Self(hex::encode(hash.finalize()))
     }
 
     /// As an event carries it.
@@ -80,13 +91,10 @@ impl Proposal {
         target: &Target,
         call: &Call,
         creator: &Bytes,
-        nonce: [u8; NONCE],
+        nonce: Nonce,
         timestamp: protos::Timestamp,
     ) -> Self {
-        let mut hash = Sha256::new();
-        hash.update(nonce);
-        hash.update(creator);
-        let transaction_id = TransactionId(hex::encode(hash.finalize()));
+        let transaction_id = TransactionId::derive(&nonce, creator);
         let chaincode_id = Some(protos::ChaincodeId {
             name: target.chaincode.clone(),
             ..protos::ChaincodeId::default()

@@ -14,7 +14,9 @@ mod probe;
 mod served;
 
 use bench::{Bench, PATIENCE, run};
-use fabric_gateway_client::{Contract, Event, Events, EventsError, Start};
+use std::time::Duration;
+
+use fabric_gateway_client::{Contract, Deadlines, Event, Events, EventsError, Start};
 use futures::FutureExt as _;
 use futures::future::join_all;
 use serde_json::json;
@@ -183,4 +185,38 @@ async fn without_peers_the_caller_hears_of_it_and_may_ask_again() {
     }
     emit(&contract, "two").await;
     assert_eq!(names(&mut events, 1).await, ["two"]);
+}
+
+/// A connection that is dead without a word looks like one on which nothing happens, until its peer is asked something else.
+#[tokio::test]
+async fn a_stream_of_a_peer_that_fails_otherwise_is_left_for_another() {
+    let bench = Bench::start().await;
+    let contract = bench.contract();
+    let mut events = contract.events(Start::Block(0));
+    assert!(events.stands().is_none(), "nothing was asked for yet");
+    emit(&contract, "one").await;
+    assert_eq!(names(&mut events, 1).await, ["one"]);
+    assert!(events.stands().is_some());
+    bench.peers[0].faults().hang(1);
+    let hurried = bench.gateway().with_deadlines(Deadlines {
+        attempt: Duration::from_millis(200),
+        ..Deadlines::default()
+    });
+    // The same peers in the same gateway: what one client of it learns the others know.
+    let stream_of_hurried = &mut hurried.contract("channel", "probe").events(Start::Block(0));
+    assert_eq!(names(stream_of_hurried, 1).await, ["one"]);
+    hurried
+        .contract("channel", "probe")
+        .evaluate(&run(&json!([["who"]])))
+        .await
+        .unwrap();
+    assert!(stream_of_hurried.stands().is_none(), "its peer has just failed");
+    stream_of_hurried.leave_failed_peer();
+    emit(&contract, "two").await;
+    assert_eq!(
+        names(stream_of_hurried, 1).await,
+        ["two"],
+        "none twice, none left out"
+    );
+    assert!(stream_of_hurried.stands().is_some());
 }

@@ -130,6 +130,7 @@ async fn main() {
     promise!(of_twelve_transactions_on_one_key_one_counts, &real);
     promise!(conflicts_are_run_again_where_the_caller_says_so, &real);
     promise!(a_transaction_that_is_submitted_again_counts_once, &real);
+    promise!(a_transaction_that_is_proposed_again_counts_once, &real);
     promise!(
         without_an_orderer_the_outcome_is_unknown_until_it_is_back,
         &mut real
@@ -281,6 +282,32 @@ async fn a_transaction_that_is_submitted_again_counts_once(real: &Real) {
     assert!(after.block > status.block);
     assert_eq!(endorsed.commit_status().await.unwrap(), status);
     let history = evaluate(&contract, json!([["history", "again"]])).await;
+    assert_eq!(history[0].as_array().unwrap().len(), 1);
+}
+
+/// As after a crash between submission and block, of which the second run knows nothing but the nonce.
+async fn a_transaction_that_is_proposed_again_counts_once(real: &Real) {
+    let contract = real.contract(&ORGANISATIONS);
+    let (nonce, call) = ([7; 24], run(&json!([["put", "proposed", "1"]])));
+    let first = contract.endorse_under(nonce, &call).await.unwrap();
+    let second = contract.endorse_under(nonce, &call).await.unwrap();
+    assert_eq!(first.transaction_id(), &contract.transaction_id(&nonce));
+    assert_eq!(first.transaction_id(), second.transaction_id());
+    first.submit().await.unwrap();
+    let status = first.commit_status().await.unwrap();
+    assert_eq!(status.code, ValidationCode::VALID);
+    second.submit().await.unwrap();
+    let after = contract
+        .submit(&run(&json!([["put", "after", "2"]])))
+        .await
+        .unwrap();
+    assert!(after.block > status.block);
+    assert_eq!(second.commit_status().await.unwrap(), status);
+    let error = contract.endorse_under(nonce, &call).await.unwrap_err();
+    assert!(error.is_duplicate(), "{error:?}");
+    let height = real.gateway(&ORGANISATIONS).height(real.network.channel()).await;
+    assert!(height.unwrap() > status.block);
+    let history = evaluate(&contract, json!([["history", "proposed"]])).await;
     assert_eq!(history[0].as_array().unwrap().len(), 1);
 }
 

@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use bench::{Bench, PATIENCE, credentials, get, put, run};
 use fabric_gateway_client::{
-    Call, Config, Credentials, Deadlines, Gateway, P256Signer, ProposalError, Refusal, Retry, SignError,
-    Signer, TransactionError, TransactionId, ValidationCode,
+    Call, Clock, Config, Credentials, Deadlines, Gateway, P256Signer, ProposalError, Refusal, Retry,
+    SignError, Signer, TransactionError, TransactionId, ValidationCode,
 };
 use fabric_shim::{Chaincode, Limits, Response, Server, Stub};
 use futures::future::join_all;
@@ -56,6 +56,50 @@ async fn what_is_submitted_is_in_its_block_and_seen_afterwards() {
         (status.block, status.code),
         (committed.block, ValidationCode::VALID)
     );
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_proposed_again_under_its_nonce_counts_once() {
+    let bench = Bench::start().await;
+    let contract = bench.contract();
+    let (nonce, call) = ([7; 24], run(&json!([["put", "a", "1"]])));
+    let first = contract.endorse_under(nonce, &call).await.unwrap();
+    let second = contract.endorse_under(nonce, &call).await.unwrap();
+    let id = contract.transaction_id(&nonce);
+    assert_eq!([first.transaction_id(), second.transaction_id()], [&id, &id]);
+    first.submit().await.unwrap();
+    second.submit().await.unwrap();
+    assert_eq!(first.commit_status().await.unwrap().code, ValidationCode::VALID);
+    assert_eq!(bench.valid(id.as_str()), 1);
+    let error = contract.endorse_under(nonce, &call).await.unwrap_err();
+    assert!(error.is_duplicate(), "{error:?}");
+    let refused = run(&json!([["refuse", "not today"]]));
+    assert!(!contract.endorse(&refused).await.unwrap_err().is_duplicate());
+}
+
+#[tokio::test]
+async fn a_peer_tells_how_many_blocks_it_has() {
+    let bench = Bench::start().await;
+    assert_eq!(bench.gateway().height("channel").await.unwrap(), 1);
+    put(&bench.contract(), "a", "1").await.unwrap();
+    assert_eq!(bench.gateway().height("channel").await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_proposals_time_is_that_of_the_clock_that_was_given() {
+    let bench = Bench::start().await;
+    let time = std::time::UNIX_EPOCH + Duration::from_millis(1_767_225_600_250);
+    let config = Config {
+        clock: Clock::new(move || time),
+        ..bench.config()
+    };
+    let gateway = Gateway::new(config, credentials("alice")).unwrap();
+    put(&gateway.contract("channel", "probe"), "a", "1")
+        .await
+        .unwrap();
+    let blocks = bench.network.blocks();
+    let timestamp = blocks[0].transactions[0].0.timestamp;
+    assert_eq!((timestamp.seconds, timestamp.nanos), (1_767_225_600, 250_000_000));
 }
 
 #[tokio::test]

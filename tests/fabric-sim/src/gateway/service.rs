@@ -29,6 +29,16 @@ pub(crate) struct Service {
     pub(crate) faults: Arc<Faults>,
 }
 
+/// Fabric's chaincode about the chain itself.
+const CHAIN: &str = "qscc";
+
+/// `common.BlockchainInfo` without its hashes.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ChainInfo {
+    #[prost(uint64, tag = "1")]
+    height: u64,
+}
+
 type Events = Pin<Box<dyn Stream<Item = Result<ChaincodeEventsResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -41,6 +51,9 @@ impl gateway_server::Gateway for Service {
     ) -> Result<Response<EvaluateResponse>, Status> {
         self.hang().await;
         let (proposed, parts) = decoded(request.into_inner().proposed_transaction)?;
+        if proposed.chaincode == CHAIN {
+            return self.chain();
+        }
         if !self.peer.has(&proposed.chaincode) {
             return Err(Status::failed_precondition(format!(
                 "no peers available to evaluate chaincode {} in channel {CHANNEL}",
@@ -70,6 +83,10 @@ impl gateway_server::Gateway for Service {
         let text = "failed to endorse transaction, see attached details for more info";
         validated(&proposed, &parts)
             .map_err(|said| status(Code::Aborted, text, &[(self.peer.msp_id(), said)]))?;
+        if self.network.ledger().find(&proposed.txid).is_some() {
+            let said = format!("duplicate transaction found [{}]. Creator [00]", proposed.txid);
+            return Err(status(Code::Aborted, text, &[(self.peer.msp_id(), said)]));
+        }
         let first = self.network.endorse_on(&[&self.peer], &proposed).await;
         if let Err(error) = first {
             return Err(status(
@@ -195,6 +212,20 @@ impl Service {
         if Faults::take(&self.faults.hung) {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// The one thing that is asked of Fabric's chaincode about the chain: how many blocks there are, the configuration's included.
+    fn chain(&self) -> Result<Response<EvaluateResponse>, Status> {
+        let info = ChainInfo {
+            height: self.network.ledger().height() + 1,
+        };
+        Ok(Response::new(EvaluateResponse {
+            result: Some(protos::Response {
+                status: 200,
+                payload: encode(&info),
+                ..protos::Response::default()
+            }),
+        }))
     }
 
     /// Who is to endorse: those that the client names, or a majority with this peer's own first.
