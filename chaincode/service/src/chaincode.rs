@@ -35,7 +35,10 @@ impl LeaseholdChaincode {
                 Ok(serde_json::to_vec(&entry.ok_or(Refusal::DatasetNotFound {})?)?)
             }
             Request::Exists(dataset) => exists(stub, &dataset).await,
-            Request::Describe => Ok(serde_json::to_vec(&json!({ "contract": CONTRACT_VERSION }))?),
+            Request::Describe => Ok(serde_json::to_vec(&json!({
+                "contract": CONTRACT_VERSION,
+                "end_margin_ms": self.contract.end_margin_ms,
+            }))?),
         }
     }
 
