@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::enrolment::EnrolmentError;
 use crate::identity::{Issuers, roles::RoleTable};
 use crate::keys::{KeyRing, KeyRingError};
-use crate::ledger::{Ledger, LedgerAddress, LedgerOptions, OpenError};
+use crate::ledgers::{BrokerLedger, LedgerError};
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 use crate::tls::{Certificate, TlsError};
@@ -30,7 +30,7 @@ pub struct Broker {
     /// The key store.
     pub store: Store,
     /// The ledger.
-    pub ledger: Ledger,
+    pub ledger: BrokerLedger,
     /// The lease view.
     pub view: Arc<View>,
     /// Token verification.
@@ -68,7 +68,7 @@ pub enum StartError {
     Store(#[from] StoreError),
     /// The ledger is unusable.
     #[error(transparent)]
-    Ledger(#[from] OpenError),
+    Ledger(#[from] LedgerError),
     /// The organisation could not be made part of the consortium.
     #[error(transparent)]
     Enrolment(#[from] EnrolmentError),
@@ -136,10 +136,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
     let ring = KeyRing::load(&config.kek_file)?;
     let certificate = Certificate::new(&config.tls, &config.data_dir)?;
     let store = Store::open(&config.data_dir.join("broker.db")).await?;
-    let LedgerAddress::Sqlite(ledger) = &config.ledger;
-    let mut options = LedgerOptions::new(ledger, config.organisation.clone());
-    options.key.clone_from(&config.ledger_key);
-    let ledger = Ledger::open(options).await?;
+    let ledger = BrokerLedger::open(&config).await?;
     enrolment::enrol(&ledger, &config).await?;
     let metrics = Arc::new(Metrics::default());
     let (view, height) =
@@ -199,7 +196,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
     own(
         &mut tasks,
         "expiry of leases",
-        expiry::run(b.ledger.clone(), shutdown.clone()),
+        expiry::run(b.ledger.clone(), b.config.organisation.clone(), shutdown.clone()),
     );
     own(
         &mut tasks,
@@ -211,6 +208,10 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
         "renewal of the certificate",
         certificate.keep_fresh(shutdown.clone()),
     );
+    let (ledger, stop) = (b.ledger.clone(), shutdown.clone());
+    own(&mut tasks, "identity on the ledger", async move {
+        ledger.keep_fresh(stop).await;
+    });
     let (view, ledger, stop) = (Arc::clone(&b.view), b.ledger.clone(), shutdown.clone());
     own(&mut tasks, "lease view", async move {
         if let Err(error) = view.follow(ledger, height, stop).await {

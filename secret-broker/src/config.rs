@@ -9,6 +9,7 @@ use leasehold_chaincode::{ClusterName, Msp};
 use leasehold_process::Logging;
 
 use crate::command_line::ledger::LedgerArgs;
+use crate::fabric::Profile;
 use crate::identity::config::IdentityConfig;
 use crate::ledger::LedgerAddress;
 use crate::volume::LocalRoots;
@@ -76,7 +77,7 @@ pub struct Flags {
     /// Directory of the databases and of the broker's own CA.
     #[arg(long, env = "LEASEHOLD_DATA_DIR", default_value = "/var/lib/leasehold")]
     pub data_dir: PathBuf,
-    /// Where the ledger is, sqlite:PATH; `sqlite:<data-dir>/ledger.db` where absent.
+    /// Where the ledger is, sqlite:PATH or fabric:PROFILE; `sqlite:<data-dir>/ledger.db` where absent.
     #[arg(long, env = "LEASEHOLD_LEDGER")]
     pub ledger: Option<String>,
     /// The Ed25519 key that signs the ledger, PKCS#8 PEM; made beside a new ledger where absent.
@@ -226,6 +227,11 @@ impl Config {
                 LedgerAddress::Sqlite(PathBuf::new())
             }
         };
+        if let (LedgerAddress::Fabric(profile), Some(organisation)) = (&ledger, &organisation)
+            && let Err(mut wrong) = Profile::read(profile, organisation)
+        {
+            errors.append(&mut wrong);
+        }
         let ledger_key = flags.ledger_key.unwrap_or_else(|| ledger.key_beside());
         let local_roots = parse_roots(&flags.local_roots, &mut errors);
         let tls = match (flags.tls_cert, flags.tls_key) {
@@ -358,6 +364,23 @@ mod tests {
                 "{part} is missing in {errors:#?}"
             );
         }
+    }
+
+    #[test]
+    fn a_channels_profile_is_checked_before_anything_is_started() {
+        let errors = Config::from_flags(flags(&[
+            "--organisation",
+            "UiSMSP",
+            "--ledger",
+            "fabric:/nowhere/profile.yaml",
+        ]))
+        .unwrap_err();
+        assert!(
+            errors
+                .iter()
+                .any(|e| e.contains("/nowhere/profile.yaml cannot be read")),
+            "{errors:#?}"
+        );
     }
 
     #[test]

@@ -7,7 +7,8 @@ use leasehold_chaincode::{Command, Refusal, TxId};
 
 use crate::audit::{self, Decision};
 use crate::config::Config;
-use crate::ledger::{Ledger, ReadError, Submission, SubmitError};
+use crate::ledger::{ReadError, Submission, SubmitError};
+use crate::ledgers::BrokerLedger;
 
 /// Why the organisation is not on the ledger as the configuration has it.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +30,7 @@ pub enum EnrolmentError {
 ///
 /// # Errors
 /// [`EnrolmentError`]; the next start goes on from there.
-pub async fn enrol(ledger: &Ledger, config: &Config) -> Result<(), EnrolmentError> {
+pub async fn enrol(ledger: &BrokerLedger, config: &Config) -> Result<(), EnrolmentError> {
     let broker = config.address.clone();
     let command = match ledger.organisation(&config.organisation).await? {
         None => Some(Command::JoinConsortium {
@@ -59,7 +60,7 @@ pub async fn enrol(ledger: &Ledger, config: &Config) -> Result<(), EnrolmentErro
     Ok(())
 }
 
-async fn submit(ledger: &Ledger, config: &Config, command: Command) -> Result<(), EnrolmentError> {
+async fn submit(ledger: &BrokerLedger, config: &Config, command: Command) -> Result<(), EnrolmentError> {
     let verb = command.name();
     let failed = |source| EnrolmentError::Submit { verb, source };
     let tx_id = TxId::new(uuid::Uuid::new_v4().to_string())

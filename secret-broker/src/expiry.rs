@@ -2,26 +2,33 @@
 //!
 //! Everything it needs is on the ledger, so that a restart loses nothing. The transaction's id is made of the lease's, so that the
 //! end is committed once however often it is submitted.
+//!
+//! Where clients choose the time of their transactions, a lease can be ended by time only when that is over by more than a clock may
+//! be wrong ([`BrokerLedger::end_margin_ms`]); its holder cannot use it from its expiry on all the same. Leases with which this
+//! organisation has nothing to do are left to those who have, unless these do not end them for a while.
 
 use std::time::Duration;
 
-use leasehold_chaincode::{Command, LeaseState, PageRequest, Refusal, TxId};
+use leasehold_chaincode::{Command, Lease, LeaseState, Msp, PageRequest, Refusal, TxId};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{self, Decision};
-use crate::ledger::{Ledger, ReadError, Submission, SubmitError};
+use crate::ledger::{ReadError, Submission, SubmitError};
+use crate::ledgers::{BrokerLedger, concerns};
 
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// How long other organisations have to end their own leases.
+const OTHERS_FIRST: Duration = Duration::from_secs(10 * 60);
 /// States that time ends.
 const TIMED: [LeaseState; 3] = [LeaseState::Active, LeaseState::Waiting, LeaseState::Requested];
 
 /// Runs until shutdown.
-pub async fn run(ledger: Ledger, shutdown: CancellationToken) {
+pub async fn run(ledger: BrokerLedger, organisation: Msp, shutdown: CancellationToken) {
     let mut heights = ledger.heights();
     loop {
         heights.mark_unchanged();
-        let pause = match end_due_leases(&ledger).await {
+        let pause = match end_due_leases(&ledger, &organisation).await {
             Ok(pause) => pause,
             Err(error) => {
                 tracing::warn!(%error, "could not look for leases that are due; trying again");
@@ -36,16 +43,46 @@ pub async fn run(ledger: Ledger, shutdown: CancellationToken) {
     }
 }
 
+/// From when on this broker ends a lease.
+fn ends_at_ms(lease: &Lease, organisation: &Msp, margin_ms: i64) -> i64 {
+    let others_first_ms = i64::try_from(OTHERS_FIRST.as_millis()).unwrap_or(i64::MAX);
+    let patience_ms = if concerns(lease, organisation) {
+        0
+    } else {
+        others_first_ms
+    };
+    lease
+        .due_at_ms()
+        .saturating_add(margin_ms)
+        .saturating_add(patience_ms)
+}
+
 /// Ends what is due and yields how long nothing will be.
-async fn end_due_leases(ledger: &Ledger) -> Result<Duration, ReadError> {
+async fn end_due_leases(ledger: &BrokerLedger, organisation: &Msp) -> Result<Duration, ReadError> {
+    let margin_ms = ledger.end_margin_ms();
     let now_ms = chrono::Utc::now().timestamp_millis();
     let mut failed = false;
     let mut due = Vec::new();
+    let mut pause = LONGEST_SLEEP;
     for state in TIMED {
-        let page = ledger.leases_due(state, now_ms, &PageRequest::default()).await?;
-        due.extend(page.items);
+        let mut page = PageRequest::default();
+        loop {
+            let found = ledger
+                .leases_due(state, now_ms.saturating_sub(margin_ms), &page)
+                .await?;
+            due.extend(found.items);
+            match found.next {
+                Some(next) => page.after = Some(next),
+                None => break,
+            }
+        }
     }
     for lease in due {
+        let early_ms = ends_at_ms(&lease, organisation, margin_ms).saturating_sub(now_ms);
+        if early_ms > 0 {
+            pause = pause.min(milliseconds(early_ms));
+            continue;
+        }
         let id = lease.id.to_string();
         let Ok(tx_id) = TxId::new(format!("expire-{id}")) else {
             continue;
@@ -58,7 +95,7 @@ async fn end_due_leases(ledger: &Ledger) -> Result<Duration, ReadError> {
             .await
         {
             Ok(_) => audit::record("broker", "expire", &id, Decision::Allowed, "expired"),
-            // Its holder was faster.
+            // Its holder was faster, or another broker.
             Err(SubmitError::Refused(Refusal::LeaseNotActive { .. })) => {}
             Err(error) => {
                 tracing::warn!(lease = %id, %error, "could not end a lease that is due; trying again");
@@ -73,14 +110,60 @@ async fn end_due_leases(ledger: &Ledger) -> Result<Duration, ReadError> {
         after: None,
         limit: 1,
     };
-    let mut pause = LONGEST_SLEEP;
     for state in TIMED {
         if let Some(lease) = ledger.leases_in(state, &one).await?.items.first() {
-            let remaining_ms = lease
-                .due_at_ms()
-                .saturating_sub(chrono::Utc::now().timestamp_millis());
-            pause = pause.min(Duration::from_millis(u64::try_from(remaining_ms).unwrap_or(0)));
+            let ends_at_ms = ends_at_ms(lease, organisation, margin_ms);
+            let now_ms = chrono::Utc::now().timestamp_millis();
+            pause = pause.min(milliseconds(ends_at_ms.saturating_sub(now_ms)));
         }
     }
     Ok(pause)
+}
+
+fn milliseconds(milliseconds: i64) -> Duration {
+    Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use leasehold_chaincode::{Contract, DatasetId, DatasetName, LeaseId, Mode, Mount, Subject};
+
+    #[test]
+    fn a_lease_is_ended_after_the_margin_and_anothers_only_if_nobody_else_does() {
+        let msp = |name: &str| Msp::new(name).unwrap();
+        let lease = Lease {
+            id: LeaseId::new("0".repeat(32)).unwrap(),
+            number: 1,
+            dataset: DatasetId::new("0".repeat(64)).unwrap(),
+            dataset_name: DatasetName::new("texts").unwrap(),
+            owner: msp("UiSMSP"),
+            subject: Subject::new("a1".repeat(32)).unwrap(),
+            cluster_msp: msp("UiOMSP"),
+            cluster: None,
+            mode: Mode::Exclusive,
+            ttl_seconds: 60,
+            max_ttl_seconds: 60,
+            asked_at_ms: 0,
+            until_ms: 1_000,
+            waits: false,
+            grant: None,
+            state: LeaseState::Requested,
+            end: None,
+            mount: Mount::Pending {},
+        };
+        let margin_ms = Contract::FABRIC.end_margin_ms;
+        for (organisation, ends_at_ms_) in [
+            ("UiSMSP", 1_000 + margin_ms),
+            ("UiOMSP", 1_000 + margin_ms),
+            ("UiBMSP", 1_000 + margin_ms + 600_000),
+        ] {
+            assert_eq!(
+                ends_at_ms(&lease, &msp(organisation), margin_ms),
+                ends_at_ms_,
+                "{organisation}"
+            );
+        }
+        assert_eq!(ends_at_ms(&lease, &msp("UiSMSP"), 0), 1_000);
+    }
 }

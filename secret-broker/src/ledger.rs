@@ -148,6 +148,9 @@ pub enum SubmitError {
     /// The ledger is shutting down. Nothing is known; submit again, with the same transaction id, after the restart.
     #[error("the ledger is closed; submit again, with the same transaction id, once it is open")]
     Closed,
+    /// It was not committed and will not be, for another reason than the contract's.
+    #[error("the command was not committed: {0}")]
+    Abandoned(String),
     /// The storage failed. Nothing is known; submit again with the same transaction id.
     #[error("writing the ledger failed: {0}; submit again with the same transaction id")]
     Storage(String),

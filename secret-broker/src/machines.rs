@@ -140,6 +140,12 @@ impl Machines for Service {
         request: Request<wire::ResolveMountsRequest>,
     ) -> Result<Response<wire::ResolveMountsResponse>, Status> {
         let now_ms = now_ms();
+        if !self.broker.ledger.is_current() {
+            tracing::warn!("mounts are not resolved: the ledger's peers do not answer");
+            return Err(Status::unavailable(
+                "the ledger's peers do not answer, so that nobody knows which leases have ended; try again in a moment",
+            ));
+        }
         let found = self
             .broker
             .view

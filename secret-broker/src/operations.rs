@@ -1,4 +1,5 @@
-//! Accepted work, done one after the other: each is submitted to the ledger under its own id, as often as it takes to hear an answer.
+//! Accepted work, done in its order, some of it at once where the ledger is a channel: each is submitted to the ledger under its own
+//! id, as often as it takes to hear an answer.
 //!
 //! A broker that is killed between the ledger's answer and its own note finds the operation still running, submits it again under the
 //! same id, and hears the same answer.
@@ -13,6 +14,7 @@ use serde_json::json;
 use crate::api::problem::ApiProblem;
 use crate::audit::{self, Decision};
 use crate::broker::Broker;
+use crate::fabric::Recorded;
 use crate::ledger::{Submission, SubmitError};
 use crate::store::StoreError;
 use crate::store::operations::{Claimed, Ending};
@@ -63,13 +65,18 @@ enum StepError {
     Ledger(#[from] SubmitError),
 }
 
-/// Decides the oldest operation; `false` when there is none.
+/// Decides the oldest operations, as many as the ledger takes at once; `false` when there is none.
 async fn step(broker: &Broker) -> Result<bool, StepError> {
-    let Some(claimed) = broker.store.claim().await? else {
-        return Ok(false);
-    };
+    let claimed = broker.store.claim(broker.ledger.at_once()).await?;
+    let is_any = !claimed.is_empty();
+    let decided = futures::future::join_all(claimed.iter().map(|claimed| decide(broker, claimed))).await;
+    decided.into_iter().collect::<Result<(), _>>()?;
+    Ok(is_any)
+}
+
+async fn decide(broker: &Broker, claimed: &Claimed) -> Result<(), StepError> {
     let ending = match &claimed.command {
-        Ok(command) => submit(broker, &claimed, command.clone()).await?,
+        Ok(command) => submit(broker, claimed, command.clone()).await?,
         Err(reason) => {
             tracing::error!(operation = %claimed.id, %reason, "an accepted operation cannot be read");
             failed(&ApiProblem::unreadable_operation(), None)
@@ -81,7 +88,7 @@ async fn step(broker: &Broker) -> Result<bool, StepError> {
     };
     broker.store.finish(&claimed.id, &ending).await?;
     counter.fetch_add(1, Ordering::Relaxed);
-    Ok(true)
+    Ok(())
 }
 
 fn failed(problem: &ApiProblem, discard_key: Option<String>) -> Ending {
@@ -93,17 +100,20 @@ async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<
     let verb = command.name();
     let registers = matches!(command, Command::RegisterDataset { .. });
     let retires = matches!(command, Command::RemoveDataset { .. });
-    let Ok(tx_id) = TxId::new(claimed.id.clone()) else {
+    let ids = (
+        TxId::new(claimed.id.clone()),
+        TxId::new(claimed.transaction_id.clone()),
+    );
+    let (Ok(tx_id), Ok(transaction)) = ids else {
         return Ok(failed(&ApiProblem::unreadable_operation(), None));
     };
-    match broker
-        .ledger
-        .submit(Submission {
-            tx_id: tx_id.clone(),
-            command,
-        })
-        .await
-    {
+    let dataset = DatasetId::derive(&transaction);
+    let recorded = Recorded {
+        transaction,
+        again: claimed.again,
+    };
+    let submission = Submission { tx_id, command };
+    match broker.ledger.submit_recorded(submission, &recorded).await {
         Ok(committed) => {
             let (result, object) = match &committed.result {
                 CommandResult::Dataset { id, name } => (json!({"dataset": id, "name": name}), id.to_string()),
@@ -131,8 +141,19 @@ async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<
             );
             // A dataset of this very id may exist if the id was used before: its key is needed then.
             let lost = registers && !matches!(refusal, Refusal::TransactionReused { .. });
-            let discard_key = lost.then(|| DatasetId::derive(&tx_id).to_string());
+            let discard_key = lost.then(|| dataset.to_string());
             Ok(failed(&ApiProblem::refused(&refusal), discard_key))
+        }
+        Err(SubmitError::Abandoned(reason)) => {
+            let problem = ApiProblem::not_committed(&reason);
+            audit::record(
+                &claimed.submitter,
+                verb,
+                &claimed.id,
+                Decision::Denied,
+                problem.code(),
+            );
+            Ok(failed(&problem, registers.then(|| dataset.to_string())))
         }
         Err(error) => Err(error.into()),
     }

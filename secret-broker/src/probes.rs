@@ -22,15 +22,10 @@ pub fn router(broker: &Arc<Broker>) -> Router {
         .with_state(Arc::clone(broker))
 }
 
-/// Ready when the databases answer. An issuer that is down is told but takes nobody else's service away.
+/// Ready when key store and ledger answer. An issuer that is down is told but takes nobody else's service away.
 async fn readyz(State(broker): State<Arc<Broker>>) -> impl IntoResponse {
     let store = broker.store.ping().await.map_err(|e| e.to_string());
-    let ledger = broker
-        .ledger
-        .snapshot()
-        .await
-        .map(drop)
-        .map_err(|e| e.to_string());
+    let ledger = broker.ledger.ready().await.map_err(|e| e.to_string());
     let mut text = String::new();
     let mut ready = !broker.shutdown.is_cancelled();
     for (name, outcome) in [("key store", store), ("ledger", ledger)] {

@@ -51,14 +51,23 @@ impl Store {
             // Deleted keys are overwritten, not merely unlinked.
             .pragma("secure_delete", "ON");
         let pool = sqlite::pool(4).connect_with(options).await?;
-        let initial = include_str!("../migrations/store/0001_initial.sql").into_sql_str();
-        Migrator::with_migrations(vec![Migration::new(
-            1,
-            "initial".into(),
-            MigrationType::Simple,
-            initial,
-            false,
-        )])
+        let migration = |version, description: &'static str, sql: &'static str| {
+            Migration::new(
+                version,
+                description.into(),
+                MigrationType::Simple,
+                sql.into_sql_str(),
+                false,
+            )
+        };
+        Migrator::with_migrations(vec![
+            migration(1, "initial", include_str!("../migrations/store/0001_initial.sql")),
+            migration(
+                2,
+                "transactions",
+                include_str!("../migrations/store/0002_transactions.sql"),
+            ),
+        ])
         .run(&pool)
         .await?;
         Ok(Self { pool })

@@ -11,13 +11,17 @@ use leasehold_chaincode::{Lease, LeaseState, Msp, PageRequest};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::ledger::{Ledger, ReadError};
+use crate::ledger::ReadError;
+use crate::ledgers::{BrokerLedger, Reading};
 use crate::metrics::Metrics;
 use crate::store::people::Binding;
 use crate::store::{Store, StoreError};
 
 /// Changes that may wait for one watcher.
 pub const WATCHER_QUEUE: usize = 4096;
+
+/// How often the leases are read anew until all of them are of one state.
+const TRIES: u32 = 5;
 
 /// What changed.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,32 +84,23 @@ impl View {
     /// [`ViewError`].
     pub async fn load(
         organisation: Msp,
-        ledger: &Ledger,
+        ledger: &BrokerLedger,
         store: &Store,
         metrics: Arc<Metrics>,
     ) -> Result<(Arc<Self>, u64), ViewError> {
         let mut inner = Inner::default();
-        let mut snapshot = ledger.snapshot().await?;
-        for state in [LeaseState::Active, LeaseState::Ending] {
-            let mut page = PageRequest::default();
-            loop {
-                let found = snapshot.leases_in(state, &page).await?;
-                let own = found
-                    .items
-                    .into_iter()
-                    .filter(|lease| lease.cluster_msp == organisation);
-                inner
-                    .leases
-                    .extend(own.map(|lease| (lease.id.to_string(), Arc::new(lease))));
-                match found.next {
-                    Some(next) => page.after = Some(next),
-                    None => break,
-                }
+        let mut tries = 1;
+        let height = loop {
+            let mut reading = ledger.snapshot().await?;
+            inner.leases = own_leases(&mut reading, &organisation).await?;
+            // Answers of several states may lack a lease that passed from one page to another meanwhile. What is followed from the
+            // first state on sets that right, and until then such a lease is not mounted.
+            if tries == TRIES || reading.is_settled().await? {
+                break reading.height();
             }
-        }
-        let height = snapshot.height();
+            tries += 1;
+        };
         inner.height = height;
-        drop(snapshot);
         for binding in store.bindings().await? {
             inner
                 .bindings
@@ -127,26 +122,21 @@ impl View {
     /// [`ReadError`] when the ledger cannot be read: the view would miss changes, so that the broker must end.
     pub async fn follow(
         self: Arc<Self>,
-        ledger: Ledger,
+        ledger: BrokerLedger,
         height: u64,
         shutdown: CancellationToken,
     ) -> Result<(), ReadError> {
-        let mut blocks = ledger.follow(height);
+        let mut changes = ledger.follow(height);
         loop {
-            let block = tokio::select! {
-                block = blocks.next() => block?,
+            let change = tokio::select! {
+                change = changes.next() => change?,
                 () = shutdown.cancelled() => None,
             };
-            let Some(block) = block else { break };
-            let height = block.height;
-            for transaction in block.transactions {
-                for event in transaction.events {
-                    if let Some(lease) = event.lease {
-                        self.lease_changed(*lease);
-                    }
-                }
+            let Some(change) = change else { break };
+            for lease in change.events.into_iter().filter_map(|event| event.lease) {
+                self.lease_changed(*lease);
             }
-            self.lock().height = height;
+            self.lock().height = change.height;
         }
         // Streams end with their queues.
         self.lock().watchers.clear();
@@ -258,10 +248,34 @@ impl View {
     }
 }
 
+/// The leases of this organisation's cluster that may be mounted somewhere.
+async fn own_leases(
+    reading: &mut Reading,
+    organisation: &Msp,
+) -> Result<BTreeMap<String, Arc<Lease>>, ReadError> {
+    let mut leases = BTreeMap::new();
+    for state in [LeaseState::Active, LeaseState::Ending] {
+        let mut page = PageRequest::default();
+        loop {
+            let found = reading.leases_in(state, &page).await?;
+            let own = found
+                .items
+                .into_iter()
+                .filter(|lease| lease.cluster_msp == *organisation);
+            leases.extend(own.map(|lease| (lease.id.to_string(), Arc::new(lease))));
+            match found.next {
+                Some(next) => page.after = Some(next),
+                None => break,
+            }
+        }
+    }
+    Ok(leases)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::LedgerOptions;
+    use crate::ledger::{Ledger, LedgerOptions};
     use crate::store::people::{Account, Home};
 
     fn binding(uid: &str) -> Binding {
@@ -289,10 +303,15 @@ mod tests {
         let store = Store::open(&directory.join("broker.db")).await.unwrap();
         let options = LedgerOptions::new(directory.join("ledger.db"), organisation.clone());
         let ledger = Ledger::open(options).await.unwrap();
-        View::load(organisation, &ledger, &store, Arc::default())
-            .await
-            .unwrap()
-            .0
+        View::load(
+            organisation,
+            &BrokerLedger::Embedded(ledger),
+            &store,
+            Arc::default(),
+        )
+        .await
+        .unwrap()
+        .0
     }
 
     #[tokio::test]

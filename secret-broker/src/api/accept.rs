@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use leasehold_broker_wire::rest::Operation;
-use leasehold_chaincode::Command;
+use leasehold_chaincode::{Command, TxId};
 
 use super::caller::Caller;
 use super::problem::ApiProblem;
@@ -61,6 +61,33 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiProblem> {
     }
 }
 
+/// What a new operation is called, here and on the ledger.
+#[derive(Debug, Clone)]
+pub struct Ids {
+    /// The operation, a UUID.
+    pub operation: TxId,
+    /// The transaction that it will be.
+    pub transaction: TxId,
+}
+
+impl Ids {
+    /// New ones.
+    ///
+    /// # Errors
+    /// A problem where there are none, which is a defect.
+    pub fn new(broker: &Broker) -> Result<Self, ApiProblem> {
+        let operation = TxId::new(uuid::Uuid::new_v4().to_string()).map_err(|_| ApiProblem::internal())?;
+        let transaction = broker.ledger.transaction_of(&operation).map_err(|error| {
+            tracing::error!(%error, "could not name a transaction");
+            ApiProblem::internal()
+        })?;
+        Ok(Self {
+            operation,
+            transaction,
+        })
+    }
+}
+
 /// A write of a caller, ready to be accepted once.
 pub struct Acceptance<'a> {
     broker: &'a Broker,
@@ -104,14 +131,15 @@ impl<'a> Acceptance<'a> {
     /// A problem when the storage fails.
     pub async fn accept(
         self,
-        id: String,
+        ids: Ids,
         command: Command,
         data_key: Option<DataKey>,
     ) -> Result<Response, ApiProblem> {
         let (verb, submitter) = (command.name(), self.caller.person.pseudonym.clone());
         self.broker.store.remember(&self.caller.person).await?;
         let operation = NewOperation {
-            id,
+            id: ids.operation.into(),
+            transaction_id: ids.transaction.into(),
             submitter,
             command,
             data_key,

@@ -9,14 +9,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use leasehold_broker_wire::rest::{Dataset, Finding, List};
 use leasehold_chaincode::{
-    Ciphertext, Command, DatasetEntry, DatasetId, DatasetRef, Metadata, PageRequest, Policy, Refusal, TxId,
-    limit,
+    Ciphertext, Command, DatasetEntry, DatasetId, DatasetRef, Metadata, PageRequest, Policy, Refusal, limit,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::accept::{Acceptance, Write};
+use super::accept::{Acceptance, Ids, Write};
 use super::body::{JsonBody, LARGEST_BODY};
 use super::caller::Caller;
 use super::problem::ApiProblem;
@@ -186,8 +185,8 @@ pub async fn register(
         let detail = format!("expected at most {} bytes of JSON", volume::LONGEST_VOLUME);
         return Err(ApiProblem::field("volume", detail));
     }
-    let id = uuid::Uuid::new_v4().to_string();
-    let dataset = DatasetId::derive(&TxId::new(id.clone()).map_err(|_| ApiProblem::internal())?);
+    let ids = Ids::new(&broker)?;
+    let dataset = DatasetId::derive(&ids.transaction);
     let (data_key, ciphertext) = seal(&broker, &dataset, &plaintext)?;
     let command = Command::RegisterDataset {
         name: registration.name.clone(),
@@ -200,7 +199,7 @@ pub async fn register(
         volume_ciphertext: Ciphertext(ciphertext),
         key_version: KEY_VERSION,
     };
-    acceptance.accept(id, command, Some(data_key)).await
+    acceptance.accept(ids, command, Some(data_key)).await
 }
 
 /// What can be said before the ledger is asked; the ledger checks the rest, and this again.
@@ -296,7 +295,5 @@ pub async fn remove(
         dataset: entry.dataset.id.into(),
         force: false,
     };
-    acceptance
-        .accept(uuid::Uuid::new_v4().to_string(), command, None)
-        .await
+    acceptance.accept(Ids::new(&broker)?, command, None).await
 }

@@ -11,7 +11,7 @@ use leasehold_chaincode::{
 };
 use serde_json::{Value, json};
 
-use super::accept::{Acceptance, Write};
+use super::accept::{Acceptance, Ids, Write};
 use super::body::JsonBody;
 use super::caller::Caller;
 use super::datasets;
@@ -175,9 +175,7 @@ pub async fn request(
         wait: false,
         cluster: Some(broker.config.cluster.to_string()),
     };
-    acceptance
-        .accept(uuid::Uuid::new_v4().to_string(), command, None)
-        .await
+    acceptance.accept(Ids::new(&broker)?, command, None).await
 }
 
 /// `DELETE /v1/leases/{id}`: by its holder.
@@ -204,9 +202,7 @@ pub async fn release(
         lease: lease.id.into(),
         subject: caller.pseudonym.to_string(),
     };
-    acceptance
-        .accept(uuid::Uuid::new_v4().to_string(), command, None)
-        .await
+    acceptance.accept(Ids::new(&broker)?, command, None).await
 }
 
 async fn skeleton_of(broker: &Broker, lease: LedgerLease) -> Result<Skeleton, ApiProblem> {

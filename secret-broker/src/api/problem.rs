@@ -189,6 +189,16 @@ impl ApiProblem {
         )
     }
 
+    /// The ledger did not take it, for another reason than the contract's, and will not.
+    pub fn not_committed(reason: &str) -> Self {
+        Self::new(
+            StatusCode::CONFLICT,
+            "not_committed",
+            "Not committed",
+            format!("nothing was changed: {reason}"),
+        )
+    }
+
     /// What the contract refused.
     pub fn refused(refusal: &Refusal) -> Self {
         let (status, title) = match refusal {

@@ -17,7 +17,7 @@ use crate::ledger::{self, Depth, LedgerAddress, LedgerFile, Receipt, Verified};
 /// Work on a ledger.
 #[derive(Debug, Args)]
 pub struct LedgerArgs {
-    /// Where the ledger is, sqlite:PATH.
+    /// Where the ledger is, sqlite:PATH; there is nothing to do for the ledger of a channel.
     #[arg(
         id = "ledger_address", // the service has a flag of that name
         long = "ledger",
@@ -91,7 +91,12 @@ pub async fn run(args: LedgerArgs) -> ExitCode {
 }
 
 async fn work(args: LedgerArgs) -> Result<(), Failure> {
-    let LedgerAddress::Sqlite(path) = &args.ledger;
+    let path = match &args.ledger {
+        LedgerAddress::Sqlite(path) => path,
+        LedgerAddress::Fabric(_) => {
+            return Err("a channel's ledger is kept by its peers, so that there is no file to work on; docs/fabric.md says how it is verified and backed up".into());
+        }
+    };
     match args.work {
         LedgerWork::Verify { receipts, chain } => {
             let receipts = read_receipts(&receipts)?;

@@ -105,7 +105,8 @@ impl Stage {
             () = tokio::time::sleep_until(self.heartbeat_at) => {
                 let committed = *self.broker.ledger.heights().borrow();
                 // In this order: what was told up to that height is in the queue by now, or was said.
-                if self.broker.view.height() < committed || !self.watch.changes.is_empty() {
+                let is_behind = self.broker.view.height() < committed || !self.broker.ledger.is_current();
+                if is_behind || !self.watch.changes.is_empty() {
                     self.heartbeat_at = Instant::now() + CATCH_UP;
                     return None;
                 }

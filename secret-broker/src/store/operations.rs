@@ -1,5 +1,5 @@
-//! Accepted work. A row is durable before its caller hears 202; it is decided exactly once, whatever is killed in between, because its
-//! id is the transaction's id and the ledger takes each transaction once.
+//! Accepted work. A row is durable before its caller hears 202; it is decided exactly once, whatever is killed in between, because it
+//! names the transaction that it will be and the ledger takes each transaction once.
 
 use leasehold_chaincode::Command;
 use serde_json::Value;
@@ -20,8 +20,10 @@ pub const MOST_UNDECIDED: i64 = 32;
 /// A write to accept.
 #[derive(Debug)]
 pub struct NewOperation {
-    /// A UUID; also the id of the transaction.
+    /// A UUID.
     pub id: String,
+    /// The transaction that it will be.
+    pub transaction_id: String,
     /// Whose, a pseudonym.
     pub submitter: String,
     /// What the ledger will be asked.
@@ -67,8 +69,12 @@ pub struct OperationRow {
 /// Work to do.
 #[derive(Debug)]
 pub struct Claimed {
-    /// The operation and transaction.
+    /// The operation.
     pub id: String,
+    /// The transaction that it is.
+    pub transaction_id: String,
+    /// Whether it may have been submitted before.
+    pub again: bool,
     /// Whose.
     pub submitter: String,
     /// What to ask the ledger, or why that cannot be read.
@@ -133,8 +139,9 @@ impl Store {
         if undecided >= MOST_UNDECIDED {
             return Ok(Accepted::TooMany);
         }
-        sqlx::query("INSERT INTO operations (id, kind, submitter, status, command, created_at) VALUES (?, ?, ?, 'pending', ?, ?)")
+        sqlx::query("INSERT INTO operations (id, transaction_id, kind, submitter, status, command, created_at) VALUES (?, ?, ?, ?, 'pending', ?, ?)")
             .bind(&operation.id)
+            .bind(&operation.transaction_id)
             .bind(operation.command.name())
             .bind(&operation.submitter)
             .bind(command)
@@ -173,27 +180,38 @@ impl Store {
             .filter(|row| row.submitter == submitter))
     }
 
-    /// The oldest operation that is not decided: also one that was running when the broker was killed.
+    /// The oldest operations that are not decided, so many at most: also those that were running when the broker was killed.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn claim(&self) -> Result<Option<Claimed>, StoreError> {
-        let row: Option<(String, String, Option<String>)> = sqlx::query_as(
-            "UPDATE operations SET status = 'running' WHERE sequence =
-               (SELECT sequence FROM operations WHERE status IN ('pending', 'running') ORDER BY sequence LIMIT 1)
-             RETURNING id, submitter, command",
+    pub async fn claim(&self, most: usize) -> Result<Vec<Claimed>, StoreError> {
+        type Row = (String, Option<String>, String, String, Option<String>);
+        let mut transaction = self.write().await?;
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT id, transaction_id, status, submitter, command FROM operations
+             WHERE status IN ('pending', 'running') ORDER BY sequence LIMIT ?",
         )
-        .fetch_optional(&self.pool)
+        .bind(i64::try_from(most).unwrap_or(i64::MAX))
+        .fetch_all(&mut *transaction)
         .await?;
-        let Some((id, submitter, command)) = row else {
-            return Ok(None);
-        };
-        let command = serde_json::from_str(&command.unwrap_or_default()).map_err(|error| error.to_string());
-        Ok(Some(Claimed {
-            id,
-            submitter,
-            command,
-        }))
+        for (id, ..) in &rows {
+            sqlx::query("UPDATE operations SET status = 'running' WHERE id = ?")
+                .bind(id)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        let claimed = rows
+            .into_iter()
+            .map(|(id, transaction_id, status, submitter, command)| Claimed {
+                transaction_id: transaction_id.unwrap_or_else(|| id.clone()),
+                again: status == "running",
+                command: serde_json::from_str(&command.unwrap_or_default())
+                    .map_err(|error| error.to_string()),
+                id,
+                submitter,
+            });
+        Ok(claimed.collect())
     }
 
     /// Records how an operation ended, and takes away the key that nobody needs any longer.

@@ -28,7 +28,24 @@ struct Process {
     probe: String,
 }
 
+/// Whose broker it is, and how else it is started.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    pub organisation: String,
+    pub arguments: Vec<String>,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        Self {
+            organisation: "UiSMSP".to_owned(),
+            arguments: Vec::new(),
+        }
+    }
+}
+
 pub struct Fixture {
+    setting: Setting,
     pub directory: tempfile::TempDir,
     pub provider: Issuer,
     pub cluster: Issuer,
@@ -39,6 +56,10 @@ pub struct Fixture {
 
 impl Fixture {
     pub async fn start() -> Self {
+        Self::start_with(Setting::default()).await
+    }
+
+    pub async fn start_with(setting: Setting) -> Self {
         let _already = rustls::crypto::ring::default_provider().install_default();
         let directory = tempfile::tempdir().unwrap();
         let provider = Issuer::start(Signer::es256("provider-1"), None, None).await;
@@ -65,6 +86,7 @@ impl Fixture {
         });
         std::fs::write(directory.path().join("config.yaml"), config.to_string()).unwrap();
         let fixture = Self {
+            setting,
             directory,
             provider,
             cluster,
@@ -73,6 +95,13 @@ impl Fixture {
         };
         fixture.run().await;
         fixture
+    }
+
+    /// The value of one of the arguments that it was started with.
+    pub fn argument(&self, name: &str) -> &str {
+        let mut arguments = self.setting.arguments.iter();
+        arguments.find(|argument| *argument == name).unwrap();
+        arguments.next().unwrap()
     }
 
     pub fn data_dir(&self) -> PathBuf {
@@ -101,13 +130,10 @@ impl Fixture {
                 "LEASEHOLD_LOG",
                 "trace,hyper=info,h2=info,rustls=info,sqlx=trace,tokio=info,mio=info",
             )
-            .args([
-                "--organisation",
-                "UiSMSP",
-                "--kek-create",
-                "--local-roots",
-                "UiSMSP=/srv/leasehold/uis",
-            ])
+            .args(["--organisation", &self.setting.organisation, "--kek-create"])
+            .arg("--local-roots")
+            .arg(format!("{}=/srv/leasehold/uis", self.setting.organisation))
+            .args(&self.setting.arguments)
             .args([
                 "--rest-listen",
                 "127.0.0.1:0",
@@ -139,8 +165,13 @@ impl Fixture {
             grpc: at("grpc"),
             probe: at("probe"),
         };
-        let probe = format!("http://{}/readyz", process.probe);
         *self.process.lock().unwrap() = Some(process);
+        self.ready().await;
+    }
+
+    /// Waits until the broker says that it is ready.
+    pub async fn ready(&self) {
+        let probe = format!("http://{}/readyz", self.at(|p| p.probe.clone()));
         eventually("the broker to be ready", async || {
             let mut process = self.process.lock().unwrap().take().unwrap();
             let ended = process.child.try_wait().unwrap();
@@ -171,6 +202,13 @@ impl Fixture {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(process.child.id()).unwrap());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
         process.child.wait().unwrap()
+    }
+
+    /// What the broker says of its readiness.
+    pub async fn readiness(&self) -> (u16, String) {
+        let url = format!("http://{}/readyz", self.at(|p| p.probe.clone()));
+        let answer = client(None).get(url).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
     pub async fn metrics(&self) -> String {

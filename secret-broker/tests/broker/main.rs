@@ -10,6 +10,7 @@
 )]
 
 mod canary;
+#[allow(dead_code, reason = "shared with the tests of a channel")]
 mod fixture;
 mod issuer;
 mod ledger_command;

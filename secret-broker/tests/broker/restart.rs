@@ -15,6 +15,7 @@ pub fn operation(id: &str, name: &str) -> NewOperation {
     let dataset = DatasetId::derive(&TxId::new(id).unwrap());
     NewOperation {
         id: id.to_owned(),
+        transaction_id: id.to_owned(),
         submitter: "a-submitter".to_owned(),
         command: Command::RegisterDataset {
             name: name.to_owned(),
@@ -48,7 +49,7 @@ async fn an_operation_that_the_ledger_took_before_the_kill_succeeds_once() {
         let accepted = operation(&id, "texts");
         store.accept(&accepted).await.unwrap();
         store.accept(&operation(&lost, "texts")).await.unwrap();
-        assert_eq!(store.claim().await.unwrap().unwrap().id, id);
+        assert_eq!(store.claim(1).await.unwrap()[0].id, id);
         let options = LedgerOptions::new(fixture.data_dir().join("ledger.db"), Msp::new("UiSMSP").unwrap());
         let ledger = Ledger::open(options).await.unwrap();
         ledger

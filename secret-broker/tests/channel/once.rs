@@ -1,0 +1,184 @@
+//! What was accepted happens once, whenever the broker is killed.
+
+use std::time::Duration;
+
+use fabric_sim::ValidationCode;
+use leasehold_chaincode::{Command, DatasetId, Msp, TxId};
+use leasehold_secret_broker::fabric::{Channel, Recorded};
+use leasehold_secret_broker::ledger::Submission;
+use leasehold_secret_broker::store::Store;
+use leasehold_secret_broker::store::data_keys::DataKey;
+use leasehold_secret_broker::store::operations::NewOperation;
+use serde_json::Value;
+
+use crate::consortium::{Consortium, Terms, profile};
+use crate::fixture::{Answer, Fixture, eventually, registration};
+
+/// An operation as the broker writes it down, of a channel's client.
+fn operation(channel: &Channel, name: &str) -> NewOperation {
+    let id = TxId::new(uuid::Uuid::new_v4().to_string()).unwrap();
+    let transaction = channel.transaction_of(&id).unwrap();
+    let dataset = DatasetId::derive(&transaction);
+    NewOperation {
+        id: id.into(),
+        transaction_id: transaction.into(),
+        submitter: "a-submitter".to_owned(),
+        command: Command::RegisterDataset {
+            name: name.to_owned(),
+            metadata: leasehold_chaincode::Metadata {
+                title: "t".to_owned(),
+                ..leasehold_chaincode::Metadata::default()
+            },
+            policy: leasehold_chaincode::Policy::exclusive(60),
+            volume_ciphertext: leasehold_chaincode::Ciphertext("AAAA".to_owned()),
+            key_version: 1,
+        },
+        data_key: Some(DataKey {
+            dataset_id: dataset.to_string(),
+            version: 1,
+            kek_version: 1,
+            wrapped: vec![1],
+        }),
+        idempotency: None,
+    }
+}
+
+async fn open(fixture: &Fixture) -> (Channel, Store) {
+    let channel = Channel::open(&profile(fixture), &Msp::new("UiSMSP").unwrap())
+        .await
+        .unwrap();
+    let store = Store::open(&fixture.data_dir().join("broker.db")).await.unwrap();
+    (channel, store)
+}
+
+async fn ended(fixture: &Fixture, id: &str) -> leasehold_secret_broker::store::operations::OperationRow {
+    fixture.kill();
+    let store = Store::open(&fixture.data_dir().join("broker.db")).await.unwrap();
+    let row = store.operation(id, "a-submitter").await.unwrap().unwrap();
+    store.close().await;
+    row
+}
+
+async fn decided(fixture: &Fixture, ending: &str) {
+    eventually("the operation to be decided", async || {
+        let metrics = fixture.metrics().await;
+        metrics
+            .contains(&format!("ending=\"{ending}\"}} 1"))
+            .then_some(())
+    })
+    .await;
+}
+
+/// Killed after the channel had committed and before the broker noted that.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_that_the_channel_took_before_the_kill_succeeds_once() {
+    let consortium = Consortium::start(Terms::default()).await;
+    let fixture = consortium.broker("UiSMSP", &[0]).await;
+    fixture.kill();
+    let (channel, store) = open(&fixture).await;
+    let accepted = operation(&channel, "texts");
+    store.accept(&accepted).await.unwrap();
+    assert!(!store.claim(1).await.unwrap()[0].again);
+    let submission = Submission {
+        tx_id: TxId::new(accepted.id.clone()).unwrap(),
+        command: accepted.command.clone(),
+    };
+    let recorded = Recorded {
+        transaction: TxId::new(accepted.transaction_id.clone()).unwrap(),
+        again: false,
+    };
+    let committed = channel.submit(&submission, Some(&recorded)).await.unwrap();
+    assert_eq!(committed.tx_id, recorded.transaction);
+    // The same again, whether it is known that it was submitted or not.
+    for again in [true, false] {
+        let recorded = Recorded {
+            again,
+            ..recorded.clone()
+        };
+        let answer = channel.submit(&submission, Some(&recorded)).await.unwrap();
+        assert_eq!(answer, committed);
+    }
+    store.close().await;
+    fixture.run().await;
+    decided(&fixture, "succeeded").await;
+    assert_eq!(consortium.happened("dataset_registered"), 1);
+    assert_eq!(ended(&fixture, &accepted.id).await.status, "succeeded");
+}
+
+/// The broker is killed at many moments between a request and its block.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_accepted_work_none_is_lost_or_doubled_when_the_broker_is_killed() {
+    let batch = Duration::from_millis(300);
+    let consortium = Consortium::start(Terms {
+        batch,
+        ..Terms::default()
+    })
+    .await;
+    let fixture = consortium.broker("UiSMSP", &[0, 1]).await;
+    let steward = fixture.person("steward");
+    let mut accepted: Vec<(String, Answer)> = Vec::new();
+    for (round, wait_ms) in [0, 60, 150, 280, 330].into_iter().enumerate() {
+        for i in 0..2 {
+            let name = format!("texts-{round}-{i}");
+            let answer = fixture
+                .call("POST", "/v1/datasets", &steward, Some(registration(&name)))
+                .await;
+            assert_eq!(answer.status, 202, "{}", answer.body);
+            accepted.push((name, answer));
+        }
+        // Where in its way the work is when the broker dies is what is tried here, not waited for.
+        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        fixture.kill();
+        fixture.run().await;
+    }
+    for (name, answer) in &accepted {
+        let operation = fixture.decided(answer, &steward).await;
+        assert_eq!(operation["status"], "succeeded", "{name}: {operation}");
+    }
+    let catalogue = fixture.call("GET", "/v1/datasets", &steward, None).await.body;
+    let mut names: Vec<&Value> = catalogue["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|d| &d["name"])
+        .collect();
+    names.sort_by_key(|name| name.to_string());
+    assert_eq!(names.len(), accepted.len(), "{names:?}");
+    assert_eq!(consortium.happened("dataset_registered"), accepted.len());
+    println!(
+        "{} transactions were ordered twice and counted once",
+        consortium.told(ValidationCode::DuplicateTxid).len()
+    );
+}
+
+/// Its id was made with a certificate that nobody has any more: it must not happen under another one, for which its volume is not sealed.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_of_a_certificate_that_is_gone_ends_without_happening() {
+    let consortium = Consortium::start(Terms::default()).await;
+    let fixture = consortium.broker("UiSMSP", &[0]).await;
+    fixture.kill();
+    let (channel, store) = open(&fixture).await;
+    let accepted = operation(&channel, "texts");
+    store.accept(&accepted).await.unwrap();
+    store.close().await;
+    consortium.issue("UiSMSP");
+    fixture.run().await;
+    decided(&fixture, "failed").await;
+    assert_eq!(consortium.happened("dataset_registered"), 0);
+    let row = ended(&fixture, &accepted.id).await;
+    let problem = row.problem.unwrap();
+    assert_eq!(problem["type"], "urn:leasehold:problem:not_committed");
+    assert!(
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .contains("certificate was renewed"),
+        "{problem}"
+    );
+    let store = Store::open(&fixture.data_dir().join("broker.db")).await.unwrap();
+    let dataset = accepted.data_key.unwrap().dataset_id;
+    assert!(
+        store.data_key(&dataset, 1).await.unwrap().is_none(),
+        "its key is gone"
+    );
+}
