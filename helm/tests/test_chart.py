@@ -30,7 +30,41 @@ EVERYTHING = yaml.safe_dump(
         "networkPolicy": {"monitoringNamespaceLabels": {"kubernetes.io/metadata.name": "monitoring"}},
     }
 )
-BOTH = pytest.mark.parametrize("values", [None, EVERYTHING], ids=["defaults", "everything"])
+CHANNEL = yaml.safe_dump(
+    {
+        "ledger": {
+            "kind": "fabric",
+            "fabric": {
+                "channel": "research",
+                "identitySecret": "broker-identity",
+                "clientTlsSecret": "broker-client",
+                "peers": [
+                    {"address": "peer0.uis.example:7051", "roots": CERTIFICATE},
+                    {"address": "peer0.uio.example:9051", "roots": CERTIFICATE, "serverName": "peer0"},
+                ],
+                "deadlines": {"commit_seconds": 30},
+            },
+        },
+        "chaincode": {
+            "deploy": True,
+            "packageId": "leasehold:" + "0123456789abcdef" * 4,
+            "tls": {"existingSecret": "chaincode-tls"},
+            "peerNamespaceLabels": {"kubernetes.io/metadata.name": "fabric"},
+        },
+    }
+)
+DATABASE = yaml.safe_dump(
+    {
+        "ledger": {
+            "kind": "postgres",
+            "postgres": {"existingSecret": "ledger-address", "ports": [5432, 6432]},
+            "signingKey": {"existingSecret": "ledger-key", "key": "signing.pem"},
+        }
+    }
+)
+BOTH = pytest.mark.parametrize(
+    "values", [None, EVERYTHING, CHANNEL, DATABASE], ids=["defaults", "everything", "channel", "database"]
+)
 
 
 def of_kind(manifests: list[Manifest], *kinds: str) -> list[Manifest]:
@@ -280,6 +314,73 @@ def test_the_key_encryption_key_is_the_operators_or_the_brokers_own(render: Rend
     assert "--kek-create" not in own and "--kek-file=/etc/leasehold/kek/key" in own
 
 
+def test_the_ledger_is_where_the_values_say(render: Render) -> None:
+    def broker(values: str | None) -> tuple[list[str], Manifest]:
+        manifests = render(values=values)
+        (pod,) = [pod for name, pod in pods(manifests) if name == "leasehold-secret-broker"]
+        return arguments(manifests, "leasehold-secret-broker"), pod
+
+    own, pod = broker(None)
+    assert not [argument for argument in own if argument.startswith("--ledger")], "beside the other data"
+    assert "LEASEHOLD_LEDGER" not in json.dumps(pod)
+
+    database, pod = broker(DATABASE)
+    assert "--ledger-key=/etc/leasehold/ledger-key/signing.pem" in database
+    (address,) = [variable for variable in pod["containers"][0]["env"] if variable["name"] == "LEASEHOLD_LEDGER"]
+    assert address["valueFrom"] == {"secretKeyRef": {"name": "ledger-address", "key": "address"}}, "it has a password"
+
+    channel, pod = broker(CHANNEL)
+    assert "--ledger=fabric:/etc/leasehold/fabric/profile.yaml" in channel
+    assert not [argument for argument in channel if argument.startswith("--ledger-key")], "peers sign there"
+    secrets = {volume["name"]: volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
+    assert secrets == {"fabric-identity": "broker-identity", "fabric-tls": "broker-client"}
+
+
+def test_a_channels_profile_names_files_that_are_mounted(render: Render) -> None:
+    manifests = render(values=CHANNEL)
+    files = named(manifests, "ConfigMap", "leasehold-fabric")["data"]
+    profile = yaml.safe_load(files["profile.yaml"])
+    assert (profile["channel"], profile["chaincode"], profile["msp"]) == ("research", "leasehold", "UiSMSP")
+    assert [peer["address"] for peer in profile["peers"]] == ["peer0.uis.example:7051", "peer0.uio.example:9051"]
+    assert [peer.get("server_name") for peer in profile["peers"]] == [None, "peer0"]
+    assert profile["deadlines"] == {"commit_seconds": 30}
+    for peer in profile["peers"]:
+        assert files[peer["roots"]].strip() == CERTIFICATE.strip()
+    (pod,) = [pod for name, pod in pods(manifests) if name == "leasehold-secret-broker"]
+    mounts = [mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]]
+    for path in (profile["certificate"], profile["key"], *profile["client_tls"].values()):
+        assert path.rpartition("/")[0] in mounts, path
+    source = (CHART.parents[1] / "secret-broker" / "src" / "fabric" / "profile.rs").read_text()
+    for field in (*profile, *profile["peers"][1], *profile["deadlines"]):
+        assert re.search(rf"^    pub {field}: ", source, re.MULTILINE), f"a profile has no field {field}"
+
+
+def test_the_broker_reaches_its_ledger_and_the_chaincode_nobody(render: Render) -> None:
+    def ports(values: str | None) -> set[int]:
+        policy = named(render(values=values), "NetworkPolicy", "leasehold-secret-broker")
+        return {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+
+    assert ports(DATABASE) - ports(None) == {5432, 6432}
+    assert ports(CHANNEL) - ports(None) == {7051, 9051}
+    spec = named(render(values=CHANNEL), "NetworkPolicy", "leasehold-chaincode")["spec"]
+    assert spec["egress"] == []
+    (peers,) = spec["ingress"]
+    assert peers["ports"] == [{"port": 9999, "protocol": "TCP"}]
+    assert peers["from"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "fabric"}}}]
+
+
+def test_the_chaincode_runs_only_where_it_is_asked_for_and_holds_no_token(render: Render) -> None:
+    assert "leasehold-chaincode" not in {name for name, _ in pods(render())}
+    manifests = render(values=CHANNEL)
+    (pod,) = [pod for name, pod in pods(manifests) if name == "leasehold-chaincode"]
+    assert pod["automountServiceAccountToken"] is False
+    environment = {variable["name"]: variable.get("value") for variable in pod["containers"][0]["env"]}
+    assert environment["CHAINCODE_ID"].startswith("leasehold:0123")
+    assert environment["CHAINCODE_CLIENT_CA_CERT"] == "/etc/leasehold/tls/ca.crt"
+    assert named(manifests, "Service", "leasehold-chaincode")["spec"]["ports"][0]["port"] == 9999
+    assert not list(rules_of(manifests, "leasehold-chaincode"))
+
+
 def test_owners_roots_reach_broker_and_provisioner_alike(render: Render) -> None:
     roots = "--local-roots=UiOMSP=/srv/a,UiOMSP=/srv/b,UiSMSP=/srv/leasehold/uis"
     for workload in ("leasehold-secret-broker", "leasehold-provisioner"):
@@ -292,6 +393,7 @@ SOURCES = {
     "leasehold-webhook": "webhook/src/admission/arguments.rs",
     "leasehold-provisioner": "webhook/src/provisioner/arguments.rs",
     "leasehold-spawner-hook": "spawner-hook/src/arguments.rs",
+    "leasehold-chaincode": "chaincode/shim/src/config.rs",
 }
 
 
@@ -300,7 +402,7 @@ def test_every_component_knows_the_flags_that_it_is_given(render: Render, values
     for name, pod in pods(render(values=values)):
         source = "".join((CHART.parents[1] / path).read_text() for path in (SOURCES[name], PROCESS))
         (container,) = pod["containers"]
-        for argument in container["args"]:
+        for argument in container.get("args", []):
             field = argument.partition("=")[0].removeprefix("--").replace("-", "_")
             assert re.search(rf"^    pub {field}: ", source, re.MULTILINE), f"{name} has no flag like {argument}"
         for variable in container["env"]:
@@ -406,6 +508,15 @@ def test_in_the_hubs_namespace_only_the_hub_reaches_the_spawner_hook(render: Ren
         ("spawnerHook.replicas=2", "tls.existingSecret"),
         ("secretBroker.tls.existingSecret=mine", "come together"),
         ('networkPolicy.usersNamespaces=["hub"]', "networkPolicy.apiServerCidrs is empty"),
+        ("ledger.kind=mysql", "kind"),
+        ("ledger.kind=postgres", "ledger.postgres.existingSecret is empty"),
+        ('ledger={"kind":"postgres","postgres":{"existingSecret":"a"}}', "ledger.signingKey.existingSecret is empty"),
+        ("ledger.kind=fabric", "ledger.fabric.channel is empty"),
+        ('ledger.fabric.peers=[{"address":"peer:7051"}]', "roots"),
+        ('ledger.fabric.peers=[{"address":"peer","roots":"-----BEGIN CERTIFICATE-----"}]', "address"),
+        ("ledger.fabric.deadlines.commit_seconds=0", "commit_seconds"),
+        ("chaincode.deploy=true", "chaincode.packageId is empty"),
+        ("chaincode.packageId=leasehold", "packageId"),
     ],
 )
 def test_a_mistake_is_refused_with_its_name(render: Render, setting: str, said: str) -> None:

@@ -172,6 +172,30 @@ readinessProbe:
 {{- if and .Values.networkPolicy.enabled .Values.networkPolicy.usersNamespaces (not .Values.networkPolicy.apiServerCidrs) -}}
 {{- fail "networkPolicy.usersNamespaces cuts pods with a dataset off from the network, but networkPolicy.apiServerCidrs is empty, so that their way to the API server would be a way to anywhere: set it to the API server's addresses, for example [\"198.51.100.1/32\"]" -}}
 {{- end -}}
+{{- $ledger := .Values.ledger -}}
+{{- if eq $ledger.kind "postgres" -}}
+{{- if not $ledger.postgres.existingSecret -}}
+{{- fail "ledger.kind is postgres but ledger.postgres.existingSecret is empty: name the Secret with the database's address" -}}
+{{- end -}}
+{{- if not $ledger.signingKey.existingSecret -}}
+{{- fail "ledger.kind is postgres but ledger.signingKey.existingSecret is empty: in a database there is no file beside which the broker could keep the key that signs; make one (openssl genpkey -algorithm ed25519) and name its Secret" -}}
+{{- end -}}
+{{- end -}}
+{{- if eq $ledger.kind "fabric" -}}
+{{- range $name := list "channel" "identitySecret" "peers" -}}
+{{- if not (index $ledger.fabric $name) -}}
+{{- fail (printf "ledger.kind is fabric but ledger.fabric.%s is empty: docs/fabric.md says what belongs there" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if .Values.chaincode.deploy -}}
+{{- if not .Values.chaincode.packageId -}}
+{{- fail "chaincode.deploy is true but chaincode.packageId is empty: the peer hangs up on a chaincode with another id; set it to what peer lifecycle chaincode calculatepackageid prints" -}}
+{{- end -}}
+{{- if not .Values.chaincode.tls.existingSecret -}}
+{{- fail "chaincode.deploy is true but chaincode.tls.existingSecret is empty: name the Secret with the certificate for the name in the package's connection.json" -}}
+{{- end -}}
+{{- end -}}
 {{- $self := lookup "v1" "Namespace" "" .Release.Namespace -}}
 {{- if $self -}}
 {{- if eq (dig "metadata" "labels" "leasehold.dev/users" "" $self) "true" -}}
