@@ -328,6 +328,8 @@ def test_the_ledger_is_where_the_values_say(render: Render) -> None:
     assert "--ledger-key=/etc/leasehold/ledger-key/signing.pem" in database
     (address,) = [variable for variable in pod["containers"][0]["env"] if variable["name"] == "LEASEHOLD_LEDGER"]
     assert address["valueFrom"] == {"secretKeyRef": {"name": "ledger-address", "key": "address"}}, "it has a password"
+    mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    assert mounts["postgres"] == "/etc/leasehold/postgres"
 
     channel, pod = broker(CHANNEL)
     assert "--ledger=fabric:/etc/leasehold/fabric/profile.yaml" in channel
