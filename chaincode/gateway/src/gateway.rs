@@ -87,6 +87,15 @@ impl Gateway {
         }
     }
 
+    /// The same peers over the same connections, with another clock for what is proposed.
+    #[must_use]
+    pub fn with_clock(&self, clock: Clock) -> Self {
+        Self {
+            clock,
+            ..self.clone()
+        }
+    }
+
     /// How many blocks the peer that answers has of a channel: the next one's number.
     ///
     /// # Errors

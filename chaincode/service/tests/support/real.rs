@@ -3,7 +3,7 @@
 use super::answered::{refused, told};
 use async_trait::async_trait;
 use fabric_gateway_client::{
-    Call, Config, Contract as Chaincode, CredentialFiles, Gateway, Peer, ProposalError, Start,
+    Call, Clock, Config, Contract as Chaincode, CredentialFiles, Gateway, Peer, ProposalError, Start,
     TransactionError, TransactionId,
 };
 use fabric_network::{Chaincode as Package, Network, ORGANISATIONS};
@@ -24,6 +24,11 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How often a transaction is proposed again that other peers see on an older state, or that came after another.
 const RUNS: usize = 20;
+
+/// How far before a peer's time a case begins: a proposal's time may differ by 15 minutes.
+const BEFORE: Duration = Duration::from_secs(14 * 60);
+/// How far apart its times may be. The rest of the 15 minutes after the peer's time is for the case to take.
+const SPAN: Duration = Duration::from_secs(26 * 60);
 
 /// The program, killed when dropped.
 pub struct Served {
@@ -78,6 +83,7 @@ pub struct Real {
     followed: Followed,
     follower: JoinHandle<()>,
     pub at_once: usize,
+    pub end_margin_ms: i64,
 }
 
 impl Real {
@@ -119,11 +125,20 @@ impl Real {
             followed,
             follower,
             at_once: 16,
+            end_margin_ms: Contract::FABRIC.end_margin_ms,
         }
     }
 
     pub fn chaincode(&self, msp: &str, role: Role) -> Chaincode {
         self.gateways[&(msp.to_owned(), role)].contract(self.channel, self.name)
+    }
+
+    /// The same at a time of its own, milliseconds since the Unix epoch.
+    fn chaincode_at(&self, msp: &str, role: Role, at_ms: i64) -> Chaincode {
+        let at = UNIX_EPOCH + Duration::from_millis(u64::try_from(at_ms).unwrap());
+        self.gateways[&(msp.to_owned(), role)]
+            .with_clock(Clock::new(move || at))
+            .contract(self.channel, self.name)
     }
 
     /// Commits, and again where peers were at different blocks; gives the id and the answer once every peer has the block.
@@ -133,9 +148,17 @@ impl Real {
         role: Role,
         call: &Call,
     ) -> Result<(TransactionId, Vec<u8>), BenchError> {
+        self.commit_by(&self.chaincode(msp, role), call).await
+    }
+
+    async fn commit_by(
+        &self,
+        chaincode: &Chaincode,
+        call: &Call,
+    ) -> Result<(TransactionId, Vec<u8>), BenchError> {
         let mut last = String::new();
         for _ in 0..RUNS {
-            match self.chaincode(msp, role).submit(call).await {
+            match chaincode.submit(call).await {
                 Ok(committed) => {
                     self.everywhere(&committed.transaction_id).await;
                     return Ok((committed.transaction_id, committed.result.to_vec()));
@@ -192,23 +215,26 @@ impl Bench for Real {
                 .to_vec(),
             // cryptogen writes no attributes, and only an attribute makes a steward.
             roles: vec![Role::Member, Role::Administrator],
-            span_ms: None,
-            end_margin_ms: Contract::FABRIC.end_margin_ms,
+            span_ms: Some(i64::try_from(SPAN.as_millis()).unwrap()),
+            end_margin_ms: self.end_margin_ms,
             chooses_ids: false,
             at_once: self.at_once,
         }
     }
 
     fn now_ms(&self) -> i64 {
-        now_ms()
+        now_ms() - i64::try_from(BEFORE.as_millis()).unwrap()
     }
 
     async fn submit(&self, submission: Submission) -> Result<Accepted, BenchError> {
         let command = serde_json::to_string(&submission.command).unwrap();
         let call = Call::new("submit").argument(command);
-        let (id, payload) = self
-            .commit(submission.organisation.as_str(), submission.role, &call)
-            .await?;
+        let chaincode = self.chaincode_at(
+            submission.organisation.as_str(),
+            submission.role,
+            submission.at_ms,
+        );
+        let (id, payload) = self.commit_by(&chaincode, &call).await?;
         Ok(Accepted {
             tx_id: TxId::new(id.to_string()).unwrap(),
             result: told(&payload)?.result,
