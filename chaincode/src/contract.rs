@@ -4,6 +4,7 @@ mod cluster;
 mod dataset;
 mod draft;
 mod end;
+mod foresight;
 mod lease;
 mod line;
 mod organisation;
@@ -184,6 +185,7 @@ impl Contract {
             }
             .into());
         }
+        state.will_read(&foresight::first_reads(version, context, command));
         let draft = Draft::new(state, context, *self, version)?;
         draft.require_standing(command.standing())?;
         decide(draft, command)

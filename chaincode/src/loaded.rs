@@ -1,6 +1,6 @@
 //! Lets the contract, which reads its state at once, run where the state answers later: what is here answers, what is missing is
-//! noted. Whoever has the state fetches that and runs the contract again. It has no effects, so that is only time, and most
-//! commands need three or four rounds.
+//! noted. Whoever has the state fetches that and runs the contract again. It has no effects, so that is only time. Keys that it says
+//! it will read are fetched with the first one that is missing, so that most commands need two rounds.
 //!
 //! It leaves the fetching to the ledgers, and promises them that a key or range is asked for once.
 
@@ -17,6 +17,8 @@ pub struct Loaded {
     values: HashMap<String, Option<Vec<u8>>>,
     ranges: HashMap<Range, Pairs>,
     wanted: RefCell<Wanted>,
+    /// Announced, but not asked for yet.
+    foreseen: RefCell<BTreeSet<String>>,
 }
 
 /// Up to `limit` pairs with `start <= key < end`, by key.
@@ -54,10 +56,12 @@ impl Loaded {
         !self.wanted.borrow().is_empty()
     }
 
-    /// Takes what was asked for: to be fetched and learned.
+    /// Takes what was asked for, and what is about to be: to be fetched and learned.
     #[must_use]
     pub fn wanted(&mut self) -> Wanted {
-        std::mem::take(self.wanted.get_mut())
+        let mut wanted = std::mem::take(self.wanted.get_mut());
+        wanted.keys.append(self.foreseen.get_mut());
+        wanted
     }
 
     /// A key's value, or that it has none.
@@ -108,6 +112,11 @@ impl StateReader for Loaded {
         }
     }
 
+    fn will_read(&self, keys: &[String]) {
+        let unknown = keys.iter().filter(|key| !self.values.contains_key(*key));
+        self.foreseen.borrow_mut().extend(unknown.cloned());
+    }
+
     fn range(&self, start: &str, end: &str, limit: usize) -> Result<Pairs, StateError> {
         let range = Range {
             start: start.to_owned(),
@@ -146,5 +155,18 @@ mod tests {
         assert_eq!(loaded.get_many(&keys), Ok(vec![None, Some(vec![1])]));
         assert_eq!(loaded.range("a", "c", 2), Ok(vec![(keys[1].clone(), vec![1])]));
         assert!(!loaded.lacks());
+    }
+
+    #[test]
+    fn what_will_be_read_is_fetched_with_what_is_missing_and_never_alone() {
+        let mut loaded = Loaded::default();
+        let keys = ["a", "b", "c"].map(str::to_owned);
+        loaded.learn(keys[0].clone(), None);
+        loaded.will_read(&keys[..2]);
+        assert_eq!(loaded.get(&keys[0]), Ok(None));
+        assert!(!loaded.lacks(), "nobody has asked for it");
+        assert_eq!(loaded.get(&keys[2]), Err(StateError::NotLoaded));
+        assert_eq!(loaded.wanted().keys.into_iter().collect::<Vec<_>>(), keys[1..]);
+        assert_eq!(loaded.wanted(), Wanted::default(), "once");
     }
 }

@@ -63,17 +63,35 @@ pub fn dataset<S: StateReader + ?Sized>(
     state: &S,
     reference: &DatasetRef,
 ) -> Result<Option<DatasetEntry>, StateError> {
-    let id = match reference {
-        DatasetRef::Id(id) => id.clone(),
+    match dataset_id(state, reference)? {
+        Some(id) => dataset_by_id(state, &id),
+        None => Ok(None),
+    }
+}
+
+/// The id that a dataset is named by; none where nothing has the name.
+pub(crate) fn dataset_id<S: StateReader + ?Sized>(
+    state: &S,
+    reference: &DatasetRef,
+) -> Result<Option<DatasetId>, StateError> {
+    match reference {
+        DatasetRef::Id(id) => Ok(Some(id.clone())),
         DatasetRef::Name(name) => {
             let place = key::dataset_name(name);
-            match state.get(&place)? {
-                Some(value) => parse_id(&place, value, DatasetId::new)?,
-                None => return Ok(None),
-            }
+            let value = state.get(&place)?;
+            value
+                .map(|value| parse_id(&place, value, DatasetId::new))
+                .transpose()
         }
-    };
-    let keys = [key::dataset(&id), key::dataset_status(&id)];
+    }
+}
+
+/// A dataset, retired or not.
+pub(crate) fn dataset_by_id<S: StateReader + ?Sized>(
+    state: &S,
+    id: &DatasetId,
+) -> Result<Option<DatasetEntry>, StateError> {
+    let keys = [key::dataset(id), key::dataset_status(id)];
     let [dataset_key, status_key] = &keys;
     let mut values = state.get_many(&keys)?.into_iter();
     match (values.next().flatten(), values.next().flatten()) {

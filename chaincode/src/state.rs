@@ -23,6 +23,10 @@ pub trait StateReader {
         keys.iter().map(|key| self.get(key)).collect()
     }
 
+    /// Says which keys are about to be read, so that a reader that fetches can fetch them together with the next one that it
+    /// lacks. Nothing depends on it: a key that was not said is only fetched later, one that is not read after all in vain.
+    fn will_read(&self, _keys: &[String]) {}
+
     /// Up to `limit` pairs with `start <= key < end`, by key. Only queries use it: a transaction never depends on a range.
     ///
     /// # Errors
@@ -93,15 +97,16 @@ pub struct MemoryState(BTreeMap<String, Vec<u8>>);
 impl MemoryState {
     /// Applies the writes of a transaction.
     pub fn apply(&mut self, writes: &[Write]) {
+        self.take(writes.to_vec());
+    }
+
+    /// Applies the writes of a transaction, and keeps them.
+    pub fn take(&mut self, writes: Vec<Write>) {
         for write in writes {
             match write {
-                Write::Put { key, value } => {
-                    self.0.insert(key.clone(), value.clone());
-                }
-                Write::Delete { key } => {
-                    self.0.remove(key);
-                }
-            }
+                Write::Put { key, value } => self.0.insert(key, value),
+                Write::Delete { key } => self.0.remove(&key),
+            };
         }
     }
 
@@ -157,11 +162,15 @@ struct Stored<T> {
 
 /// The bytes of a record as a version of the contract writes them: the same record gives the same bytes.
 pub(crate) fn encode<T: Record>(key: &str, record: &T, contract: u32) -> Result<Vec<u8>, StateError> {
-    serde_json::to_vec(&StoredRef {
+    let stored = StoredRef {
         schema: T::schema(contract),
         record,
-    })
-    .map_err(|error| damaged(key, error.to_string()))
+    };
+    // Room for most records, so that the bytes need not move as they grow.
+    let mut bytes = Vec::with_capacity(1_024);
+    serde_json::to_writer(&mut bytes, &stored).map_err(|error| damaged(key, error.to_string()))?;
+    bytes.shrink_to_fit();
+    Ok(bytes)
 }
 
 /// The record in some bytes, brought up to date where an older contract wrote it.

@@ -113,8 +113,21 @@ impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
 
     /// A dataset that is not retired, by id or name, with its status.
     pub(super) fn dataset(&self, reference: &str) -> Result<(Dataset, DatasetStatus), Failure> {
+        self.dataset_and(reference, |_| Vec::new())
+    }
+
+    /// The same; says which other keys will be read when its id is known.
+    pub(super) fn dataset_and(
+        &self,
+        reference: &str,
+        others: impl Fn(&DatasetId) -> Vec<String>,
+    ) -> Result<(Dataset, DatasetStatus), Failure> {
         let reference = DatasetRef::parse(reference).map_err(|_| Refusal::DatasetNotFound {})?;
-        match query::dataset(self.state, &reference)? {
+        let Some(id) = query::dataset_id(self.state, &reference)? else {
+            return Err(Refusal::DatasetNotFound {}.into());
+        };
+        self.state.will_read(&others(&id));
+        match query::dataset_by_id(self.state, &id)? {
             Some(entry) if entry.dataset.retired_at_ms.is_none() => Ok((entry.dataset, entry.status)),
             _ => Err(Refusal::DatasetNotFound {}.into()),
         }
@@ -152,7 +165,7 @@ impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
 
     /// The dataset that a record names, retired or not, with its status.
     pub(super) fn of_lease(&self, dataset: &DatasetId) -> Result<(Dataset, DatasetStatus), StateError> {
-        let entry = query::dataset(self.state, &DatasetRef::Id(dataset.clone()))?;
+        let entry = query::dataset_by_id(self.state, dataset)?;
         let entry = entry.ok_or_else(|| state::damaged(&key::dataset(dataset), "it is missing"))?;
         Ok((entry.dataset, entry.status))
     }

@@ -4,7 +4,7 @@ use super::draft::Draft;
 use super::{Failure, Outcome, cluster, line, text};
 use crate::command::MountReport;
 use crate::event::EventKind;
-use crate::id::{LeaseId, Subject};
+use crate::id::{DatasetId, LeaseId, Msp, Subject};
 use crate::record::{Admission, Dataset, Lease, LeaseState, Mode, Mount, Policy};
 use crate::refusal::Refusal;
 use crate::state::StateReader;
@@ -25,7 +25,10 @@ impl Asking<'_> {
     pub(super) fn ask<S: StateReader + ?Sized>(self, mut draft: Draft<'_, S>) -> Result<Outcome, Failure> {
         let subject = subject(self.subject)?;
         text::groups(self.groups)?;
-        let (dataset, mut status) = draft.dataset(self.dataset)?;
+        let caller = &draft.context.caller;
+        let holder = |dataset: &DatasetId| held_by(dataset, caller, &subject);
+        let (dataset, mut status) = draft.dataset_and(self.dataset, |dataset| holder(dataset).to_vec())?;
+        let places = holder(&dataset.id);
         draft.require_stands(&dataset.owner)?;
         let policy = &dataset.policy;
         let mode = self.mode.unwrap_or(if policy.exclusive {
@@ -67,10 +70,6 @@ impl Asking<'_> {
         } else {
             EventKind::LeaseRequested {}
         };
-        let places = [
-            key::lease_of_holder(&lease.dataset, &lease.cluster_msp, &lease.subject),
-            key::lease_of_holder_before(&lease.dataset, &lease.subject),
-        ];
         if let Some(held) = draft.state.get_many(&places)?.into_iter().flatten().next() {
             let held = draft.lease(&String::from_utf8_lossy(&held))?;
             return Err(Refusal::AlreadyLeased {
@@ -109,6 +108,14 @@ impl Asking<'_> {
         }
         Ok(())
     }
+}
+
+/// Where a person's lease of a dataset is found, if they have one.
+fn held_by(dataset: &DatasetId, msp: &Msp, subject: &Subject) -> [String; 2] {
+    [
+        key::lease_of_holder(dataset, msp, subject),
+        key::lease_of_holder_before(dataset, subject),
+    ]
 }
 
 pub(super) fn approve<S: StateReader + ?Sized>(

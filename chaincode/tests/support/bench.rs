@@ -2,6 +2,9 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "fetching.rs"]
+mod fetching;
+
 use leasehold_chaincode::{
     Action, Ciphertext, Command, Contract, DatasetId, Failure, Finding, KeyAlgorithm, Lease, MemoryState,
     Metadata, Mode, Msp, Outcome, Policy, PublicKey, Refusal, Role, TxContext, TxId, query,
@@ -87,14 +90,14 @@ impl Bench {
 
     pub fn execute_as(&mut self, tx_id: &TxId, msp: &str, command: &Command) -> Result<Outcome, Refusal> {
         let context = self.context(tx_id, msp);
-        match self.contract.execute(&self.state, &context, command) {
+        let outcome = self.contract.execute(&self.state, &context, command);
+        assert_eq!(
+            fetching::execute(self.contract, &self.state, &context, command),
+            outcome,
+            "the same input gives the same output, also where the state is fetched"
+        );
+        match outcome {
             Ok(outcome) => {
-                let again = self.contract.execute(&self.state, &context, command);
-                assert_eq!(
-                    again.as_ref(),
-                    Ok(&outcome),
-                    "the same input gives the same output"
-                );
                 self.state.apply(&outcome.writes);
                 Ok(outcome)
             }
