@@ -30,11 +30,11 @@
 //!
 //! Every key is ASCII; numbers have 20 digits so that they sort; no id contains `/`. No value is empty, which Fabric would take
 //! for a deletion.
-//!
-//! Keys that every lease needs are put together from their parts at once: formatting would cost a lease several microseconds.
 
 use crate::id::{ClusterName, DatasetId, DatasetName, LeaseId, Msp, Subject, TraceId};
 use crate::record::{Code, Lease, LeaseState, Trace};
+
+// Keys that every lease needs are put together from their parts at once: formatting them costs a lease several microseconds.
 
 /// Record of a dataset.
 #[must_use]

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use futures::stream;
-use leasehold_chaincode::{Ciphertext, Command, Metadata, Mode, Msp, Policy, TxId};
+use leasehold_chaincode::{Ciphertext, Command, Metadata, Mode, Msp, Policy, TxId, key};
 use leasehold_secret_broker::ledger::{Depth, Ledger, LedgerFile, LedgerOptions, Submission};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{Connection, Row, SqliteConnection};
@@ -23,6 +23,8 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 /// Submissions that wait at the same time; as many as a block takes.
 const AT_ONCE: usize = 128;
+/// The same while a ledger is filled, which is not measured.
+const AT_ONCE_FILLING: usize = 2_048;
 /// Leases in a round.
 const ROUND: usize = 2_560;
 /// Leases on the small ledger before it is measured, and its datasets.
@@ -50,13 +52,9 @@ struct Bench {
 impl Bench {
     async fn new(path: &Path, (leases, datasets): (usize, usize)) -> Result<Self, Failure> {
         let mut options = LedgerOptions::new(path, Msp::new("UiSMSP")?);
-        options.block_transactions = AT_ONCE;
-        let ledger = Ledger::open(options).await?;
-        let mut bench = Self {
-            ledger,
-            datasets,
-            leases: 0,
-        };
+        options.block_transactions = AT_ONCE_FILLING;
+        options.queue = AT_ONCE_FILLING;
+        let ledger = Ledger::open(options.clone()).await?;
         let join = Command::JoinConsortium {
             broker: "https://broker.example.org".to_owned(),
             keys: Vec::new(),
@@ -66,26 +64,30 @@ impl Bench {
             keys: Vec::new(),
         };
         for (name, command) in [("join", join), ("cluster", cluster)] {
-            submit(&bench.ledger, name, command).await?;
+            submit(&ledger, name, command).await?;
         }
         let registrations = (0..datasets).map(|number| {
             let name = format!("d{number}");
-            submit(&bench.ledger, name.clone(), register(name))
+            submit(&ledger, name.clone(), register(name))
         });
-        all(registrations).await?;
-        while bench.leases < leases {
-            bench
-                .lease(ROUND.min(leases.saturating_sub(bench.leases)))
-                .await?;
-        }
+        all(registrations, AT_ONCE_FILLING).await?;
+        let mut bench = Self {
+            ledger,
+            datasets,
+            leases: 0,
+        };
+        bench.lease(leases, AT_ONCE_FILLING).await?;
+        bench.ledger.close().await;
+        options.block_transactions = AT_ONCE;
+        bench.ledger = Ledger::open(options).await?;
         Ok(bench)
     }
 
     /// Takes so many leases, each by another person, on one dataset after the other.
-    async fn lease(&mut self, count: usize) -> Result<Duration, Failure> {
+    async fn lease(&mut self, count: usize, at_once: usize) -> Result<Spent, Failure> {
         let numbers = self.leases..self.leases.saturating_add(count);
         self.leases = numbers.end;
-        let start = Instant::now();
+        let start = Stopwatch::start()?;
         let leases = numbers.map(|number| {
             let dataset = number % self.datasets;
             let command = Command::Lease {
@@ -99,8 +101,8 @@ impl Bench {
             };
             submit(&self.ledger, format!("lease-{number}"), command)
         });
-        all(leases).await?;
-        Ok(start.elapsed())
+        all(leases, at_once).await?;
+        start.stop()
     }
 }
 
@@ -127,56 +129,78 @@ async fn submit(ledger: &Ledger, tx_id: impl Into<String>, command: Command) -> 
 
 async fn all(
     submissions: impl Iterator<Item = impl Future<Output = Result<(), Failure>>>,
+    at_once: usize,
 ) -> Result<(), Failure> {
-    let mut submissions = stream::iter(submissions).buffer_unordered(AT_ONCE);
+    let mut submissions = stream::iter(submissions).buffer_unordered(at_once);
     while let Some(outcome) = submissions.next().await {
         outcome?;
     }
     Ok(())
 }
 
-/// What a round of leases wrote: per block its transactions, and rows of the state.
+/// What a block wrote: its transactions, the places where they are found, and the rows of the state.
 struct Written {
-    blocks: Vec<Vec<String>>,
-    state: Vec<(String, String)>,
+    transactions: Vec<String>,
+    places: Vec<(String, u64, usize)>,
+    rows: Vec<(String, String)>,
 }
 
-async fn written(path: &Path, ledger: &Ledger, height: u64) -> Result<Written, Failure> {
+/// What the blocks after a height wrote.
+async fn written(path: &Path, ledger: &Ledger, height: u64) -> Result<Vec<Written>, Failure> {
     let mut follower = ledger.follow(height);
-    let mut blocks = Vec::new();
-    let mut keys = Vec::new();
+    let mut groups = Vec::new();
     let head = *ledger.heights().borrow();
-    while u64::try_from(blocks.len())? < head.saturating_sub(height) {
+    let options = SqliteConnectOptions::new().filename(path).read_only(true);
+    let mut connection = SqliteConnection::connect_with(&options).await?;
+    while u64::try_from(groups.len())? < head.saturating_sub(height) {
         let Some(block) = follower.next().await? else {
             break;
         };
-        let mut transactions = Vec::new();
-        for transaction in &block.transactions {
-            transactions.push(serde_json::to_string(transaction)?);
-            let leases = transaction
+        let mut group = Written {
+            transactions: Vec::new(),
+            places: Vec::new(),
+            rows: Vec::new(),
+        };
+        let (mut keys, mut ids) = (Vec::new(), Vec::new());
+        for (at, transaction) in block.transactions.iter().enumerate() {
+            group.transactions.push(serde_json::to_string(transaction)?);
+            group
+                .places
+                .push((transaction.tx_id.to_string(), block.height, at));
+            for lease in transaction
                 .events
                 .iter()
-                .filter_map(|event| event.lease.as_deref());
-            keys.extend(leases.map(|lease| lease.id.to_string()));
+                .filter_map(|event| event.lease.as_deref())
+            {
+                ids.push(lease.id.to_string());
+                keys.extend([
+                    key::lease(&lease.id),
+                    key::lease_of_dataset(lease),
+                    key::lease_of_holder(&lease.dataset, &lease.cluster_msp, &lease.subject),
+                    key::lease_in_state(lease),
+                    key::lease_of_subject(lease),
+                    key::dataset_status(&lease.dataset),
+                ]);
+            }
         }
-        blocks.push(transactions);
+        // And its line of history, and where that is found.
+        let rows = sqlx::query(
+            "WITH told AS (SELECT state.key AS key, state.value AS value FROM json_each(?2) AS id, state \
+             WHERE state.key > 'lease-history/' || id.value || '/' AND state.key < 'lease-history/' || id.value || '0') \
+             SELECT key, value FROM state WHERE key IN (SELECT value FROM json_each(?1)) \
+             OR key IN (SELECT value FROM told) OR key IN (SELECT key FROM told) ORDER BY key",
+        )
+        .bind(serde_json::to_string(&keys)?)
+        .bind(serde_json::to_string(&ids)?)
+        .fetch_all(&mut connection)
+        .await?;
+        for row in rows {
+            group.rows.push((row.try_get(0)?, row.try_get(1)?));
+        }
+        groups.push(group);
     }
-    let options = SqliteConnectOptions::new().filename(path).read_only(true);
-    let mut connection = SqliteConnection::connect_with(&options).await?;
-    // A lease has a record, places in four indexes and two lines of history.
-    let rows = sqlx::query(
-        "SELECT key, value FROM state WHERE value IN (SELECT value FROM json_each(?1)) \
-         OR key IN (SELECT 'lease/' || value FROM json_each(?1))",
-    )
-    .bind(serde_json::to_string(&keys)?)
-    .fetch_all(&mut connection)
-    .await?;
-    let state = rows
-        .iter()
-        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-        .collect::<Result<_, sqlx::Error>>()?;
     connection.close().await?;
-    Ok(Written { blocks, state })
+    Ok(groups)
 }
 
 /// Tables that hold bytes and nothing else, opened as the ledger is.
@@ -185,10 +209,14 @@ async fn bare(path: &Path) -> Result<SqliteConnection, Failure> {
         .filename(path)
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full);
+        .synchronous(SqliteSynchronous::Full)
+        .pragma("temp_store", "MEMORY")
+        .pragma("cache_size", "-65536")
+        .pragma("wal_autocheckpoint", "16384");
     let mut connection = SqliteConnection::connect_with(&options).await?;
     for table in [
         "CREATE TABLE transactions (id INTEGER PRIMARY KEY, body TEXT NOT NULL) STRICT",
+        "CREATE TABLE places (tx_id TEXT NOT NULL PRIMARY KEY, height INTEGER NOT NULL, position INTEGER NOT NULL) STRICT, WITHOUT ROWID",
         "CREATE TABLE state (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
     ] {
         sqlx::query(table).execute(&mut connection).await?;
@@ -196,30 +224,35 @@ async fn bare(path: &Path) -> Result<SqliteConnection, Failure> {
     Ok(connection)
 }
 
-/// The same groups of the same bytes: one statement for the transactions, one for the state's rows, one flush a group.
+/// The same groups of the same bytes: one statement a group for each table, and one flush.
 async fn insert(
     connection: &mut SqliteConnection,
-    written: &Written,
-    state: bool,
-) -> Result<Duration, Failure> {
-    let groups = written.blocks.len().max(1);
-    let each = written.state.len().div_ceil(groups).max(1);
-    let mut rows = written.state.chunks(each);
-    let mut statements = Vec::new();
-    for block in &written.blocks {
-        statements.push((
-            serde_json::to_string(block)?,
-            serde_json::to_string(rows.next().unwrap_or_default())?,
+    written: &[Written],
+    everything: bool,
+) -> Result<Spent, Failure> {
+    let mut groups = Vec::new();
+    for block in written {
+        groups.push((
+            serde_json::to_string(&block.transactions)?,
+            serde_json::to_string(&block.places)?,
+            serde_json::to_string(&block.rows)?,
         ));
     }
-    let start = Instant::now();
-    for (transactions, rows) in statements {
+    let start = Stopwatch::start()?;
+    for (transactions, places, rows) in groups {
         let mut group = connection.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query("INSERT INTO transactions (body) SELECT value FROM json_each(?1)")
             .bind(transactions)
             .execute(&mut *group)
             .await?;
-        if state {
+        if everything {
+            sqlx::query(
+                "INSERT OR REPLACE INTO places (tx_id, height, position) \
+                 SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?1)",
+            )
+            .bind(places)
+            .execute(&mut *group)
+            .await?;
             sqlx::query("INSERT OR REPLACE INTO state (key, value) SELECT value ->> 0, value ->> 1 FROM json_each(?1)")
                 .bind(rows)
                 .execute(&mut *group)
@@ -227,7 +260,7 @@ async fn insert(
         }
         group.commit().await?;
     }
-    Ok(start.elapsed())
+    start.stop()
 }
 
 async fn throughput_and_growth(directory: &Path, mut large: Bench, rounds: usize) -> Result<(), Failure> {
@@ -235,48 +268,62 @@ async fn throughput_and_growth(directory: &Path, mut large: Bench, rounds: usize
     let mut plain = bare(&directory.join("plain.db")).await?;
     let mut full = bare(&directory.join("full.db")).await?;
     let (large_leases, large_datasets) = (large.leases, large.datasets);
+    let (mut blocks, mut state_rows) = (0, 0);
     for round in 0..rounds {
         // A new one each time, so that it stays small.
         let path = directory.join(format!("small-{round}.db"));
         let mut small = Bench::new(&path, SMALL).await?;
         let height = *small.ledger.heights().borrow();
-        on_small.push(small.lease(ROUND).await?);
+        on_small.push(small.lease(ROUND, AT_ONCE).await?);
         let written = written(&path, &small.ledger, height).await?;
+        blocks += written.len();
+        state_rows += written.iter().map(|group| group.rows.len()).sum::<usize>();
         rows.push(insert(&mut plain, &written, false).await?);
         rows_and_state.push(insert(&mut full, &written, true).await?);
-        on_large.push(large.lease(ROUND).await?);
+        on_large.push(large.lease(ROUND, AT_ONCE).await?);
         small.ledger.close().await;
     }
     large.ledger.close().await;
-    let [small, large, rows, both] = [on_small, on_large, rows, rows_and_state].map(median);
-    let per_second = |time: Duration| ROUND as f64 / time.as_secs_f64();
-    println!("| {ROUND} leases, {AT_ONCE} at once | leases/s | ledger ÷ it |\n|---|---|---|");
-    println!("| ledger | {:.0} | |", per_second(small));
+    let [small, large, rows, both] = [on_small, on_large, rows, rows_and_state].map(middle);
     println!(
-        "| bare SQLite, the transactions' bytes | {:.0} | {:.2} |",
-        per_second(rows),
-        ratio(rows, small)
+        "| {ROUND} leases, {AT_ONCE} at once | leases/s | ledger ÷ it | CPU µs per lease | it ÷ ledger |"
     );
+    println!("|---|---|---|---|---|");
+    for (name, spent) in [
+        ("ledger", small),
+        ("bare SQLite, the transactions' bytes", rows),
+        ("bare SQLite, all the bytes", both),
+    ] {
+        println!(
+            "| {name} | {:.0} | {:.2} | {:.0} | {:.2} |",
+            ROUND as f64 / spent.time.as_secs_f64(),
+            ratio(spent.time, small.time),
+            micros(spent.cpu),
+            ratio(spent.cpu, small.cpu)
+        );
+    }
+    let each = |count: usize, of: usize| count as f64 / of.max(1) as f64;
     println!(
-        "| bare SQLite, the transactions' and the state's bytes | {:.0} | {:.2} |",
-        per_second(both),
-        ratio(both, small)
+        "\nIn blocks of {:.0}, {:.1} rows of the state to each lease.",
+        each(rounds * ROUND, blocks),
+        each(state_rows, rounds * ROUND)
     );
-    println!("\n| ledger with | µs per lease | × |\n|---|---|---|");
-    let micros = |time: Duration| time.as_micros() as f64 / ROUND as f64;
-    println!(
-        "| {} leases, {} datasets | {:.0} | |",
-        SMALL.0,
-        SMALL.1,
-        micros(small)
-    );
-    println!(
-        "| {large_leases} leases, {} datasets | {:.0} | {:.2} |",
-        large_datasets,
-        micros(large),
-        ratio(large, small)
-    );
+    println!("\n| ledger with | µs per lease | × | CPU µs per lease | × |\n|---|---|---|---|---|");
+    for (leases, datasets, spent) in [(SMALL.0, SMALL.1, small), (large_leases, large_datasets, large)] {
+        println!(
+            "| {leases} leases, {datasets} datasets | {:.0} | {:.2} | {:.0} | {:.2} |",
+            micros(spent.time),
+            ratio(spent.time, small.time),
+            micros(spent.cpu),
+            ratio(spent.cpu, small.cpu)
+        );
+    }
     Ok(())
+}
+
+/// Of one lease of a round.
+fn micros(time: Duration) -> f64 {
+    time.as_micros() as f64 / ROUND as f64
 }
 
 async fn verifying(directory: &Path, rounds: usize) -> Result<(), Failure> {
@@ -326,6 +373,48 @@ async fn verifying(directory: &Path, rounds: usize) -> Result<(), Failure> {
     }
     println!("{table}");
     Ok(())
+}
+
+/// CPU time of this process so far, its threads' and the kernel's for it.
+fn cpu() -> Result<Duration, Failure> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    // Behind the name in brackets: state and ten more, then user and system time in hundredths of a second.
+    let fields = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .skip(11);
+    let ticks = fields.take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    Ok(Duration::from_millis(ticks.saturating_mul(10)))
+}
+
+/// What a round took, and how much of the processor.
+#[derive(Clone, Copy, Default)]
+struct Spent {
+    time: Duration,
+    cpu: Duration,
+}
+
+struct Stopwatch(Instant, Duration);
+
+impl Stopwatch {
+    fn start() -> Result<Self, Failure> {
+        Ok(Self(Instant::now(), cpu()?))
+    }
+
+    fn stop(self) -> Result<Spent, Failure> {
+        let time = self.0.elapsed();
+        let cpu = cpu()?.saturating_sub(self.1);
+        Ok(Spent { time, cpu })
+    }
+}
+
+fn middle(rounds: Vec<Spent>) -> Spent {
+    Spent {
+        time: median(rounds.iter().map(|spent| spent.time).collect()),
+        cpu: median(rounds.iter().map(|spent| spent.cpu).collect()),
+    }
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {

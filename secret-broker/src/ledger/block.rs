@@ -38,6 +38,19 @@ pub struct Transaction {
     pub result: CommandResult,
 }
 
+/// One that is being committed, written as a [`Transaction`] is.
+#[derive(Debug, Serialize)]
+pub(super) struct NewTransaction<'a> {
+    pub(super) tx_id: &'a TxId,
+    pub(super) caller: &'a Msp,
+    pub(super) role: Role,
+    pub(super) timestamp_ms: i64,
+    pub(super) contract: u32,
+    pub(super) command: &'a Command,
+    pub(super) events: &'a [Event],
+    pub(super) result: &'a CommandResult,
+}
+
 /// Transactions that were committed together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
@@ -59,6 +72,13 @@ pub(super) enum Body {
     Key(KeyChange),
     /// Of every other block.
     Transactions(Vec<Transaction>),
+}
+
+/// The body of a block that is being committed, written as a [`Body`] is.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum NewBody<'a> {
+    Transactions(&'a [NewTransaction<'a>]),
 }
 
 /// How the body of transactions begins.
@@ -146,12 +166,12 @@ impl StoredBlock {
         Ok(block)
     }
 
-    /// The block after another one.
+    /// The block after another one; its body is a [`Body`] or a [`NewBody`].
     pub(super) fn after(
         head: &Head,
         ledger: &Hash,
         timestamp_ms: i64,
-        body: &Body,
+        body: &impl Serialize,
         key: &LedgerKey,
     ) -> serde_json::Result<Self> {
         let mut block = Self::unsigned(Some(head), timestamp_ms, body)?;
@@ -159,7 +179,7 @@ impl StoredBlock {
         Ok(block)
     }
 
-    fn unsigned(head: Option<&Head>, timestamp_ms: i64, body: &Body) -> serde_json::Result<Self> {
+    fn unsigned(head: Option<&Head>, timestamp_ms: i64, body: &impl Serialize) -> serde_json::Result<Self> {
         let body = serde_json::to_string(body)?;
         let body_hash = hash_body(&body);
         let height = head.map_or(0, |head| head.height.saturating_add(1));

@@ -324,7 +324,7 @@ impl Replay {
         {
             return Err(bad("it is on the ledger twice".to_owned()));
         }
-        self.state.apply(&outcome.writes);
+        self.state.take(outcome.writes);
         Ok(())
     }
 

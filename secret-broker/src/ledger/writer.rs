@@ -2,9 +2,9 @@
 //! accepted as one block with one flush to disk, and only then answers any of them: a refusal may rest on a grant in the same
 //! block.
 
-use super::block::{Body, Head, StoredBlock, Transaction};
+use super::block::{Head, NewBody, NewTransaction, StoredBlock, Transaction};
 use super::founding::Sealer;
-use super::loaded;
+use super::loaded::{self, Changes, Noted, Reads};
 use super::storage::{self, StorageError, blocks, derived};
 use super::verify::{self, Verified, VerifyError};
 use super::{Committed, LedgerOptions, ReadError, Submission, SubmitError};
@@ -12,7 +12,7 @@ use leasehold_chaincode::{
     CONTRACT_VERSION, Failure, Loaded, Outcome, Refusal, Role, StateError, TxContext, Write,
 };
 use sqlx::{Connection, SqliteConnection};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -36,12 +36,21 @@ pub(super) struct Writer {
 
 /// A block in the making.
 #[derive(Default)]
-struct Draft {
+struct Draft<'a> {
+    /// As it was before the block, as far as anybody has asked.
     state: Loaded,
-    transactions: Vec<Transaction>,
-    writes: BTreeMap<String, Option<Vec<u8>>>,
-    /// Transactions that were on the ledger before, or are in this block, by id.
-    committed: HashMap<String, (Transaction, u64)>,
+    changes: Changes,
+    accepted: Vec<(&'a Submission, Committed)>,
+    /// Transactions that were on the ledger before, by id.
+    before: HashMap<String, (Transaction, u64)>,
+    /// Where among the accepted a transaction is, by id.
+    here: HashMap<&'a str, usize>,
+}
+
+/// What the contract says to a submission, as long as nothing changes that it read.
+struct Verdict {
+    outcome: Result<Outcome, Refusal>,
+    reads: Reads,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +59,6 @@ enum BlockError {
     Storage(#[from] StorageError),
     #[error("{0}")]
     Read(#[from] ReadError),
-    #[error("{0}")]
-    State(#[from] StateError),
     #[error("a value of the state is not text: {0}")]
     NotText(#[from] std::str::Utf8Error),
 }
@@ -167,148 +174,211 @@ impl Writer {
             .iter()
             .map(|submission| submission.tx_id.as_str())
             .collect();
-        let committed = derived::transactions(&mut connection, &ids).await?;
         let mut draft = Draft {
-            committed,
+            before: derived::transactions(&mut connection, &ids).await?,
             ..Draft::default()
         };
-        let mut answers = Vec::with_capacity(submissions.len());
-        draft
-            .prefetch(&mut connection, submissions, &self.options, timestamp_ms)
+        let options = &self.options;
+        let verdicts = draft
+            .foresee(&mut connection, submissions, options, timestamp_ms)
             .await?;
-        for submission in submissions {
+        let mut answers = Vec::with_capacity(submissions.len());
+        for (submission, verdict) in submissions.iter().zip(verdicts) {
             let answer = draft
-                .decide(&mut connection, submission, &self.options, height, timestamp_ms)
+                .decide(
+                    &mut connection,
+                    submission,
+                    verdict,
+                    options,
+                    height,
+                    timestamp_ms,
+                )
                 .await?;
             answers.push(answer);
         }
-        if draft.transactions.is_empty() {
+        if draft.accepted.is_empty() {
             connection.rollback().await?;
-            return Ok(answers);
+            return Ok(draft.answers(answers));
         }
         let block = draft
-            .write(&mut connection, &head, timestamp_ms, &self.sealer)
+            .write(&mut connection, &head, timestamp_ms, &self.sealer, options)
             .await?;
         connection.commit().await?;
         self.head = block.head();
         self.announce.send_replace(self.head.height);
-        Ok(answers)
+        Ok(draft.answers(answers))
     }
 }
 
-impl Draft {
-    /// Loads what the submissions will read, all of them together, as if each were alone.
-    async fn prefetch(
+impl<'a> Draft<'a> {
+    /// Loads what the submissions will read, all of them together, and decides each as if it were alone.
+    async fn foresee(
         &mut self,
         connection: &mut SqliteConnection,
-        submissions: &[Submission],
+        submissions: &'a [Submission],
         options: &LedgerOptions,
         timestamp_ms: i64,
-    ) -> Result<(), BlockError> {
+    ) -> Result<Vec<Option<Verdict>>, BlockError> {
+        let mut verdicts: Vec<_> = submissions.iter().map(|_| None).collect();
         loop {
-            for submission in submissions {
-                // What it decides is not wanted, only what it reads.
-                let _ = execute(&self.state, submission, options, timestamp_ms);
+            for (submission, verdict) in submissions.iter().zip(&mut verdicts) {
+                if verdict.is_none() && !self.before.contains_key(submission.tx_id.as_str()) {
+                    // What cannot be decided is found to be so again, when it is its turn.
+                    *verdict = self
+                        .execute(submission, options, timestamp_ms)
+                        .unwrap_or_default();
+                }
             }
             if !self.state.lacks() {
-                return Ok(());
+                return Ok(verdicts);
             }
             loaded::fetch(&mut self.state, connection).await?;
         }
     }
 
+    /// The answer to a submission; none where it is accepted, and answered once it is on disk.
     async fn decide(
         &mut self,
         connection: &mut SqliteConnection,
-        submission: &Submission,
+        submission: &'a Submission,
+        mut verdict: Option<Verdict>,
         options: &LedgerOptions,
         height: u64,
         timestamp_ms: i64,
-    ) -> Result<Answer, BlockError> {
-        if let Some((transaction, height)) = self.committed.get(submission.tx_id.as_str()) {
-            if transaction.command != submission.command || transaction.caller != options.organisation {
-                let tx_id = submission.tx_id.to_string();
-                return Ok(Err(Refusal::TransactionReused { tx_id }.into()));
-            }
-            return Ok(Ok(Committed::of(transaction, *height)));
+    ) -> Result<Option<Answer>, BlockError> {
+        if let Some(known) = self.known(submission, options) {
+            let tx_id = submission.tx_id.to_string();
+            let reused = || Refusal::TransactionReused { tx_id }.into();
+            return Ok(Some(known.ok_or_else(reused)));
         }
+        // A transaction before it in the block may have changed what it was decided by.
+        verdict.take_if(|verdict| verdict.reads.touched(&self.changes));
         let outcome = loop {
-            match execute(&self.state, submission, options, timestamp_ms) {
-                Ok(outcome) => break outcome,
-                Err(Failure::Refused(refusal)) => return Ok(Err(refusal.into())),
-                Err(Failure::State(StateError::NotLoaded)) if self.state.lacks() => {
-                    loaded::fetch(&mut self.state, connection).await?;
-                }
-                Err(Failure::State(error)) => return Err(error.into()),
+            match verdict {
+                Some(verdict) => break verdict.outcome,
+                None if self.state.lacks() => loaded::fetch(&mut self.state, connection).await?,
+                None => {}
             }
+            verdict = match self.execute(submission, options, timestamp_ms) {
+                Ok(verdict) => verdict,
+                // A damaged record is no reason to fail the others.
+                Err(error) => return Ok(Some(Err(SubmitError::Storage(error.to_string())))),
+            };
         };
-        self.state.apply(&outcome.writes);
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(refusal) => return Ok(Some(Err(refusal.into()))),
+        };
         for write in outcome.writes {
             match write {
-                Write::Put { key, value } => self.writes.insert(key, Some(value)),
-                Write::Delete { key } => self.writes.insert(key, None),
+                Write::Put { key, value } => self.changes.insert(key, Some(value)),
+                Write::Delete { key } => self.changes.insert(key, None),
             };
         }
-        let transaction = Transaction {
+        self.here.insert(submission.tx_id.as_str(), self.accepted.len());
+        let committed = Committed {
             tx_id: submission.tx_id.clone(),
-            caller: options.organisation.clone(),
-            role: ROLE,
+            height,
             timestamp_ms,
-            contract: CONTRACT_VERSION,
-            command: submission.command.clone(),
             events: outcome.events,
             result: outcome.result,
         };
-        let answer = Committed::of(&transaction, height);
-        self.committed
-            .insert(submission.tx_id.to_string(), (transaction.clone(), height));
-        self.transactions.push(transaction);
-        Ok(Ok(answer))
+        self.accepted.push((submission, committed));
+        Ok(None)
+    }
+
+    /// What the submission's transaction came to, if it is on the ledger or in this block; nothing if that is another one.
+    fn known(&self, submission: &Submission, options: &LedgerOptions) -> Option<Option<Committed>> {
+        let tx_id = submission.tx_id.as_str();
+        if let Some((transaction, height)) = self.before.get(tx_id) {
+            let same =
+                transaction.command == submission.command && transaction.caller == options.organisation;
+            return Some(same.then(|| Committed::of(transaction, *height)));
+        }
+        let (first, committed) = self.accepted.get(*self.here.get(tx_id)?)?;
+        Some((first.command == submission.command).then(|| committed.clone()))
+    }
+
+    /// None while something is missing in the state.
+    fn execute(
+        &self,
+        submission: &Submission,
+        options: &LedgerOptions,
+        timestamp_ms: i64,
+    ) -> Result<Option<Verdict>, StateError> {
+        let context = TxContext {
+            tx_id: submission.tx_id.clone(),
+            timestamp_ms,
+            caller: options.organisation.clone(),
+            role: ROLE,
+        };
+        let noted = Noted::new(&self.state, &self.changes);
+        let outcome = match options.contract.execute(&noted, &context, &submission.command) {
+            Ok(outcome) => Ok(outcome),
+            Err(Failure::Refused(refusal)) => Err(refusal),
+            Err(Failure::State(StateError::NotLoaded)) if self.state.lacks() => return Ok(None),
+            Err(Failure::State(error)) => return Err(error),
+        };
+        let reads = noted.reads();
+        Ok(Some(Verdict { outcome, reads }))
     }
 
     async fn write(
-        self,
+        &mut self,
         connection: &mut SqliteConnection,
         head: &Head,
         timestamp_ms: i64,
         sealer: &Sealer,
+        options: &LedgerOptions,
     ) -> Result<StoredBlock, BlockError> {
-        let body = Body::Transactions(self.transactions);
+        let transactions: Vec<_> = self
+            .accepted
+            .iter()
+            .map(|(submission, committed)| NewTransaction {
+                tx_id: &submission.tx_id,
+                caller: &options.organisation,
+                role: ROLE,
+                timestamp_ms,
+                contract: CONTRACT_VERSION,
+                command: &submission.command,
+                events: &committed.events,
+                result: &committed.result,
+            })
+            .collect();
+        let body = NewBody::Transactions(&transactions);
         let block = StoredBlock::after(head, &sealer.ledger, timestamp_ms, &body, &sealer.key)?;
         blocks::append(connection, &block).await?;
-        if let Body::Transactions(transactions) = &body {
-            let places: Vec<_> = (0..)
-                .zip(transactions)
-                .map(|(at, tx)| (tx.tx_id.as_str(), block.height, at))
-                .collect();
-            derived::write_places(connection, &places).await?;
-        }
+        let places: Vec<_> = (0..)
+            .zip(&transactions)
+            .map(|(at, tx)| (tx.tx_id.as_str(), block.height, at))
+            .collect();
+        derived::write_places(connection, &places).await?;
         let (mut puts, mut deletes) = (Vec::new(), Vec::new());
-        for (key, value) in &self.writes {
+        for (key, value) in &self.changes {
             match value {
                 Some(value) => puts.push((key.as_str(), std::str::from_utf8(value)?)),
                 None => deletes.push(key.as_str()),
             }
         }
+        // By key, as the table is sorted.
+        puts.sort_unstable();
         derived::write(connection, &puts, &deletes).await?;
         Ok(block)
+    }
+
+    /// All answers, in the submissions' order: those who were accepted are told only now.
+    fn answers(self, answers: Vec<Option<Answer>>) -> Vec<Answer> {
+        let mut accepted = self.accepted.into_iter().map(|(_, committed)| Ok(committed));
+        answers
+            .into_iter()
+            .map(|answer| {
+                answer
+                    .or_else(|| accepted.next())
+                    .unwrap_or(Err(SubmitError::Closed))
+            })
+            .collect()
     }
 }
 
 /// This ledger is its organisation's own: the broker answers for it, and has checked who of its people asks.
 const ROLE: Role = Role::Administrator;
-
-fn execute(
-    state: &Loaded,
-    submission: &Submission,
-    options: &LedgerOptions,
-    timestamp_ms: i64,
-) -> Result<Outcome, Failure> {
-    let context = TxContext {
-        tx_id: submission.tx_id.clone(),
-        timestamp_ms,
-        caller: options.organisation.clone(),
-        role: ROLE,
-    };
-    options.contract.execute(state, &context, &submission.command)
-}

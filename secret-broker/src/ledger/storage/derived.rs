@@ -11,7 +11,7 @@ pub(in crate::ledger) async fn values(
     connection: &mut SqliteConnection,
     keys: &[String],
 ) -> Result<HashMap<String, Vec<u8>>, StorageError> {
-    let rows = sqlx::query("SELECT key, value FROM state WHERE key IN (SELECT value FROM json_each(?1))")
+    let rows = sqlx::query("SELECT state.key, state.value FROM json_each(?1) AS wanted CROSS JOIN state ON state.key = wanted.value")
         .bind(serde_json::to_string(keys)?)
         .fetch_all(connection)
         .await?;

@@ -82,7 +82,7 @@ async fn a_block_of_a_newer_contract_is_reported_not_guessed() {
     let head = blocks::head(&mut connection).await.unwrap();
     let newer = blocks::last(&mut connection).await.unwrap().unwrap();
     let newer = newer.body.replace("\"contract\":2", "\"contract\":3");
-    let body = serde_json::from_str(&newer).unwrap();
+    let body: block::Body = serde_json::from_str(&newer).unwrap();
     let key = LedgerKey::load(&bench.options().key).unwrap();
     let ledger = blocks::from(&mut connection, 0, 1).await.unwrap()[0].hash;
     let block = block::StoredBlock::after(&head, &ledger, head.timestamp_ms, &body, &key).unwrap();

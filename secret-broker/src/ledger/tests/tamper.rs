@@ -215,7 +215,7 @@ async fn a_forged_decision_that_is_signed_is_found() {
     let head = blocks::head(&mut connection).await.unwrap();
     let forged = blocks::last(&mut connection).await.unwrap().unwrap();
     let forged = forged.body.replace("\"five\"", "\"six\"");
-    let body = serde_json::from_str(&forged).unwrap();
+    let body: block::Body = serde_json::from_str(&forged).unwrap();
     let Sealer { ledger, key } = sealer(&bench, &mut connection).await;
     let block = block::StoredBlock::after(&head, &ledger, head.timestamp_ms, &body, &key).unwrap();
     blocks::append(&mut connection, &block).await.unwrap();
