@@ -10,6 +10,7 @@ mod opening;
 mod receipts;
 mod signing;
 mod tamper;
+mod together;
 
 use super::*;
 use futures::future::join_all;
