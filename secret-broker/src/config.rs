@@ -232,6 +232,11 @@ impl Config {
         {
             errors.append(&mut wrong);
         }
+        if matches!(ledger, LedgerAddress::Fabric(_)) && flags.ledger_key.is_some() {
+            errors.push(
+                "--ledger-key is for a ledger that the broker signs; on a channel peers do, and the broker as its profile says: leave it out".to_owned(),
+            );
+        }
         let ledger_key = flags.ledger_key.unwrap_or_else(|| ledger.key_beside());
         let local_roots = parse_roots(&flags.local_roots, &mut errors);
         let tls = match (flags.tls_cert, flags.tls_key) {
@@ -373,14 +378,13 @@ mod tests {
             "UiSMSP",
             "--ledger",
             "fabric:/nowhere/profile.yaml",
+            "--ledger-key",
+            "/nowhere/ledger.key",
         ]))
         .unwrap_err();
-        assert!(
-            errors
-                .iter()
-                .any(|e| e.contains("/nowhere/profile.yaml cannot be read")),
-            "{errors:#?}"
-        );
+        for part in ["/nowhere/profile.yaml cannot be read", "--ledger-key is for"] {
+            assert!(errors.iter().any(|e| e.contains(part)), "{part}: {errors:#?}");
+        }
     }
 
     #[test]

@@ -149,4 +149,44 @@ mod tests {
         assert_eq!(nonces.len(), 3 * 64);
         assert_eq!(nonce(&id("a"), 1), nonce(&id("a"), 1));
     }
+
+    fn issue(directory: &std::path::Path) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        std::fs::write(directory.join("tls.crt"), params.self_signed(&key).unwrap().pem()).unwrap();
+        std::fs::write(directory.join("tls.key"), key.serialize_pem()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn after_a_renewal_what_was_named_with_the_former_certificate_still_belongs_to_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("profile.yaml");
+        let text = "channel: c\nmsp: UiSMSP\ncertificate: tls.crt\nkey: tls.key\npeers: [{ address: 'peer:7051', plaintext: true }]\n";
+        std::fs::write(&path, text).unwrap();
+        issue(directory.path());
+        let profile = Profile::read(&path, &leasehold_chaincode::Msp::new("UiSMSP").unwrap()).unwrap();
+        let credentials = profile.credentials().read().await.unwrap();
+        let gateway = Gateway::new(profile.config().unwrap(), credentials.clone()).unwrap();
+        let identities = Identities::new(gateway, credentials, profile);
+        let id = TxId::new("operation").unwrap();
+        let transaction = |identity: &Identity| TxId::new(identity.transaction(&id, 0).as_str()).unwrap();
+        let before = transaction(&identities.present());
+        assert!(!identities.renew().await.unwrap(), "the files are the same");
+        issue(directory.path());
+        assert!(identities.renew().await.unwrap());
+        let after = transaction(&identities.present());
+        assert_ne!(before, after);
+        for named in [&before, &after] {
+            let found = identities.of(&id, named).unwrap();
+            assert_eq!(transaction(&found), *named);
+        }
+        assert!(identities.of(&id, &TxId::new("0".repeat(64)).unwrap()).is_none());
+        std::fs::write(directory.path().join("tls.key"), "half of it").unwrap();
+        assert!(identities.renew().await.is_err());
+        assert_eq!(
+            transaction(&identities.present()),
+            after,
+            "it goes on with what it has"
+        );
+    }
 }
