@@ -180,9 +180,10 @@ fn play(play: &Play) -> (MemoryState, Vec<Taken>) {
     model.right_ms = bench.now_ms;
     for step in &play.steps {
         model.right_ms += step.seconds * 1_000;
-        bench.now_ms = model.right_ms + play.clocks_ms[step.msp];
-        let command = command(&model, &step.attempt);
-        let reused = match &step.attempt {
+        let (msp, attempt) = step.tried(&model);
+        bench.now_ms = model.right_ms + play.clocks_ms[msp];
+        let command = command(&model, &attempt);
+        let reused = match &attempt {
             Attempt::Lease(ask) => ask.again.and_then(|back| model.recent(back)),
             _ => None,
         };
@@ -190,9 +191,9 @@ fn play(play: &Play) -> (MemoryState, Vec<Taken>) {
             || bench.next_tx_id(),
             |at| TxId::new(model.leases[at].tx_id.clone()).unwrap(),
         );
-        let expected = model.step(step.msp, bench.now_ms, &step.attempt);
+        let expected = model.step(msp, bench.now_ms, &attempt);
         let before = bench.state.clone();
-        match bench.execute_under(reused.is_some().then_some(&tx_id), MSPS[step.msp], &command) {
+        match bench.execute_under(reused.is_some().then_some(&tx_id), MSPS[msp], &command) {
             Ok(outcome) => {
                 assert_eq!(expected, Ok(()), "accepted: {step:?}");
                 for dataset in model.datasets.iter_mut().filter(|dataset| dataset.id.is_empty()) {
@@ -202,7 +203,7 @@ fn play(play: &Play) -> (MemoryState, Vec<Taken>) {
                     lease.id = bench::lease_of(&outcome);
                     lease.tx_id = tx_id.to_string();
                 }
-                taken.push((bench.context(&tx_id, MSPS[step.msp]), command, outcome));
+                taken.push((bench.context(&tx_id, MSPS[msp]), command, outcome));
             }
             Err(refusal) => {
                 assert_eq!(expected, Err(refusal.code()), "refused: {step:?}");

@@ -61,6 +61,28 @@ pub struct Step {
     /// How much later it is than at the step before.
     pub seconds: i64,
     pub attempt: Attempt,
+    /// What only a lease's holder may do is tried by that one.
+    pub by_holder: bool,
+}
+
+impl Step {
+    /// Who tries what, as things stand. At random few would ever give a lease back, and nobody's turn in the line would come.
+    pub fn tried(&self, model: &Model) -> (usize, Attempt) {
+        let (Attempt::Release(back, _) | Attempt::Renew(back, _) | Attempt::Confirm(back)) = self.attempt
+        else {
+            return (self.msp, self.attempt.clone());
+        };
+        let Some(lease) = model.recent(back).filter(|_| self.by_holder) else {
+            return (self.msp, self.attempt.clone());
+        };
+        let lease = &model.leases[lease];
+        let attempt = match self.attempt {
+            Attempt::Release(..) => Attempt::Release(back, lease.person),
+            Attempt::Renew(..) => Attempt::Renew(back, lease.person),
+            _ => self.attempt.clone(),
+        };
+        (lease.msp, attempt)
+    }
 }
 
 /// Steps on a ledger whose submitters' clocks are wrong by so much, each by its own.
@@ -86,10 +108,12 @@ pub fn plays() -> impl Strategy<Value = Play> {
 
 fn steps() -> impl Strategy<Value = Step> {
     let seconds = prop_oneof![20 => 0i64..15, 1 => 1_500i64..8_000];
-    (0..MSPS.len(), seconds, attempts()).prop_map(|(msp, seconds, attempt)| Step {
+    let by_holder = prop_oneof![4 => Just(true), 1 => Just(false)];
+    (0..MSPS.len(), seconds, attempts(), by_holder).prop_map(|(msp, seconds, attempt, by_holder)| Step {
         msp,
         seconds,
         attempt,
+        by_holder,
     })
 }
 
