@@ -152,6 +152,11 @@ bench-ledger: ## The embedded ledger beside bare SQLite and sha256sum, as tables
 	cargo build --package leasehold-secret-broker --release --locked --example ledger_bench
 	$(or $(CARGO_TARGET_DIR),target)/release/examples/ledger_bench $(or $(LEASES),100000) $(or $(DATASETS),10000)
 
+.PHONY: bench-fabric
+bench-fabric: ## A read through the shim beside the bare round trip; with LEASEHOLD_FABRIC_BIN leases beside transactions that do nothing
+	cargo bench --package fabric-shim --locked --bench read
+	cargo bench --package leasehold-chaincode-service --locked --bench fabric
+
 # cargo-fuzz's layout and flags without its tool, on the stable compiler: libFuzzer without a sanitizer, which this code without `unsafe`
 # would gain nothing by.
 FUZZ_TARGETS := messages arguments

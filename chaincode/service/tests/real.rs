@@ -12,17 +12,18 @@ mod answered;
 #[path = "support/real.rs"]
 mod real;
 
-use fabric_gateway_client::{Call, TransactionError, ValidationCode};
+use fabric_gateway_client::{Call, Contract as Chaincode, TransactionError, ValidationCode};
 use fabric_network::{Binaries, Network, SKIPPED};
 use futures::future::join_all;
 use leasehold_chaincode::{CommandResult, Contract, Role};
 use leasehold_chaincode_service::LeaseholdChaincode;
 use leasehold_conformance::{cases, run, run_some};
-use real::{PATIENCE, Real, Served};
+use real::{LOOK_AGAIN, PATIENCE, Real, Served};
 use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::time::Instant;
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Name of the contract on the channel.
@@ -101,6 +102,12 @@ async fn main() {
         start.elapsed()
     );
 
+    let served = nothing_is_lost_or_doubled_while_the_program_is_killed(&real, served).await;
+    println!(
+        "test nothing_is_lost_or_doubled_while_the_program_is_killed ... ok, after {:.1?}",
+        start.elapsed()
+    );
+
     let resident = served.resident_kib();
     println!("real Fabric: the program holds {resident} KiB after all of it");
     assert!(
@@ -143,14 +150,18 @@ async fn hasty(network: &Network) -> DropGuard {
     stop.drop_guard()
 }
 
+fn dataset(name: &str) -> Call {
+    let dataset = json!({
+        "name": name, "metadata": { "title": "Texts" }, "policy": { "max_ttl_seconds": 3_600 },
+        "volume_ciphertext": "AAAA", "key_version": 1,
+    });
+    Call::new("AddDataBlock").argument(dataset.to_string())
+}
+
 /// Every one of them ends: granted, refused by the contract, or made invalid by the one that came first.
 async fn of_those_who_lease_one_dataset_at_once_one_gets_it(real: &Real, count: usize) {
     let name = format!("race-{count}");
-    let dataset = json!({
-        "name": name, "metadata": { "title": "Race" }, "policy": { "max_ttl_seconds": 3_600 },
-        "volume_ciphertext": "AAAA", "key_version": 1,
-    });
-    let add = Call::new("AddDataBlock").argument(dataset.to_string());
+    let add = dataset(&name);
     real.commit("Org1MSP", Role::Administrator, &add).await.unwrap();
     let start = Instant::now();
     let all = (0..count).map(|number| {
@@ -203,17 +214,113 @@ async fn of_those_who_lease_one_dataset_at_once_one_gets_it(real: &Real, count: 
     );
 }
 
+/// What one client did, and what it was told.
+#[derive(Default)]
+struct Told {
+    /// Datasets that were certainly leased, once.
+    leased: Vec<String>,
+    /// Datasets whose lease may have been committed.
+    unknown: Vec<String>,
+    failed: usize,
+}
+
+async fn lease_after_lease(chaincode: Chaincode, client: usize, stop: CancellationToken) -> Told {
+    let mut told = Told::default();
+    for number in 0.. {
+        if stop.is_cancelled() {
+            break;
+        }
+        let name = format!("load-{client}-{number}");
+        let person = format!("{client:04x}").repeat(16);
+        if chaincode.submit(&dataset(&name)).await.is_err() {
+            told.failed += 1;
+            sleep(LOOK_AGAIN).await;
+            continue;
+        }
+        let lease = Call::new("LeaseData").argument(name.clone()).argument(person);
+        match chaincode.submit(&lease).await {
+            Ok(_) => told.leased.push(name),
+            Err(error) if error.unknown_outcome().is_some() => told.unknown.push(name),
+            Err(_) => told.failed += 1,
+        }
+    }
+    told
+}
+
+/// Blocks go on: so many leases more are committed.
+async fn leases_go_on(real: &Real, what: &str) {
+    let before = real.transactions();
+    let more = async {
+        while real.transactions() < before + 8 {
+            sleep(LOOK_AGAIN).await;
+        }
+    };
+    timeout(PATIENCE * 3, more)
+        .await
+        .unwrap_or_else(|_| panic!("no leases {what}"));
+}
+
+/// The peers connect to the program again by themselves, and what it was asked meanwhile fails or is run again.
+async fn nothing_is_lost_or_doubled_while_the_program_is_killed(real: &Real, mut served: Served) -> Served {
+    let stop = CancellationToken::new();
+    let mut clients = JoinSet::new();
+    for client in 0..6 {
+        let organisation = format!("Org{}MSP", client % 3 + 1);
+        let chaincode = real.chaincode(&organisation, Role::Administrator);
+        clients.spawn(lease_after_lease(chaincode, client, stop.clone()));
+    }
+    for round in 0..3 {
+        leases_go_on(real, "before the program is killed").await;
+        served = served.restart().await;
+        let again = Instant::now();
+        leases_go_on(real, "after the program was started again").await;
+        println!(
+            "real Fabric: kill {round} of the program, eight transactions after {:.1?}",
+            again.elapsed()
+        );
+    }
+    stop.cancel();
+    let mut told = Told::default();
+    while let Some(client) = clients.join_next().await {
+        let client = client.unwrap();
+        told.leased.extend(client.leased);
+        told.unknown.extend(client.unknown);
+        told.failed += client.failed;
+    }
+    println!(
+        "real Fabric: {} leased, {} unknown, {} failed while the program was killed",
+        told.leased.len(),
+        told.unknown.len(),
+        told.failed
+    );
+    assert!(told.leased.len() > 10, "hardly any load");
+    for (name, certain) in told
+        .leased
+        .iter()
+        .map(|name| (name, true))
+        .chain(told.unknown.iter().map(|name| (name, false)))
+    {
+        let question = json!({ "question": "dataset", "dataset": name }).to_string();
+        let call = Call::new("query").argument(question);
+        let entry = real.chaincode("Org1MSP", Role::Member).evaluate(&call).await;
+        let entry: Value = serde_json::from_slice(&entry.unwrap()).unwrap();
+        let holders = entry["status"]["holders"].as_array().map(Vec::len);
+        let fence = entry["status"]["fencing_token"].as_u64();
+        assert!(
+            holders == Some(1) && fence == Some(1) || !certain && holders == Some(0),
+            "{name}: {entry}"
+        );
+    }
+    served
+}
+
 /// Where the chaincode's own policy is met by any one peer, what stands between an organisation and another's dataset is the policy
 /// of its keys.
 async fn no_organisation_alone_grants_or_ends_a_lease_of_anothers_dataset(real: &Real) {
     let prepared = run_some(real, &[]).await;
     assert!(prepared.failed.is_empty(), "{prepared}");
-    let dataset = json!({
-        "name": "texts", "metadata": { "title": "Texts" }, "policy": { "max_ttl_seconds": 3_600 },
-        "volume_ciphertext": "AAAA", "key_version": 1,
-    });
     let alice = "a1".repeat(32);
-    let add = Call::new("AddDataBlock").argument(dataset.to_string());
+    let add = dataset("texts");
     real.commit("Org1MSP", Role::Administrator, &add).await.unwrap();
     let lease = Call::new("LeaseData").argument("texts").argument(alice.clone());
     by_alone(real, "Org2MSP", &lease, "Org2MSP").await;

@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at a condition.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+pub const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How often a transaction is proposed again that other peers see on an older state, or that came after another.
 const RUNS: usize = 20;
 
@@ -33,28 +33,45 @@ const SPAN: Duration = Duration::from_secs(26 * 60);
 /// The program, killed when dropped.
 pub struct Served {
     child: Child,
+    package_id: String,
+    address: String,
 }
 
 impl Served {
     /// Starts it for a package and waits until it listens.
     pub async fn start(package: &Package, address: &str) -> Self {
+        Self::of(package.package_id.clone(), address.to_owned()).await
+    }
+
+    async fn of(package_id: String, address: String) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_leasehold-chaincode"))
-            .env("CHAINCODE_SERVER_ADDRESS", address)
-            .env("CHAINCODE_ID", &package.package_id)
+            .env("CHAINCODE_SERVER_ADDRESS", &address)
+            .env("CHAINCODE_ID", &package_id)
             .env("LEASEHOLD_LOG", "warn")
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
         let listens = async {
-            while tokio::net::TcpStream::connect(address).await.is_err() {
+            while tokio::net::TcpStream::connect(&address).await.is_err() {
                 sleep(LOOK_AGAIN).await;
             }
         };
         timeout(PATIENCE, listens)
             .await
             .expect("the program does not listen");
-        Self { child }
+        Self {
+            child,
+            package_id,
+            address,
+        }
+    }
+
+    /// Kills it (SIGKILL) and starts it again at its address.
+    #[allow(dead_code, reason = "not every program that uses this kills it")]
+    pub async fn restart(mut self) -> Self {
+        self.child.kill().await.unwrap();
+        Self::of(self.package_id, self.address).await
     }
 
     /// Memory that it holds at this moment, KiB.
@@ -180,6 +197,12 @@ impl Real {
             let gateway = &self.gateways[&(format!("{name}MSP"), Role::Member)];
             gateway.commit_status(self.channel, transaction).await.unwrap();
         }
+    }
+
+    /// Transactions with an event so far.
+    #[allow(dead_code, reason = "not every program that uses this counts them")]
+    pub fn transactions(&self) -> usize {
+        self.followed.lock().unwrap().len()
     }
 
     /// Ends the follower.
