@@ -29,13 +29,23 @@ help: ## List the targets
 ## What everything needs
 
 .PHONY: setup
-setup: binaries $(PYTHON) hub $(CARGO_DENY) ## Install and build what the other targets need (Debian packages, programs, Python tools)
+setup: binaries $(PYTHON) hub postgresql $(CARGO_DENY) ## Install and build what the other targets need (Debian packages, programs, Python tools)
 
 $(PYTHON):
 	@if ! python3 -c 'import ensurepip' 2>/dev/null; then apt-get update --quiet=2 && apt-get install --yes --quiet=2 python3-venv; fi
 	rm -rf $(VENV)
 	python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement .ci/requirements.txt || { rm -rf $(VENV); exit 1; }
+
+# No cluster of Debian's own and no service: the tests make theirs in temporary directories.
+.PHONY: postgresql
+postgresql: ## Install PostgreSQL for the ledger's tests, if it is missing (root)
+	@if compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; then exit 0; fi; \
+	if [[ $$EUID != 0 ]]; then echo "postgresql: install the Debian package postgresql as root; the tests that need it are skipped without"; exit 0; fi; \
+	apt-get update --quiet=2 && apt-get install --yes --quiet=2 --no-install-recommends postgresql-common && \
+	mkdir -p /etc/postgresql-common/createcluster.d && \
+	echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/leasehold-tests.conf && \
+	apt-get install --yes --quiet=2 --no-install-recommends postgresql
 
 # The hub's own packages, at the versions that its configuration is written for.
 $(HUB_VENV)/ready: $(PYTHON)

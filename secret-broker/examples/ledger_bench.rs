@@ -327,10 +327,11 @@ fn micros(time: Duration) -> f64 {
 }
 
 async fn verifying(directory: &Path, rounds: usize) -> Result<(), Failure> {
-    let file = LedgerFile::open(&directory.join("large.db")).await?;
+    let path = directory.join("large.db");
+    let file = LedgerFile::open(&path).await?;
     // The same bytes: the blocks' bodies, one after the other.
     let bodies = directory.join("bodies");
-    let options = SqliteConnectOptions::new().filename(file.path()).read_only(true);
+    let options = SqliteConnectOptions::new().filename(&path).read_only(true);
     let mut connection = SqliteConnection::connect_with(&options).await?;
     let mut out = std::io::BufWriter::new(std::fs::File::create(&bodies)?);
     let mut blocks = sqlx::query("SELECT body FROM blocks ORDER BY height").fetch(&mut connection);

@@ -77,12 +77,16 @@ pub struct Flags {
     /// Directory of the databases and of the broker's own CA.
     #[arg(long, env = "LEASEHOLD_DATA_DIR", default_value = "/var/lib/leasehold")]
     pub data_dir: PathBuf,
-    /// Where the ledger is, sqlite:PATH or fabric:PROFILE; `sqlite:<data-dir>/ledger.db` where absent.
-    #[arg(long, env = "LEASEHOLD_LEDGER")]
+    /// Where the ledger is, sqlite:PATH, postgres:URL or fabric:PROFILE; `sqlite:<data-dir>/ledger.db` where absent.
+    #[arg(long, env = "LEASEHOLD_LEDGER", hide_env_values = true)]
     pub ledger: Option<String>,
-    /// The Ed25519 key that signs the ledger, PKCS#8 PEM; made beside a new ledger where absent.
+    /// The Ed25519 key that signs the ledger, PKCS#8 PEM; where absent it is made beside a new ledger's file, or for a database as
+    /// `<data-dir>/ledger.key`. Brokers that share a ledger share its key.
     #[arg(long, env = "LEASEHOLD_LEDGER_KEY")]
     pub ledger_key: Option<PathBuf>,
+    /// Sign a ledger that an early version wrote without signing, and so vouch for all of it.
+    #[arg(long, env = "LEASEHOLD_ADOPT_UNSIGNED_LEDGER")]
+    pub adopt_unsigned_ledger: bool,
     /// Where people's REST API listens (https).
     #[arg(long, env = "LEASEHOLD_REST_LISTEN", default_value = "0.0.0.0:8443")]
     pub rest_listen: SocketAddr,
@@ -160,6 +164,8 @@ pub struct Config {
     pub ledger: LedgerAddress,
     /// What signs it.
     pub ledger_key: PathBuf,
+    /// Whether one that nobody signed is taken over.
+    pub adopt_unsigned_ledger: bool,
     /// REST address.
     pub rest_listen: SocketAddr,
     /// gRPC address.
@@ -237,7 +243,8 @@ impl Config {
                 "--ledger-key is for a ledger that the broker signs; on a channel peers do, and the broker as its profile says: leave it out".to_owned(),
             );
         }
-        let ledger_key = flags.ledger_key.unwrap_or_else(|| ledger.key_beside());
+        let ledger_key = flags.ledger_key.or_else(|| ledger.key_beside());
+        let ledger_key = ledger_key.unwrap_or_else(|| flags.data_dir.join("ledger.key"));
         let local_roots = parse_roots(&flags.local_roots, &mut errors);
         let tls = match (flags.tls_cert, flags.tls_key) {
             (Some(certificate), Some(key)) => TlsSource::Files { certificate, key },
@@ -273,6 +280,7 @@ impl Config {
                 data_dir: flags.data_dir,
                 ledger,
                 ledger_key,
+                adopt_unsigned_ledger: flags.adopt_unsigned_ledger,
                 rest_listen: flags.rest_listen,
                 grpc_listen: flags.grpc_listen,
                 probe_listen: flags.probe_listen,

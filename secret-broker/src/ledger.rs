@@ -1,4 +1,4 @@
-//! The embedded ledger: an ordered, tamper-evident, durable history of what the contract accepted.
+//! The embedded ledger, in a file or in a database that several brokers share: an ordered, tamper-evident, durable history of what the contract accepted.
 //!
 //! It promises that a submission that was answered with [`Committed`] is on disk and stays; that one that was refused left
 //! nothing; that the same transaction id is committed once, however often it is submitted; and that [`Ledger::verify`] finds any
@@ -9,6 +9,7 @@
 //! full queue answers [`SubmitError::Busy`] at once.
 
 mod address;
+mod announce;
 mod block;
 mod bytes;
 mod chain;
@@ -27,24 +28,23 @@ mod tests;
 mod verify;
 mod writer;
 
-pub use address::{LedgerAddress, NotAnAddress};
+pub use address::{LedgerAddress, NotAnAddress, PostgresAddress};
 pub use block::{Block, Transaction};
 pub use bytes::{Bytes, KeyId, NotBytes};
 pub use export::{ExportError, ImportError, import};
 pub use file::LedgerFile;
 pub use follow::Follower;
 pub use key::{LedgerKey, LedgerKeyError};
-pub use maintenance::{KeyChanged, MaintenanceError, rebuild, rotate};
+pub use maintenance::{KeyChanged, MaintenanceError, prepare, rebuild, rotate};
 pub use receipt::{Receipt, ReceiptError};
 pub use snapshot::Snapshot;
 pub use verify::{Corruption, Depth, Verified, VerifyError};
 
 use leasehold_chaincode::{Command, CommandResult, Contract, Event, Msp, Refusal, StateError, TxId};
-use sqlx::SqlitePool;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
-use storage::{StorageError, blocks, derived};
+use storage::{Connection, Link, Readers, StorageError, blocks, derived};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -55,8 +55,8 @@ pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 /// How to open a ledger.
 #[derive(Clone)]
 pub struct LedgerOptions {
-    /// The SQLite file; `<path>.lock` beside it keeps a second process out.
-    pub path: PathBuf,
+    /// Where it is. A file is one process's alone (`<path>.lock` beside it); a database is shared.
+    pub address: LedgerAddress,
     /// The Ed25519 key that signs the blocks (PKCS#8 PEM): made with the ledger, asked for ever after.
     pub key: PathBuf,
     /// Who submits: every transaction of this ledger has this caller.
@@ -69,27 +69,30 @@ pub struct LedgerOptions {
     pub queue: usize,
     /// Most transactions in a block.
     pub block_transactions: usize,
+    /// Whether a ledger that nobody signed is signed, and so vouched for, when it is opened.
+    pub adopt_unsigned: bool,
 }
 
 impl LedgerOptions {
-    /// The usual ledger at a path, on the system's clock, with its key beside it.
+    /// The usual ledger at an address, on the system's clock, with its key beside it where it is a file.
     #[must_use]
-    pub fn new(path: impl Into<PathBuf>, organisation: Msp) -> Self {
-        let path = path.into();
+    pub fn new(address: impl Into<LedgerAddress>, organisation: Msp) -> Self {
+        let address = address.into();
         Self {
-            key: path.with_extension("key"),
-            path,
+            key: address.key_beside().unwrap_or_else(|| "ledger.key".into()),
+            address,
             organisation,
             contract: Contract::EMBEDDED,
             clock: Arc::new(system_clock),
             queue: 1_024,
             block_transactions: 128,
+            adopt_unsigned: false,
         }
     }
 
     fn failed(&self, error: impl ToString) -> OpenError {
         OpenError::Storage {
-            path: self.path.clone(),
+            path: self.address.clone(),
             reason: error.to_string(),
         }
     }
@@ -161,14 +164,14 @@ pub enum SubmitError {
 pub enum OpenError {
     /// Another process has it.
     #[error("the ledger at {0} is open in another process; stop that one first")]
-    InUse(PathBuf),
+    InUse(LedgerAddress),
     /// It was created for another organisation.
     #[error(
         "the ledger at {path} belongs to {found}, not to {expected}; check the path and the organisation"
     )]
     OtherOrganisation {
         /// Where it is.
-        path: PathBuf,
+        path: LedgerAddress,
         /// Whose it is.
         found: Msp,
         /// For whom it was opened.
@@ -180,7 +183,7 @@ pub enum OpenError {
     )]
     OtherParameters {
         /// Where it is.
-        path: PathBuf,
+        path: LedgerAddress,
         /// Its margin.
         found_ms: i64,
         /// The margin asked for.
@@ -195,7 +198,7 @@ pub enum OpenError {
     )]
     OtherKey {
         /// Where the ledger is.
-        path: PathBuf,
+        path: LedgerAddress,
         /// Where the key is.
         key: PathBuf,
         /// Its public half.
@@ -207,20 +210,20 @@ pub enum OpenError {
     #[error("cannot read the ledger at {path}: {source}; check the path")]
     Missing {
         /// Where it should be.
-        path: PathBuf,
+        path: LedgerAddress,
         /// What the operating system said.
         source: std::io::Error,
     },
-    /// It was never opened by a version that signs.
+    /// Nobody signed it.
     #[error(
-        "the ledger at {0} was written by a version that did not sign it; start the broker of this version once, which signs it"
+        "the ledger at {0} is not signed, so that whoever can write it can have made all of it; if an early version wrote it, hold it against what you know of it, then start the broker once with --adopt-unsigned-ledger"
     )]
-    NotSigned(PathBuf),
+    NotSigned(LedgerAddress),
     /// It is not signed yet, and not signed now, because it was changed.
     #[error("the ledger at {path} will not be signed as it is: {error}")]
     Damaged {
         /// Where it is.
-        path: PathBuf,
+        path: LedgerAddress,
         /// What is wrong with it.
         error: Box<VerifyError>,
     },
@@ -236,7 +239,7 @@ pub enum OpenError {
     #[error("cannot open the ledger at {path}: {reason}")]
     Storage {
         /// Where it is.
-        path: PathBuf,
+        path: LedgerAddress,
         /// Why.
         reason: String,
     },
@@ -259,19 +262,14 @@ impl From<StorageError> for ReadError {
     }
 }
 
-impl From<sqlx::Error> for ReadError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Storage(error.to_string())
-    }
-}
-
 /// A handle on the ledger. Clones share it.
 #[derive(Clone)]
 pub struct Ledger {
     ledger_id: block::Hash,
     requests: mpsc::Sender<writer::Request>,
-    reads: SqlitePool,
+    reads: Readers,
     heights: watch::Receiver<u64>,
+    looked: announce::Looked,
     stop: CancellationToken,
     writer: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
@@ -282,23 +280,35 @@ impl Ledger {
     /// # Errors
     /// [`OpenError`] when it is in use, somebody else's, or its storage fails.
     pub async fn open(options: LedgerOptions) -> Result<Self, OpenError> {
-        let lock = storage::lock(&options.path)?;
+        let lock = storage::lock(&options.address)?;
         let failed = |error: StorageError| options.failed(error);
-        let mut connection = storage::connect(&options.path).await.map_err(failed)?;
+        let mut connection = Connection::open(&options.address).await.map_err(failed)?;
         storage::schema::migrate(&mut connection).await.map_err(failed)?;
-        let (sealer, last) = founding::found(&mut connection, &options).await?;
-        let reads = storage::read_pool(&options.path).await.map_err(failed)?;
+        let mut session = connection.write().await.map_err(failed)?;
+        let (sealer, last) = founding::found(&mut session, &options).await?;
+        session.commit().await.map_err(failed)?;
+        let reads = Readers::open(&options.address).await.map_err(failed)?;
         let (head, ledger_id) = (last.head(), sealer.ledger);
         let (requests, inbox) = mpsc::channel(options.queue.max(1));
         let (announce, heights) = watch::channel(head.height);
         let stop = CancellationToken::new();
-        let writer = writer::Writer::new(connection, head, sealer, options, announce, lock);
-        let task = tokio::spawn(writer.run(inbox, stop.clone()));
+        let (lookout, looked) = announce::Lookout::new(reads.clone(), announce.clone());
+        let link = Link::new(options.address.clone(), connection);
+        let writer = writer::Writer::new(link, head, sealer, options, announce, lock);
+        let writing = writer.run(inbox, stop.clone());
+        // Both end together, and with the writer ends the ledger.
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                () = writing => {}
+                () = lookout.run() => {}
+            }
+        });
         Ok(Self {
             ledger_id,
             requests,
             reads,
             heights,
+            looked,
             stop,
             writer: Arc::new(Mutex::new(Some(task))),
         })
@@ -332,8 +342,8 @@ impl Ledger {
     /// # Errors
     /// [`ReadError`] when the database fails.
     pub async fn transaction(&self, tx_id: &TxId) -> Result<Option<Committed>, ReadError> {
-        let mut connection = self.reads.acquire().await?;
-        let found = derived::transactions(&mut connection, &[tx_id.as_str()]).await?;
+        let mut session = self.reads.read().await?;
+        let found = derived::transactions(&mut session, &[tx_id.as_str()]).await?;
         Ok(found
             .get(tx_id.as_str())
             .map(|(transaction, height)| Committed::of(transaction, *height)))
@@ -343,6 +353,13 @@ impl Ledger {
     #[must_use]
     pub fn heights(&self) -> watch::Receiver<u64> {
         self.heights.clone()
+    }
+
+    /// Whether [`Ledger::heights`] tells of what other brokers appended until a second ago. Not so while a database that they share
+    /// cannot be reached.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.looked.is_current()
     }
 
     /// Every block after `height`, the past ones first and then each as it is committed, none left out.
@@ -356,8 +373,8 @@ impl Ledger {
     /// # Errors
     /// [`ReadError`] when the database fails.
     pub async fn receipt(&self) -> Result<Receipt, ReadError> {
-        let mut connection = self.reads.acquire().await?;
-        let head = blocks::head(&mut connection).await?;
+        let mut session = self.reads.read().await?;
+        let head = blocks::head(&mut session).await?;
         let unsigned = || ReadError::Storage("the last block is not signed; verify the ledger".to_owned());
         Receipt::of(&self.ledger_id, &head).ok_or_else(unsigned)
     }
@@ -367,7 +384,7 @@ impl Ledger {
     /// # Errors
     /// [`VerifyError::Corrupt`] with the first block and field that is not as it was written.
     pub async fn verify(&self) -> Result<Verified, VerifyError> {
-        let mut snapshot = self.reads.begin().await?;
+        let mut snapshot = self.reads.read().await?;
         verify::verify(&mut snapshot, Depth::Whole, &[]).await
     }
 

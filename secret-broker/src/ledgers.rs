@@ -76,9 +76,10 @@ impl BrokerLedger {
     /// [`LedgerError`].
     pub async fn open(config: &Config) -> Result<Self, LedgerError> {
         match &config.ledger {
-            LedgerAddress::Sqlite(path) => {
-                let mut options = LedgerOptions::new(path, config.organisation.clone());
+            address @ (LedgerAddress::Sqlite(_) | LedgerAddress::Postgres(_)) => {
+                let mut options = LedgerOptions::new(address, config.organisation.clone());
                 options.key.clone_from(&config.ledger_key);
+                options.adopt_unsigned = config.adopt_unsigned_ledger;
                 Ok(Self::Embedded(Ledger::open(options).await?))
             }
             LedgerAddress::Fabric(profile) => {
@@ -167,12 +168,12 @@ impl BrokerLedger {
         }
     }
 
-    /// Whether [`BrokerLedger::heights`] can miss nothing: always where the ledger is in this process, and on a channel while its peers
-    /// answer. Where it is false, nothing is granted on the strength of what is remembered.
+    /// Whether [`BrokerLedger::heights`] can miss nothing: always where the ledger is in this process, in a database while it can be
+    /// reached, and on a channel while its peers answer. Where it is false, nothing is granted on the strength of what is remembered.
     #[must_use]
     pub fn is_current(&self) -> bool {
         match self {
-            Self::Embedded(_) => true,
+            Self::Embedded(ledger) => ledger.is_current(),
             Self::Fabric(channel) => channel.is_current(),
         }
     }

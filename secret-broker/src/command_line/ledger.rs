@@ -1,4 +1,4 @@
-//! `leasehold-secret-broker ledger …`: an operator's work on a ledger's file. What it finds goes to standard output as JSON, why it
+//! `leasehold-secret-broker ledger …`: an operator's work on a ledger. What it finds goes to standard output as JSON, why it
 //! failed to standard error.
 //!
 //! Exit codes: 0 done, and the ledger is as it was written; 1 it is not, or something failed; 2 wrong usage.
@@ -17,16 +17,18 @@ use crate::ledger::{self, Depth, LedgerAddress, LedgerFile, Receipt, Verified};
 /// Work on a ledger.
 #[derive(Debug, Args)]
 pub struct LedgerArgs {
-    /// Where the ledger is, sqlite:PATH; there is nothing to do for the ledger of a channel.
+    /// Where the ledger is, sqlite:PATH or postgres:URL; there is nothing to do for the ledger of a channel.
     #[arg(
         id = "ledger_address", // the service has a flag of that name
         long = "ledger",
         env = "LEASEHOLD_LEDGER",
         default_value = "sqlite:/var/lib/leasehold/ledger.db",
+        hide_env_values = true,
         global = true,
         value_name = "ADDRESS"
     )]
-    ledger: LedgerAddress,
+    // Not parsed yet: what is wrong with it is told without it, for it may have a password in it.
+    ledger: String,
     /// What to do.
     #[command(subcommand)]
     work: LedgerWork,
@@ -42,6 +44,9 @@ enum LedgerWork {
         /// Check hashes and signatures only: faster, and nothing is decided again
         #[arg(long)]
         chain: bool,
+        /// Let a ledger pass that nobody signed: whoever can write it can have made all of it
+        #[arg(long)]
+        allow_unsigned: bool,
     },
     /// Print the signed head, to keep elsewhere
     Receipt,
@@ -60,11 +65,13 @@ enum LedgerWork {
         #[arg(long = "receipt", value_name = "FILE")]
         receipts: Vec<PathBuf>,
     },
-    /// Derive state, history and indexes of a stopped ledger from its blocks anew
+    /// Derive state, history and indexes of a ledger from its blocks anew
     Rebuild,
-    /// Hand a stopped ledger over to another key
+    /// Make the tables in PostgreSQL, so that brokers need no right to do so
+    Prepare,
+    /// Hand a ledger over to another key
     Rotate {
-        /// The key that signs now [default: beside the ledger]
+        /// The key that signs now [default: beside the ledger's file]
         #[arg(long, env = "LEASEHOLD_LEDGER_KEY", value_name = "FILE")]
         ledger_key: Option<PathBuf>,
         /// The key that signs from then on; made where it is missing
@@ -80,36 +87,49 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Does the work.
 pub async fn run(args: LedgerArgs) -> ExitCode {
-    match work(args).await {
+    // Nobody is left to tell where standard error is closed too.
+    let failed = |error: &dyn std::fmt::Display| drop(writeln!(io::stderr(), "error: {error}"));
+    let address: LedgerAddress = match args.ledger.parse() {
+        Ok(address) => address,
+        Err(error) => {
+            failed(&format!("--ledger: {error}"));
+            return ExitCode::from(2);
+        }
+    };
+    match work(args.work, &address).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody is left to tell where standard error is closed too.
-            let _ = writeln!(io::stderr(), "error: {error}");
+            failed(&error);
             ExitCode::FAILURE
         }
     }
 }
 
-async fn work(args: LedgerArgs) -> Result<(), Failure> {
-    let path = match &args.ledger {
-        LedgerAddress::Sqlite(path) => path,
-        LedgerAddress::Fabric(_) => {
-            return Err("a channel's ledger is kept by its peers, so that there is no file to work on; docs/fabric.md says how it is verified and backed up".into());
-        }
-    };
-    match args.work {
-        LedgerWork::Verify { receipts, chain } => {
+async fn work(work: LedgerWork, address: &LedgerAddress) -> Result<(), Failure> {
+    if let LedgerAddress::Fabric(_) = address {
+        return Err("a channel's ledger is kept by its peers, so that there is no file to work on; docs/fabric.md says how it is verified and backed up".into());
+    }
+    match work {
+        LedgerWork::Verify {
+            receipts,
+            chain,
+            allow_unsigned,
+        } => {
             let receipts = read_receipts(&receipts)?;
-            let file = LedgerFile::open(path).await?;
+            let file = LedgerFile::open(address).await?;
             let depth = if chain { Depth::Chain } else { Depth::Whole };
-            print(&summary(&file.verify(depth, &receipts).await?))
+            let verified = match allow_unsigned {
+                true => file.verify_even_unsigned(depth, &receipts).await?,
+                false => file.verify(depth, &receipts).await?,
+            };
+            print(&summary(&verified))
         }
         LedgerWork::Receipt => {
-            let receipt = LedgerFile::open(path).await?.receipt().await?;
+            let receipt = LedgerFile::open(address).await?.receipt().await?;
             print(&serde_json::to_value(receipt)?)
         }
         LedgerWork::Export { to } => {
-            let file = LedgerFile::open(path).await?;
+            let file = LedgerFile::open(address).await?;
             match to {
                 None => {
                     file.export(&mut standard(io::stdout())?).await?;
@@ -121,19 +141,26 @@ async fn work(args: LedgerArgs) -> Result<(), Failure> {
         LedgerWork::Import { from, receipts } => {
             let receipts = read_receipts(&receipts)?;
             let verified = match from {
-                None => ledger::import(&mut BufReader::new(standard(io::stdin())?), path, &receipts).await?,
+                None => {
+                    ledger::import(&mut BufReader::new(standard(io::stdin())?), address, &receipts).await?
+                }
                 Some(from) => {
                     let open = tokio::fs::File::open(&from).await;
                     let file = open.map_err(|error| format!("cannot read {}: {error}", from.display()))?;
-                    ledger::import(&mut BufReader::new(file), path, &receipts).await?
+                    ledger::import(&mut BufReader::new(file), address, &receipts).await?
                 }
             };
             print(&summary(&verified))
         }
-        LedgerWork::Rebuild => print(&summary(&ledger::rebuild(path).await?)),
+        LedgerWork::Rebuild => print(&summary(&ledger::rebuild(address).await?)),
+        LedgerWork::Prepare => {
+            ledger::prepare(address).await?;
+            print(&json!({ "prepared": address.to_string() }))
+        }
         LedgerWork::Rotate { ledger_key, to, lost } => {
-            let key = ledger_key.unwrap_or_else(|| args.ledger.key_beside());
-            let options = LedgerFile::open(path).await?.options(&key).await?;
+            let key = ledger_key.or_else(|| address.key_beside());
+            let key = key.ok_or("give the key that signs now with --ledger-key")?;
+            let options = LedgerFile::open(address).await?.options(&key).await?;
             let changed = ledger::rotate(&options, &to, lost).await?;
             print(&json!({
                 "height": changed.height,

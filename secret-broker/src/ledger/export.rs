@@ -9,11 +9,10 @@ use super::bytes::{Bytes, KeyId};
 use super::chain::{Care, Chain};
 use super::file::LedgerFile;
 use super::receipt::{Receipt, ReceiptError};
-use super::storage::{self, StorageError, blocks, schema};
+use super::storage::{self, Connection, Session, StorageError, blocks, schema};
 use super::verify::{self, Corruption, Depth, Verified, VerifyError};
-use super::{OpenError, ReadError};
+use super::{LedgerAddress, OpenError, ReadError};
 use serde::{Deserialize, Serialize};
-use sqlx::{Connection, SqliteConnection};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -117,7 +116,7 @@ impl From<serde_json::Error> for ExportError {
 pub enum ImportError {
     /// There is something already.
     #[error("{0} exists; import makes a new ledger and never writes into one")]
-    Exists(PathBuf),
+    Exists(LedgerAddress),
     /// The file cannot be made.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -125,7 +124,7 @@ pub enum ImportError {
     #[error("the import failed at {path}: {source}; nothing was imported")]
     File {
         /// Where the ledger was to be.
-        path: PathBuf,
+        path: LedgerAddress,
         /// What the operating system said.
         source: io::Error,
     },
@@ -161,12 +160,6 @@ impl From<StorageError> for ImportError {
     }
 }
 
-impl From<sqlx::Error> for ImportError {
-    fn from(error: sqlx::Error) -> Self {
-        VerifyError::from(error).into()
-    }
-}
-
 impl LedgerFile {
     /// Writes all of it, checking the chain on the way. Yields the receipt of its head.
     ///
@@ -174,7 +167,7 @@ impl LedgerFile {
     /// [`ExportError`]; the stream is then not whole.
     pub async fn export(&self, out: &mut (impl AsyncWrite + Unpin)) -> Result<Receipt, ExportError> {
         let mut connection = self.connect().await?;
-        let mut snapshot = connection.begin().await.map_err(StorageError::from)?;
+        let mut snapshot = connection.read().await?;
         let mut chain = Chain::new(Care::Hashes);
         let (mut from, mut text) = (0, Vec::new());
         loop {
@@ -221,22 +214,39 @@ fn write_line(text: &mut Vec<u8>, line: &Line) -> Result<(), serde_json::Error> 
     Ok(())
 }
 
-/// Makes a new ledger at `path` from a stream, if all of it verifies and every receipt holds.
+/// Makes a new ledger from a stream, if all of it verifies and every receipt holds.
 ///
 /// # Errors
 /// [`ImportError`]; there is no ledger then.
 pub async fn import(
     from: &mut (impl AsyncBufRead + Unpin),
-    path: &Path,
+    address: &LedgerAddress,
     receipts: &[Receipt],
 ) -> Result<Verified, ImportError> {
-    if path.exists() {
-        return Err(ImportError::Exists(path.to_owned()));
-    }
     let failed = |source| ImportError::File {
-        path: path.to_owned(),
+        path: address.clone(),
         source,
     };
+    match address {
+        LedgerAddress::Sqlite(path) => import_file(from, path, receipts, &failed).await,
+        LedgerAddress::Postgres(_) | LedgerAddress::Fabric(_) => {
+            let mut connection = Connection::open(address).await?;
+            let imported = fill(from, &mut connection, address, receipts, &failed).await;
+            connection.close().await?;
+            imported
+        }
+    }
+}
+
+async fn import_file(
+    from: &mut (impl AsyncBufRead + Unpin),
+    path: &Path,
+    receipts: &[Receipt],
+    failed: &impl Fn(io::Error) -> ImportError,
+) -> Result<Verified, ImportError> {
+    if path.exists() {
+        return Err(ImportError::Exists(path.into()));
+    }
     // Under another name until it is whole.
     let partial = beside(path, ".importing");
     let leftovers = || ["", "-wal", "-shm", "-journal"].map(|end| beside(&partial, end));
@@ -248,9 +258,9 @@ pub async fn import(
                 _ => Ok(()),
             })
     };
-    let lock = storage::lock(&partial)?;
+    let lock = storage::sqlite::lock(&partial)?;
     clear().map_err(failed)?;
-    let outcome = fill(from, &partial, receipts, &failed).await;
+    let outcome = fill_file(from, &partial, receipts, failed).await;
     let outcome = outcome.and_then(|verified| {
         std::fs::hard_link(&partial, path).map_err(failed)?;
         let directory = path.parent().filter(|parent| *parent != Path::new(""));
@@ -261,7 +271,7 @@ pub async fn import(
         Ok(verified)
     });
     clear().map_err(failed)?;
-    std::fs::remove_file(storage::lock_path(&partial)).map_err(failed)?;
+    std::fs::remove_file(storage::sqlite::lock_path(&partial)).map_err(failed)?;
     drop(lock);
     outcome
 }
@@ -272,18 +282,16 @@ fn beside(path: &Path, end: &str) -> PathBuf {
     name.into()
 }
 
-async fn fill(
+async fn fill_file(
     from: &mut (impl AsyncBufRead + Unpin),
     path: &Path,
     receipts: &[Receipt],
     failed: &impl Fn(io::Error) -> ImportError,
 ) -> Result<Verified, ImportError> {
     crate::private_file::create(path, b"").map_err(failed)?;
-    let mut connection = storage::connect(path).await?;
-    schema::migrate(&mut connection).await?;
-    take_blocks(from, &mut connection, failed).await?;
-    verify::rebuild(&mut connection).await?;
-    let verified = verify::verify(&mut connection, Depth::Whole, receipts).await?;
+    let address = LedgerAddress::from(path);
+    let mut connection = Connection::open(&address).await?;
+    let verified = fill(from, &mut connection, &address, receipts, failed).await?;
     // Brings everything from the log into the file.
     connection.close().await?;
     std::fs::File::open(path)
@@ -292,12 +300,31 @@ async fn fill(
     Ok(verified)
 }
 
+/// All of it in one transaction.
+async fn fill(
+    from: &mut (impl AsyncBufRead + Unpin),
+    connection: &mut Connection,
+    address: &LedgerAddress,
+    receipts: &[Receipt],
+    failed: &impl Fn(io::Error) -> ImportError,
+) -> Result<Verified, ImportError> {
+    schema::migrate(connection).await?;
+    let mut session = connection.write().await?;
+    if blocks::last(&mut session).await?.is_some() {
+        return Err(ImportError::Exists(address.clone()));
+    }
+    take_blocks(from, &mut session, failed).await?;
+    verify::rebuild_in(&mut session).await?;
+    let verified = verify::verify(&mut session, Depth::Whole, receipts).await?;
+    session.commit().await?;
+    Ok(verified)
+}
+
 async fn take_blocks(
     from: &mut (impl AsyncBufRead + Unpin),
-    connection: &mut SqliteConnection,
+    session: &mut Session<'_>,
     failed: &impl Fn(io::Error) -> ImportError,
 ) -> Result<(), ImportError> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     let mut chain = Chain::new(Care::EveryField);
     let (mut line, mut text) = (0, Vec::new());
     let (mut start, mut end) = (None, None);
@@ -340,7 +367,7 @@ async fn take_blocks(
                 if start != Some(Bytes(chain.ledger)) {
                     return Err(wrong("block 0 is that of another ledger"));
                 }
-                blocks::append(&mut transaction, &block).await?;
+                blocks::append(session, &block).await?;
             }
             Line::Receipt(receipt) if end.is_none() && chain.head.is_some() => {
                 receipt
@@ -360,6 +387,5 @@ async fn take_blocks(
     if end.is_none() {
         return Err(ImportError::Unfinished(line));
     }
-    transaction.commit().await?;
     Ok(())
 }

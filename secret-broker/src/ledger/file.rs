@@ -1,22 +1,22 @@
-//! A ledger's file that is only looked at: verified, receipted, exported. Nothing is written, so that a copy on a read-only disk
-//! will do; a ledger that a broker has open is read beside it.
+//! A ledger that is only looked at: verified, receipted, exported. Nothing is written, so that a copy of a file on a read-only disk
+//! will do; a ledger that brokers have open is read beside them.
 
-use super::block::Body;
+use super::block::{Body, Head, StoredBlock};
 use super::receipt::Receipt;
-use super::storage::{self, StorageError, blocks, schema};
+use super::storage::{self, Connection, StorageError, blocks, schema};
 use super::verify::{self, Depth, Verified, VerifyError};
-use super::{LedgerOptions, OpenError, ReadError};
+use super::{LedgerAddress, LedgerOptions, OpenError, ReadError};
 use crate::sqlite;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{Connection, SqliteConnection};
+use sqlx::{Connection as _, SqliteConnection};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-/// A ledger's file.
+/// A ledger that is only looked at.
 pub struct LedgerFile {
-    path: PathBuf,
-    /// In which way it may be read.
-    options: SqliteConnectOptions,
+    address: LedgerAddress,
+    /// In which way a file may be read.
+    options: Option<SqliteConnectOptions>,
     /// Keeps writers out where none is there.
     _lock: Option<File>,
 }
@@ -26,19 +26,48 @@ impl LedgerFile {
     ///
     /// # Errors
     /// [`OpenError`] when it is missing or unreadable, or was never opened by a version that signs.
-    pub async fn open(path: &Path) -> Result<Self, OpenError> {
+    pub async fn open(address: impl Into<LedgerAddress>) -> Result<Self, OpenError> {
+        let address = address.into();
+        let (file, hint) = match &address {
+            LedgerAddress::Sqlite(path) => Self::of_file(path)?,
+            LedgerAddress::Postgres(_) | LedgerAddress::Fabric(_) => (Self::of_database(&address), ""),
+        };
+        match file.is_current().await {
+            Ok(Some(true)) => Ok(file),
+            Ok(Some(false)) => Err(OpenError::NotSigned(address)),
+            Ok(None) => Err(OpenError::Missing {
+                path: address,
+                source: std::io::Error::other("the database has no ledger of this version in it"),
+            }),
+            Err(error) => Err(OpenError::Storage {
+                path: address,
+                reason: format!("{error}{hint}"),
+            }),
+        }
+    }
+
+    fn of_database(address: &LedgerAddress) -> Self {
+        Self {
+            address: address.clone(),
+            options: None,
+            _lock: None,
+        }
+    }
+
+    /// And what to add when it cannot be read.
+    fn of_file(path: &Path) -> Result<(Self, &'static str), OpenError> {
         let failed = |source| OpenError::Lock {
             path: path.to_owned(),
             source,
         };
         let found = std::fs::metadata(path).map_err(|source| OpenError::Missing {
-            path: path.to_owned(),
+            path: path.into(),
             source,
         })?;
         if !found.is_file() {
             return Err(failed(std::io::Error::other("it is not a file")));
         }
-        let (lock, written) = match File::open(storage::lock_path(path)) {
+        let (lock, written) = match File::open(storage::sqlite::lock_path(path)) {
             Ok(lock) => match lock.try_lock_shared() {
                 Ok(()) => (Some(lock), false),
                 Err(TryLockError::WouldBlock) => (None, true),
@@ -55,43 +84,39 @@ impl LedgerFile {
             .immutable(!(written || log))
             .pragma("query_only", "on");
         let file = Self {
-            path: path.to_owned(),
-            options,
+            address: path.into(),
+            options: Some(options),
             _lock: lock,
         };
-        let mut connection = file.connect().await.map_err(|error| file.failed(&error, log))?;
-        let current = schema::is_current(&mut connection).await;
-        let current = current.map_err(|error| file.failed(&error, log))?;
-        connection
-            .close()
-            .await
-            .map_err(|error| file.failed(&error.into(), log))?;
-        if !current {
-            return Err(OpenError::NotSigned(path.to_owned()));
-        }
-        Ok(file)
-    }
-
-    fn failed(&self, error: &StorageError, log: bool) -> OpenError {
-        let hint = if log {
-            "; the broker was killed, so that its directory must be writable, or the log be copied along"
-        } else {
-            ""
+        let hint = match log {
+            true => {
+                "; the broker was killed, so that its directory must be writable, or the log be copied along"
+            }
+            false => "",
         };
-        OpenError::Storage {
-            path: self.path.clone(),
-            reason: format!("{error}{hint}"),
-        }
+        Ok((file, hint))
     }
 
-    pub(super) async fn connect(&self) -> Result<SqliteConnection, StorageError> {
-        Ok(SqliteConnection::connect_with(&self.options).await?)
+    async fn is_current(&self) -> Result<Option<bool>, StorageError> {
+        let mut connection = self.connect().await?;
+        let mut session = connection.read().await?;
+        let current = schema::is_current(&mut session).await?;
+        session.rollback().await?;
+        connection.close().await?;
+        Ok(current)
+    }
+
+    pub(super) async fn connect(&self) -> Result<Connection, StorageError> {
+        match &self.options {
+            Some(options) => Ok(Connection::Sqlite(SqliteConnection::connect_with(options).await?)),
+            None => Connection::open(&self.address).await,
+        }
     }
 
     /// Where it is.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn address(&self) -> &LedgerAddress {
+        &self.address
     }
 
     /// How to open it for writing: as its first block says.
@@ -99,13 +124,11 @@ impl LedgerFile {
     /// # Errors
     /// [`ReadError`] when it cannot be read.
     pub async fn options(&self, key: &Path) -> Result<LedgerOptions, ReadError> {
-        let mut connection = self.connect().await?;
-        let first = blocks::from(&mut connection, 0, 1).await?.pop();
-        connection.close().await?;
+        let (first, _) = self.ends().await?;
         let body = first.ok_or(StorageError::NoBlocks)?.body;
         match serde_json::from_str(&body).map_err(StorageError::from)? {
             Body::Genesis(genesis) => {
-                let mut options = LedgerOptions::new(&self.path, genesis.organisation);
+                let mut options = LedgerOptions::new(self.address.clone(), genesis.organisation);
                 options.contract.end_margin_ms = genesis.end_margin_ms;
                 key.clone_into(&mut options.key);
                 Ok(options)
@@ -121,10 +144,25 @@ impl LedgerFile {
     /// # Errors
     /// [`VerifyError`] with what is not as it was written.
     pub async fn verify(&self, depth: Depth, receipts: &[Receipt]) -> Result<Verified, VerifyError> {
+        match self.verify_even_unsigned(depth, receipts).await? {
+            Verified { key_id: None, .. } => Err(VerifyError::Unsigned),
+            verified => Ok(verified),
+        }
+    }
+
+    /// The same, but nobody need have signed it: whoever can write it can also have made it.
+    ///
+    /// # Errors
+    /// [`VerifyError`] with what is not as it was written.
+    pub async fn verify_even_unsigned(
+        &self,
+        depth: Depth,
+        receipts: &[Receipt],
+    ) -> Result<Verified, VerifyError> {
         let mut connection = self.connect().await?;
-        let mut snapshot = connection.begin().await?;
-        let outcome = verify::verify(&mut snapshot, depth, receipts).await;
-        snapshot.rollback().await?;
+        let mut session = connection.read().await?;
+        let outcome = verify::verify_even_unsigned(&mut session, depth, receipts).await;
+        session.rollback().await?;
         connection.close().await?;
         outcome
     }
@@ -134,13 +172,21 @@ impl LedgerFile {
     /// # Errors
     /// [`ReadError`] when it cannot be read.
     pub async fn receipt(&self) -> Result<Receipt, ReadError> {
-        let mut connection = self.connect().await?;
-        let first = blocks::from(&mut connection, 0, 1).await?.pop();
-        let head = blocks::head(&mut connection).await?;
-        connection.close().await?;
+        let (first, head) = self.ends().await?;
         let receipt = first.and_then(|first| Receipt::of(&first.hash, &head));
         let receipt = receipt.filter(|receipt| receipt.check().is_ok());
         receipt
             .ok_or_else(|| ReadError::Storage("the last block is not signed; verify the ledger".to_owned()))
+    }
+
+    /// The first block, and the head of the last one.
+    async fn ends(&self) -> Result<(Option<StoredBlock>, Head), StorageError> {
+        let mut connection = self.connect().await?;
+        let mut session = connection.read().await?;
+        let first = blocks::from(&mut session, 0, 1).await?.pop();
+        let head = blocks::head(&mut session).await?;
+        session.rollback().await?;
+        connection.close().await?;
+        Ok((first, head))
     }
 }

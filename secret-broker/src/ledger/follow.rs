@@ -1,17 +1,19 @@
 //! Reads the blocks as they come, without missing one: what is announced is only a height, and the blocks are read from disk.
 
-use super::storage::{StorageError, blocks};
+use super::storage::{Readers, StorageError, blocks};
 use super::{Block, ReadError};
-use sqlx::SqlitePool;
 use std::collections::VecDeque;
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// Blocks read at once.
 const BATCH: usize = 16;
+/// Before a database that could not be reached is asked again.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// A reader of all blocks after one.
 pub struct Follower {
-    reads: SqlitePool,
+    reads: Readers,
     heights: watch::Receiver<u64>,
     /// Height of the last block that was read.
     read: u64,
@@ -19,7 +21,7 @@ pub struct Follower {
 }
 
 impl Follower {
-    pub(super) fn new(reads: SqlitePool, heights: watch::Receiver<u64>, height: u64) -> Self {
+    pub(super) fn new(reads: Readers, heights: watch::Receiver<u64>, height: u64) -> Self {
         Self {
             reads,
             heights,
@@ -28,30 +30,39 @@ impl Follower {
         }
     }
 
-    /// The next block; none once the ledger has closed, even if some were not read. Dropping the future loses nothing.
+    /// The next block; none once the ledger has closed, even if some were not read. Dropping the future loses nothing. While a
+    /// database cannot be reached it waits.
     ///
     /// # Errors
-    /// [`ReadError`] when the database fails.
+    /// [`ReadError`] when the database fails otherwise.
     pub async fn next(&mut self) -> Result<Option<Block>, ReadError> {
         loop {
             if let Some(block) = self.waiting.pop_front() {
                 return Ok(Some(block));
             }
             if *self.heights.borrow_and_update() > self.read {
-                let mut connection = match self.reads.acquire().await {
-                    Ok(connection) => connection,
-                    Err(sqlx::Error::PoolClosed) => return Ok(None),
+                match self.read().await {
+                    Ok(()) => {}
+                    Err(StorageError::Database(sqlx::Error::PoolClosed)) => return Ok(None),
+                    Err(error) if error.is_passing() => {
+                        tracing::warn!(%error, height = self.read, "cannot read the next block; trying again");
+                        tokio::time::sleep(PAUSE).await;
+                    }
                     Err(error) => return Err(error.into()),
-                };
-                let blocks = blocks::after(&mut connection, self.read, BATCH).await?;
-                for block in blocks {
-                    let parsed = block.parse().map_err(StorageError::from)?;
-                    self.read = parsed.height;
-                    self.waiting.push_back(parsed);
                 }
             } else if self.heights.changed().await.is_err() {
                 return Ok(None);
             }
         }
+    }
+
+    async fn read(&mut self) -> Result<(), StorageError> {
+        let mut session = self.reads.read().await?;
+        for block in blocks::after(&mut session, self.read, BATCH).await? {
+            let parsed = block.parse()?;
+            self.read = parsed.height;
+            self.waiting.push_back(parsed);
+        }
+        Ok(())
     }
 }

@@ -1,25 +1,24 @@
 //! Fetches from the database what the contract, or a question, found missing in its [`Loaded`] state; and notes what was read of it.
 
 use super::ReadError;
-use super::storage::derived;
+use super::storage::{Session, derived};
 use leasehold_chaincode::{Loaded, StateError, StateReader};
-use sqlx::SqliteConnection;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 /// Fetches what was asked for.
-pub(super) async fn fetch(loaded: &mut Loaded, connection: &mut SqliteConnection) -> Result<(), ReadError> {
+pub(super) async fn fetch(loaded: &mut Loaded, session: &mut Session<'_>) -> Result<(), ReadError> {
     let wanted = loaded.wanted();
     if !wanted.keys.is_empty() {
         let keys: Vec<_> = wanted.keys.into_iter().collect();
-        let mut found = derived::values(connection, &keys).await?;
+        let mut found = derived::values(session, &keys).await?;
         for key in keys {
             let value = found.remove(&key);
             loaded.learn(key, value);
         }
     }
     for range in wanted.ranges {
-        let pairs = derived::range(connection, &range.start, &range.end, range.limit).await?;
+        let pairs = derived::range(session, &range.start, &range.end, range.limit).await?;
         loaded.learn_range(range, pairs);
     }
     Ok(())
@@ -27,13 +26,13 @@ pub(super) async fn fetch(loaded: &mut Loaded, connection: &mut SqliteConnection
 
 /// Answers a question from a database.
 pub(super) async fn answer<T>(
-    connection: &mut SqliteConnection,
+    session: &mut Session<'_>,
     question: impl Fn(&Loaded) -> Result<T, StateError>,
 ) -> Result<T, ReadError> {
     let mut loaded = Loaded::default();
     loop {
         match question(&loaded) {
-            Err(StateError::NotLoaded) if loaded.lacks() => fetch(&mut loaded, connection).await?,
+            Err(StateError::NotLoaded) if loaded.lacks() => fetch(&mut loaded, session).await?,
             outcome => return Ok(outcome?),
         }
     }

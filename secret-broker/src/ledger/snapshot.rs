@@ -1,25 +1,24 @@
 //! The state after one block, held still while questions are asked.
 
-use super::storage::blocks;
+use super::storage::{Readers, Session, blocks};
 use super::{Ledger, ReadError, loaded};
 use leasehold_chaincode::{
     ActionKind, Cluster, ClusterName, Code, CodeApproval, DatasetEntry, DatasetId, DatasetRef, HistoryEntry,
     Lease, LeaseId, LeaseState, Msp, Organisation, Page, PageRequest, Subject, Trace, TraceId, Volume, query,
 };
-use sqlx::{Sqlite, SqlitePool};
 
 /// The state as it was after the block at [`Snapshot::height`]. Keep it short: the database keeps what it sees until it is
 /// dropped.
 pub struct Snapshot {
-    read: sqlx::Transaction<'static, Sqlite>,
+    read: Session<'static>,
     height: u64,
     timestamp_ms: i64,
 }
 
 impl Snapshot {
-    pub(super) async fn begin(reads: &SqlitePool) -> Result<Self, ReadError> {
-        let mut read = reads.begin().await?;
-        // SQLite fixes what a transaction sees with its first read.
+    pub(super) async fn begin(reads: &Readers) -> Result<Self, ReadError> {
+        let mut read = reads.read().await?;
+        // Both databases fix what a transaction sees with its first read.
         let head = blocks::head(&mut read).await?;
         Ok(Self {
             read,

@@ -1,18 +1,20 @@
-//! The ledger's SQLite file: how it is locked and opened. The statements are in the modules below.
+//! Where a ledger lies: in a SQLite file, or in PostgreSQL for several brokers. What differs between the two is in the modules
+//! below; everything else asks in a [`Session`] and does not know which it is.
 
 pub(super) mod blocks;
 pub(super) mod derived;
+pub(super) mod link;
+pub(super) mod postgres;
 pub(super) mod schema;
+pub(super) mod session;
+pub(super) mod sqlite;
 
-use super::OpenError;
-use crate::sqlite;
-use sqlx::{Connection, SqliteConnection, SqlitePool};
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+pub(super) use link::Link;
+pub(super) use session::Session;
 
-/// Readers at once.
-const READERS: u32 = 4;
+use super::{LedgerAddress, OpenError};
+use sqlx::{Connection as _, PgConnection, SqliteConnection, SqlitePool};
+use std::fs::File;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StorageError {
@@ -26,6 +28,30 @@ pub(super) enum StorageError {
     NoBlocks,
     #[error("block {height}: {field} is not of its form")]
     Form { height: i64, field: &'static str },
+    #[error("the database did not answer in {0:?}; check that it can be reached")]
+    Late(std::time::Duration),
+    #[error("the password file {path}: {source}; check password_file and the file's rights")]
+    Password {
+        path: std::path::PathBuf,
+        source: std::io::Error,
+    },
+    #[error("the database cannot hold a ledger: {0}")]
+    Unfit(String),
+    #[error("a channel's ledger is kept by its peers")]
+    Channel,
+    #[error("{0}; trying again soon")]
+    Unreachable(String),
+}
+
+impl StorageError {
+    /// Whether waiting may help: the database could not be reached, or is starting or stopping.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::Late(_) | Self::Unreachable(_) => true,
+            Self::Database(error) => postgres::is_passing(error),
+            _ => false,
+        }
+    }
 }
 
 /// Whether the file itself is at fault, not a block in it.
@@ -36,7 +62,14 @@ pub(super) fn is_damage(error: &StorageError) -> bool {
             StorageError::Database(sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_))
         );
     };
-    let code = error.code().and_then(|code| code.parse::<u32>().ok());
+    let code = error.code();
+    if error
+        .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
+        .is_some()
+    {
+        return code.is_some_and(|code| code.starts_with("XX"));
+    }
+    let code = code.and_then(|code| code.parse::<u32>().ok());
     // SQLITE_CORRUPT, SQLITE_NOTADB, and SQLITE_ERROR, which a malformed schema gives.
     matches!(code.map(|code| code & 0xff), Some(1 | 11 | 26))
 }
@@ -48,48 +81,81 @@ fn to_height(height: i64) -> Result<u64, StorageError> {
     })
 }
 
-/// The lock's file beside the ledger.
-pub(super) fn lock_path(path: &Path) -> PathBuf {
-    PathBuf::from(format!("{}.lock", path.display()))
-}
-
-/// Keeps other processes out for as long as the file is open.
-pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
-    let lock_path = lock_path(path);
-    let failed = |source| OpenError::Lock {
-        path: path.to_owned(),
-        source,
-    };
-    // The database itself is made here too, so that nobody else on the machine may read it.
-    for file in [path, lock_path.as_path()] {
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(file)
-            .map_err(failed)?;
-    }
-    let lock = File::open(&lock_path).map_err(failed)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
+/// Keeps other processes out of a file for as long as it is held. PostgreSQL lets several in, one block at a time.
+pub(super) fn lock(address: &LedgerAddress) -> Result<Option<File>, OpenError> {
+    match address {
+        LedgerAddress::Sqlite(path) => sqlite::lock(path).map(Some),
+        LedgerAddress::Postgres(_) | LedgerAddress::Fabric(_) => Ok(None),
     }
 }
 
-/// The writer's connection.
-pub(super) async fn connect(path: &Path) -> Result<SqliteConnection, StorageError> {
-    // A block changes pages all over the state's tree. These are kept at hand, and written back to the file once for many blocks.
-    let options = sqlite::options(path)
-        .pragma("cache_size", "-65536") // KiB
-        .pragma("wal_autocheckpoint", "16384"); // pages of 4 KiB
-    Ok(SqliteConnection::connect_with(&options).await?)
+/// A connection that may write.
+pub(super) enum Connection {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
 }
 
-/// The readers' connections.
-pub(super) async fn read_pool(path: &Path) -> Result<SqlitePool, StorageError> {
-    let options = sqlite::options(path)
-        .create_if_missing(false)
-        .pragma("query_only", "on");
-    Ok(sqlite::pool(READERS).connect_with(options).await?)
+impl Connection {
+    pub(super) async fn open(address: &LedgerAddress) -> Result<Self, StorageError> {
+        Ok(match address {
+            LedgerAddress::Sqlite(path) => Self::Sqlite(sqlite::connect(path).await?),
+            LedgerAddress::Postgres(address) => Self::Postgres(postgres::connect(address).await?),
+            LedgerAddress::Fabric(_) => return Err(StorageError::Channel),
+        })
+    }
+
+    /// A transaction in which nobody else writes; what the last one wrote is seen.
+    pub(super) async fn write(&mut self) -> Result<Session<'_>, StorageError> {
+        Ok(match self {
+            Self::Sqlite(connection) => Session::Sqlite(connection.begin_with("BEGIN IMMEDIATE").await?),
+            Self::Postgres(connection) => Session::Postgres(postgres::begin_write(connection).await?),
+        })
+    }
+
+    /// A transaction that sees one state and changes nothing.
+    pub(super) async fn read(&mut self) -> Result<Session<'_>, StorageError> {
+        Ok(match self {
+            Self::Sqlite(connection) => Session::Sqlite(connection.begin().await?),
+            Self::Postgres(connection) => Session::Postgres(postgres::begin_read(connection).await?),
+        })
+    }
+
+    pub(super) async fn close(self) -> Result<(), StorageError> {
+        match self {
+            Self::Sqlite(connection) => Ok(connection.close().await?),
+            Self::Postgres(connection) => postgres::close(connection).await,
+        }
+    }
+}
+
+/// The readers' connections. Clones share them.
+#[derive(Clone)]
+pub(super) enum Readers {
+    Sqlite(SqlitePool),
+    Postgres(postgres::Pool),
+}
+
+impl Readers {
+    pub(super) async fn open(address: &LedgerAddress) -> Result<Self, StorageError> {
+        Ok(match address {
+            LedgerAddress::Sqlite(path) => Self::Sqlite(sqlite::read_pool(path).await?),
+            LedgerAddress::Postgres(address) => Self::Postgres(postgres::Pool::open(address)?),
+            LedgerAddress::Fabric(_) => return Err(StorageError::Channel),
+        })
+    }
+
+    /// A transaction that sees one state and changes nothing.
+    pub(super) async fn read(&self) -> Result<Session<'static>, StorageError> {
+        Ok(match self {
+            Self::Sqlite(pool) => Session::Sqlite(pool.begin().await?),
+            Self::Postgres(pool) => Session::Postgres(pool.begin_read().await?),
+        })
+    }
+
+    pub(super) async fn close(&self) {
+        match self {
+            Self::Sqlite(pool) => pool.close().await,
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod exchange;
 mod flips;
 mod older;
 mod opening;
+mod postgres;
 mod receipts;
 mod signing;
 mod tamper;
@@ -24,6 +25,7 @@ const START_MS: i64 = 1_760_000_000_000;
 
 /// A ledger in a directory of its own, with a clock that stands until it is moved.
 struct Bench {
+    address: LedgerAddress,
     directory: TempDir,
     now_ms: Arc<AtomicI64>,
     ledger: Ledger,
@@ -36,20 +38,39 @@ impl Bench {
 
     async fn with(change: impl FnOnce(&mut LedgerOptions)) -> Self {
         let directory = TempDir::new().unwrap();
+        let address = directory.path().join("ledger.db").into();
+        Self::in_directory(directory, address, change).await
+    }
+
+    /// A ledger elsewhere, with only its key in the directory.
+    async fn at(address: LedgerAddress, change: impl FnOnce(&mut LedgerOptions)) -> Self {
+        Self::in_directory(TempDir::new().unwrap(), address, change).await
+    }
+
+    async fn in_directory(
+        directory: TempDir,
+        address: LedgerAddress,
+        change: impl FnOnce(&mut LedgerOptions),
+    ) -> Self {
         let now_ms = Arc::new(AtomicI64::new(START_MS));
-        let mut options = options_at(&directory, &now_ms);
+        let mut options = options_on(address.clone(), &directory, &now_ms);
         change(&mut options);
         let ledger = Ledger::open(options).await.unwrap();
         enrol(&ledger).await;
         Self {
+            address,
             directory,
             now_ms,
             ledger,
         }
     }
 
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("ledger.db")
+    }
+
     fn options(&self) -> LedgerOptions {
-        options_at(&self.directory, &self.now_ms)
+        options_on(self.address.clone(), &self.directory, &self.now_ms)
     }
 
     async fn reopen(&mut self) {
@@ -74,14 +95,19 @@ impl Bench {
 }
 
 fn options_at(directory: &TempDir, now_ms: &Arc<AtomicI64>) -> LedgerOptions {
+    options_on(directory.path().join("ledger.db").into(), directory, now_ms)
+}
+
+fn options_on(address: LedgerAddress, directory: &TempDir, now_ms: &Arc<AtomicI64>) -> LedgerOptions {
     let now_ms = Arc::clone(now_ms);
-    let mut options = LedgerOptions::new(directory.path().join("ledger.db"), "UiSMSP".parse().unwrap());
+    let mut options = LedgerOptions::new(address, "UiSMSP".parse().unwrap());
+    options.key = directory.path().join("ledger.key");
     options.clock = Arc::new(move || now_ms.load(Ordering::SeqCst));
     options
 }
 
-/// The organisation joins and names its cluster, both in block 1.
-async fn enrol(ledger: &Ledger) {
+/// The organisation joins and names its cluster.
+fn enrolment() -> [(&'static str, Command); 2] {
     let join = Command::JoinConsortium {
         broker: "https://broker.example.org".to_owned(),
         keys: Vec::new(),
@@ -90,12 +116,15 @@ async fn enrol(ledger: &Ledger) {
         name: "main".to_owned(),
         keys: Vec::new(),
     };
-    let (joined, registered) = tokio::join!(
-        ledger.submit(submission("join", join)),
-        ledger.submit(submission("cluster", cluster))
-    );
-    joined.unwrap();
-    registered.unwrap();
+    [("join", join), ("cluster", cluster)]
+}
+
+/// Both in block 1.
+async fn enrol(ledger: &Ledger) {
+    let enrolling = enrolment().map(|(tx_id, command)| ledger.submit(submission(tx_id, command)));
+    for enrolled in join_all(enrolling).await {
+        enrolled.unwrap();
+    }
 }
 
 fn submission(tx_id: &str, command: Command) -> Submission {
@@ -143,6 +172,11 @@ fn release(lease: &str, subject: &str) -> Command {
 
 fn lease_id(committed: &Committed) -> String {
     committed.events[0].lease.as_ref().unwrap().id.to_string()
+}
+
+/// What a connection to the file sees, for the ledger's own statements.
+async fn session(connection: &mut sqlx::SqliteConnection) -> storage::Session<'_> {
+    storage::Session::Sqlite(sqlx::Connection::begin(connection).await.unwrap())
 }
 
 /// Waits for something that must come.

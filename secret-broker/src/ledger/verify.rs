@@ -4,9 +4,8 @@ use super::block::{Body, Hash, StoredBlock, Transaction};
 use super::bytes::{Bytes, KeyId};
 use super::chain::{Care, Chain, corrupt};
 use super::receipt::{Receipt, ReceiptError};
-use super::storage::{self, StorageError, blocks, derived, schema};
+use super::storage::{self, Connection, Session, StorageError, blocks, derived, schema};
 use leasehold_chaincode::{Contract, MemoryState, TxContext};
-use sqlx::{Connection, SqliteConnection};
 use std::collections::BTreeMap;
 
 /// Blocks, or derived rows, read at once.
@@ -83,15 +82,14 @@ pub enum VerifyError {
     /// A receipt says nothing about it.
     #[error(transparent)]
     Receipt(#[from] ReceiptError),
+    /// Nobody signed it.
+    #[error(
+        "the ledger is not signed, so that whoever can write it can have made all of it; if an early version wrote it, hold it against what you know of it, then start the broker once with --adopt-unsigned-ledger"
+    )]
+    Unsigned,
     /// It cannot be read.
     #[error("verifying the ledger failed: {0}")]
     Storage(String),
-}
-
-impl From<sqlx::Error> for VerifyError {
-    fn from(error: sqlx::Error) -> Self {
-        StorageError::from(error).into()
-    }
 }
 
 impl From<StorageError> for VerifyError {
@@ -138,22 +136,35 @@ impl Walk {
     }
 }
 
-/// Verifies what a connection sees: hold a transaction open, so that nothing changes meanwhile.
+/// Verifies what a session sees.
 pub(super) async fn verify(
-    connection: &mut SqliteConnection,
+    session: &mut Session<'_>,
+    depth: Depth,
+    receipts: &[Receipt],
+) -> Result<Verified, VerifyError> {
+    let verified = verify_even_unsigned(session, depth, receipts).await?;
+    match verified.key_id {
+        Some(_) => Ok(verified),
+        None => Err(VerifyError::Unsigned),
+    }
+}
+
+/// The same, but nobody need have signed it: whoever can write it can also have made it.
+pub(super) async fn verify_even_unsigned(
+    session: &mut Session<'_>,
     depth: Depth,
     receipts: &[Receipt],
 ) -> Result<Verified, VerifyError> {
     for receipt in receipts {
         receipt.check()?;
     }
-    let walk = walk(connection, depth, receipts).await?;
+    let walk = walk(session, depth, receipts).await?;
     let verified = walk.verified()?;
     if let Some(replay) = &walk.replay {
-        replay.compare_state(connection, verified.height).await?;
-        replay.compare_places(connection, verified.height).await?;
+        replay.compare_state(session, verified.height).await?;
+        replay.compare_places(session, verified.height).await?;
         let unsound = |reason: String| corrupt(verified.height, "file", reason);
-        if let Some(reason) = schema::unsound(connection).await? {
+        if let Some(reason) = schema::unsound(session).await? {
             return Err(unsound(reason).into());
         }
     }
@@ -161,11 +172,18 @@ pub(super) async fn verify(
 }
 
 /// Derives everything from the blocks anew.
-pub(super) async fn rebuild(connection: &mut SqliteConnection) -> Result<Verified, VerifyError> {
-    let mut connection = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let walk = walk(&mut connection, Depth::Whole, &[]).await?;
+pub(super) async fn rebuild(connection: &mut Connection) -> Result<Verified, VerifyError> {
+    let mut session = connection.write().await?;
+    let verified = rebuild_in(&mut session).await?;
+    session.commit().await?;
+    Ok(verified)
+}
+
+/// The same, as a part of something larger.
+pub(super) async fn rebuild_in(session: &mut Session<'_>) -> Result<Verified, VerifyError> {
+    let walk = walk(session, Depth::Whole, &[]).await?;
     let verified = walk.verified()?;
-    derived::clear(&mut connection).await?;
+    derived::clear(session).await?;
     let Some(replay) = walk.replay else {
         return Ok(verified);
     };
@@ -175,7 +193,7 @@ pub(super) async fn rebuild(connection: &mut SqliteConnection) -> Result<Verifie
         puts.push((key, value));
     }
     for puts in puts.chunks(BATCH) {
-        derived::write(&mut connection, puts, &[]).await?;
+        derived::write(session, puts, &[]).await?;
     }
     let places: Vec<_> = replay
         .places
@@ -183,25 +201,20 @@ pub(super) async fn rebuild(connection: &mut SqliteConnection) -> Result<Verifie
         .map(|(tx_id, (height, at))| (tx_id.as_str(), *height, *at))
         .collect();
     for places in places.chunks(BATCH) {
-        derived::write_places(&mut connection, places).await?;
+        derived::write_places(session, places).await?;
     }
-    connection.commit().await?;
     Ok(verified)
 }
 
 /// Walks the blocks; where something is wrong once more, to say where.
-async fn walk(
-    connection: &mut SqliteConnection,
-    depth: Depth,
-    receipts: &[Receipt],
-) -> Result<Walk, VerifyError> {
+async fn walk(session: &mut Session<'_>, depth: Depth, receipts: &[Receipt]) -> Result<Walk, VerifyError> {
     let care = match depth {
         Depth::Chain => Care::Hashes,
         Depth::Whole => Care::Bodies,
     };
-    match walk_with(connection, care, depth, receipts).await {
+    match walk_with(session, care, depth, receipts).await {
         Err(VerifyError::Corrupt(found)) => {
-            walk_with(connection, Care::EveryField, depth, receipts).await?;
+            walk_with(session, Care::EveryField, depth, receipts).await?;
             // Not found again: it was being changed.
             Err(found.into())
         }
@@ -210,7 +223,7 @@ async fn walk(
 }
 
 async fn walk_with(
-    connection: &mut SqliteConnection,
+    session: &mut Session<'_>,
     care: Care,
     depth: Depth,
     receipts: &[Receipt],
@@ -223,7 +236,7 @@ async fn walk_with(
     // One by one where the first that cannot be read is to be named.
     let batch = if care == Care::EveryField { 1 } else { BATCH };
     loop {
-        let blocks = match blocks::from(connection, from, batch).await {
+        let blocks = match blocks::from(session, from, batch).await {
             Ok(blocks) => blocks,
             Err(error) if storage::is_damage(&error) => {
                 return Err(corrupt(from, "file", format!("it cannot be read: {error}")).into());
@@ -328,13 +341,13 @@ impl Replay {
         Ok(())
     }
 
-    async fn compare_state(&self, connection: &mut SqliteConnection, height: u64) -> Result<(), VerifyError> {
+    async fn compare_state(&self, session: &mut Session<'_>, height: u64) -> Result<(), VerifyError> {
         let wrong =
             |reason: String| corrupt(height, "state", format!("{reason}; rebuild the ledger's state"));
         let mut expected = self.state.iter();
         let mut last: Option<String> = None;
         loop {
-            let pairs = match derived::pairs_after(connection, last.as_deref(), BATCH).await {
+            let pairs = match derived::pairs_after(session, last.as_deref(), BATCH).await {
                 Err(error) if storage::is_damage(&error) => {
                     return Err(wrong(format!("it cannot be read: {error}")).into());
                 }
@@ -356,11 +369,7 @@ impl Replay {
         }
     }
 
-    async fn compare_places(
-        &self,
-        connection: &mut SqliteConnection,
-        height: u64,
-    ) -> Result<(), VerifyError> {
+    async fn compare_places(&self, session: &mut Session<'_>, height: u64) -> Result<(), VerifyError> {
         let wrong = |reason: String| {
             corrupt(
                 height,
@@ -371,7 +380,7 @@ impl Replay {
         let mut expected = self.places.iter();
         let mut last: Option<String> = None;
         loop {
-            let places = match derived::places_after(connection, last.as_deref(), BATCH).await {
+            let places = match derived::places_after(session, last.as_deref(), BATCH).await {
                 Err(error) if storage::is_damage(&error) => {
                     return Err(wrong(format!("they cannot be read: {error}")).into());
                 }

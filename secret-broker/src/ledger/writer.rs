@@ -2,16 +2,16 @@
 //! accepted as one block with one flush to disk, and only then answers any of them: a refusal may rest on a grant in the same
 //! block.
 
+use super::announce::announce;
 use super::block::{Head, NewBody, NewTransaction, StoredBlock, Transaction};
-use super::founding::Sealer;
+use super::founding::{SealError, Sealer};
 use super::loaded::{self, Changes, Noted, Reads};
-use super::storage::{self, StorageError, blocks, derived};
+use super::storage::{Link, Session, StorageError, blocks, derived};
 use super::verify::{self, Verified, VerifyError};
 use super::{Committed, LedgerOptions, ReadError, Submission, SubmitError};
 use leasehold_chaincode::{
     CONTRACT_VERSION, Failure, Loaded, Outcome, Refusal, Role, StateError, TxContext, Write,
 };
-use sqlx::{Connection, SqliteConnection};
 use std::collections::HashMap;
 use std::fs::File;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -25,13 +25,13 @@ pub(super) enum Request {
 type Answer = Result<Committed, SubmitError>;
 
 pub(super) struct Writer {
-    connection: SqliteConnection,
+    link: Link,
     head: Head,
     sealer: Sealer,
     options: LedgerOptions,
     announce: watch::Sender<u64>,
     /// Held for as long as the file may be written.
-    _lock: File,
+    _lock: Option<File>,
 }
 
 /// A block in the making.
@@ -59,14 +59,10 @@ enum BlockError {
     Storage(#[from] StorageError),
     #[error("{0}")]
     Read(#[from] ReadError),
+    #[error("{0}")]
+    Seal(#[from] SealError),
     #[error("a value of the state is not text: {0}")]
     NotText(#[from] std::str::Utf8Error),
-}
-
-impl From<sqlx::Error> for BlockError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Storage(error.into())
-    }
 }
 
 impl From<serde_json::Error> for BlockError {
@@ -77,15 +73,15 @@ impl From<serde_json::Error> for BlockError {
 
 impl Writer {
     pub(super) fn new(
-        connection: SqliteConnection,
+        link: Link,
         head: Head,
         sealer: Sealer,
         options: LedgerOptions,
         announce: watch::Sender<u64>,
-        lock: File,
+        lock: Option<File>,
     ) -> Self {
         Self {
-            connection,
+            link,
             head,
             sealer,
             options,
@@ -111,9 +107,7 @@ impl Writer {
             }
             self.serve(std::mem::take(&mut requests)).await;
         }
-        if let Err(error) = self.connection.close().await {
-            tracing::warn!(%error, "closing the ledger's file failed; what was committed is safe");
-        }
+        self.link.close().await;
     }
 
     async fn serve(&mut self, requests: Vec<Request>) {
@@ -132,7 +126,7 @@ impl Writer {
                 Ok(outcomes) => outcomes,
                 Err(error) => {
                     tracing::error!(%error, height = self.head.height, "a block could not be written");
-                    self.reconnect().await;
+                    self.link.close().await;
                     vec![Err(SubmitError::Storage(error.to_string())); submissions.len()]
                 }
             };
@@ -142,32 +136,26 @@ impl Writer {
             }
         }
         for answer in rebuilds {
-            let rebuilt = verify::rebuild(&mut self.connection).await;
+            let rebuilt = self.rebuild().await;
             if rebuilt.is_err() {
-                self.reconnect().await;
+                self.link.close().await;
             }
             let _ = answer.send(rebuilt);
         }
     }
 
-    /// Takes another connection in the place of one whose transaction failed: that one may count it as open for ever.
-    async fn reconnect(&mut self) {
-        match storage::connect(&self.options.path).await {
-            Ok(connection) => {
-                let failed = std::mem::replace(&mut self.connection, connection);
-                if let Err(error) = failed.close().await {
-                    tracing::warn!(%error, "closing a connection to the ledger's file failed");
-                }
-            }
-            // The next block fails, and comes here again.
-            Err(error) => tracing::error!(%error, "the ledger's file cannot be opened again"),
-        }
+    async fn rebuild(&mut self) -> Result<Verified, VerifyError> {
+        let mut session = self.link.write().await?;
+        let verified = verify::rebuild_in(&mut session).await?;
+        session.commit().await?;
+        Ok(verified)
     }
 
     async fn commit(&mut self, submissions: &[Submission]) -> Result<Vec<Answer>, BlockError> {
-        let mut connection = self.connection.begin_with("BEGIN IMMEDIATE").await?;
-        // From the file, not from memory: after a failed commit only the file knows what became of it.
-        let head = blocks::head(&mut connection).await?;
+        let mut session = self.link.write().await?;
+        // From the storage, not from memory: after a failed commit only that knows what became of it, and others may write too.
+        let (head, next_signer) = blocks::tip(&mut session).await?;
+        self.sealer.keep_up(next_signer, &self.options.key)?;
         let height = head.height.saturating_add(1);
         let timestamp_ms = (self.options.clock)().max(head.timestamp_ms);
         let ids: Vec<_> = submissions
@@ -175,37 +163,30 @@ impl Writer {
             .map(|submission| submission.tx_id.as_str())
             .collect();
         let mut draft = Draft {
-            before: derived::transactions(&mut connection, &ids).await?,
+            before: derived::transactions(&mut session, &ids).await?,
             ..Draft::default()
         };
         let options = &self.options;
         let verdicts = draft
-            .foresee(&mut connection, submissions, options, timestamp_ms)
+            .foresee(&mut session, submissions, options, timestamp_ms)
             .await?;
         let mut answers = Vec::with_capacity(submissions.len());
         for (submission, verdict) in submissions.iter().zip(verdicts) {
             let answer = draft
-                .decide(
-                    &mut connection,
-                    submission,
-                    verdict,
-                    options,
-                    height,
-                    timestamp_ms,
-                )
+                .decide(&mut session, submission, verdict, options, height, timestamp_ms)
                 .await?;
             answers.push(answer);
         }
         if draft.accepted.is_empty() {
-            connection.rollback().await?;
+            session.rollback().await?;
             return Ok(draft.answers(answers));
         }
         let block = draft
-            .write(&mut connection, &head, timestamp_ms, &self.sealer, options)
+            .write(&mut session, &head, timestamp_ms, &self.sealer, options)
             .await?;
-        connection.commit().await?;
+        session.commit().await?;
         self.head = block.head();
-        self.announce.send_replace(self.head.height);
+        announce(&self.announce, self.head.height);
         Ok(draft.answers(answers))
     }
 }
@@ -214,7 +195,7 @@ impl<'a> Draft<'a> {
     /// Loads what the submissions will read, all of them together, and decides each as if it were alone.
     async fn foresee(
         &mut self,
-        connection: &mut SqliteConnection,
+        session: &mut Session<'_>,
         submissions: &'a [Submission],
         options: &LedgerOptions,
         timestamp_ms: i64,
@@ -232,14 +213,14 @@ impl<'a> Draft<'a> {
             if !self.state.lacks() {
                 return Ok(verdicts);
             }
-            loaded::fetch(&mut self.state, connection).await?;
+            loaded::fetch(&mut self.state, session).await?;
         }
     }
 
     /// The answer to a submission; none where it is accepted, and answered once it is on disk.
     async fn decide(
         &mut self,
-        connection: &mut SqliteConnection,
+        session: &mut Session<'_>,
         submission: &'a Submission,
         mut verdict: Option<Verdict>,
         options: &LedgerOptions,
@@ -256,7 +237,7 @@ impl<'a> Draft<'a> {
         let outcome = loop {
             match verdict {
                 Some(verdict) => break verdict.outcome,
-                None if self.state.lacks() => loaded::fetch(&mut self.state, connection).await?,
+                None if self.state.lacks() => loaded::fetch(&mut self.state, session).await?,
                 None => {}
             }
             verdict = match self.execute(submission, options, timestamp_ms) {
@@ -325,7 +306,7 @@ impl<'a> Draft<'a> {
 
     async fn write(
         &mut self,
-        connection: &mut SqliteConnection,
+        session: &mut Session<'_>,
         head: &Head,
         timestamp_ms: i64,
         sealer: &Sealer,
@@ -347,12 +328,12 @@ impl<'a> Draft<'a> {
             .collect();
         let body = NewBody::Transactions(&transactions);
         let block = StoredBlock::after(head, &sealer.ledger, timestamp_ms, &body, &sealer.key)?;
-        blocks::append(connection, &block).await?;
+        blocks::append(session, &block).await?;
         let places: Vec<_> = (0..)
             .zip(&transactions)
             .map(|(at, tx)| (tx.tx_id.as_str(), block.height, at))
             .collect();
-        derived::write_places(connection, &places).await?;
+        derived::write_places(session, &places).await?;
         let (mut puts, mut deletes) = (Vec::new(), Vec::new());
         for (key, value) in &self.changes {
             match value {
@@ -362,7 +343,7 @@ impl<'a> Draft<'a> {
         }
         // By key, as the table is sorted.
         puts.sort_unstable();
-        derived::write(connection, &puts, &deletes).await?;
+        derived::write(session, &puts, &deletes).await?;
         Ok(block)
     }
 

@@ -154,10 +154,20 @@ fn a_ledger_that_is_not_there_and_an_address_that_is_none_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let missing = refused(&directory.path().join("ledger.db"), &["verify"]);
     assert!(missing.contains("check the path"), "{missing}");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_leasehold-secret-broker"));
-    let output = command
-        .args(["ledger", "--ledger", "ledger.db", "verify"])
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(2));
+    for address in [
+        "ledger.db",
+        "postgres://broker:hunter2@db.example.org/ledger?sslmod=require",
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_leasehold-secret-broker"));
+        let output = command
+            .args(["ledger", "--ledger", address, "verify"])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let reason = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            reason.contains("--ledger") && !reason.contains("hunter2"),
+            "{reason}"
+        );
+    }
 }

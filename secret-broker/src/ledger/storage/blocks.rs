@@ -1,83 +1,101 @@
 //! The blocks' table.
 
-use super::StorageError;
+use super::session::{Row, Session, Sql, Value};
+use super::{StorageError, to_height};
 use crate::ledger::block::{Hash, Head, Seal, StoredBlock};
-use crate::ledger::bytes::Bytes;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
+use crate::ledger::bytes::{Bytes, KeyId};
 
 /// The last block's head.
-pub(in crate::ledger) async fn head(connection: &mut SqliteConnection) -> Result<Head, StorageError> {
-    Ok(last(connection).await?.ok_or(StorageError::NoBlocks)?.head())
+pub(in crate::ledger) async fn head(session: &mut Session<'_>) -> Result<Head, StorageError> {
+    Ok(last(session).await?.ok_or(StorageError::NoBlocks)?.head())
 }
 
 /// The last block, if there is one.
-pub(in crate::ledger) async fn last(
-    connection: &mut SqliteConnection,
-) -> Result<Option<StoredBlock>, StorageError> {
-    let row = sqlx::query(
-        "SELECT height, previous_hash, timestamp_ms, body, body_hash, hash, signer, signature FROM blocks \
-         ORDER BY height DESC LIMIT 1",
-    )
-    .fetch_optional(connection)
-    .await?;
-    row.as_ref().map(to_block).transpose()
+pub(in crate::ledger) async fn last(session: &mut Session<'_>) -> Result<Option<StoredBlock>, StorageError> {
+    let rows = session
+        .rows(
+            "SELECT height, previous_hash, timestamp_ms, body, body_hash, hash, signer, signature FROM blocks \
+             ORDER BY height DESC LIMIT 1",
+            &[],
+        )
+        .await?;
+    rows.first().map(to_block).transpose()
 }
 
-/// Adds a block.
+/// The last block's head, and which key signs the block after it; none where blocks are not signed.
+pub(in crate::ledger) async fn tip(session: &mut Session<'_>) -> Result<(Head, Option<KeyId>), StorageError> {
+    let last = last(session).await?.ok_or(StorageError::NoBlocks)?;
+    Ok((last.head(), last.next_signer()?))
+}
+
+/// The last block's height.
+pub(in crate::ledger) async fn height(session: &mut Session<'_>) -> Result<u64, StorageError> {
+    let rows = session
+        .rows("SELECT height FROM blocks ORDER BY height DESC LIMIT 1", &[])
+        .await?;
+    to_height(rows.first().ok_or(StorageError::NoBlocks)?.integer(0)?)
+}
+
+/// Adds a block. On PostgreSQL it is announced, once however many are added together.
 pub(in crate::ledger) async fn append(
-    connection: &mut SqliteConnection,
+    session: &mut Session<'_>,
     block: &StoredBlock,
-) -> Result<(), sqlx::Error> {
-    let seal = block.seal.as_ref();
-    sqlx::query(
-        "INSERT INTO blocks (height, previous_hash, timestamp_ms, body, body_hash, hash, signer, signature) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )
-    .bind(i64::try_from(block.height).unwrap_or(i64::MAX))
-    .bind(&block.previous_hash[..])
-    .bind(block.timestamp_ms)
-    .bind(&block.body)
-    .bind(&block.body_hash[..])
-    .bind(&block.hash[..])
-    .bind(seal.map(|seal| &seal.signer.0[..]))
-    .bind(seal.map(|seal| &seal.signature.0[..]))
-    .execute(connection)
-    .await?;
-    Ok(())
+) -> Result<(), StorageError> {
+    let (signer, signature) = match &block.seal {
+        Some(seal) => (Value::Bytes(&seal.signer.0), Value::Bytes(&seal.signature.0)),
+        None => (Value::NoBytes, Value::NoBytes),
+    };
+    let statement = Sql {
+        sqlite: "INSERT INTO blocks (height, previous_hash, timestamp_ms, body, body_hash, hash, signer, signature) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        postgres: "WITH appended AS (INSERT INTO blocks \
+                   (height, previous_hash, timestamp_ms, body, body_hash, hash, signer, signature) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING height) \
+                   SELECT pg_notify('leasehold_blocks', '') FROM appended",
+    };
+    let values = [
+        Value::count(block.height),
+        Value::Bytes(&block.previous_hash),
+        Value::Integer(block.timestamp_ms),
+        Value::Text(&block.body),
+        Value::Bytes(&block.body_hash),
+        Value::Bytes(&block.hash),
+        signer,
+        signature,
+    ];
+    session.run(statement, &values).await
 }
 
 /// Up to `limit` blocks after a height.
 pub(in crate::ledger) async fn after(
-    connection: &mut SqliteConnection,
+    session: &mut Session<'_>,
     height: u64,
     limit: usize,
 ) -> Result<Vec<StoredBlock>, StorageError> {
-    from(connection, height.saturating_add(1), limit).await
+    from(session, height.saturating_add(1), limit).await
 }
 
 /// Up to `limit` blocks from a height on.
 pub(in crate::ledger) async fn from(
-    connection: &mut SqliteConnection,
+    session: &mut Session<'_>,
     height: u64,
     limit: usize,
 ) -> Result<Vec<StoredBlock>, StorageError> {
-    let rows = sqlx::query(
-        "SELECT height, previous_hash, timestamp_ms, body, body_hash, hash, signer, signature FROM blocks \
-         WHERE height >= ?1 ORDER BY height LIMIT ?2",
-    )
-    .bind(i64::try_from(height).unwrap_or(i64::MAX))
-    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-    .fetch_all(connection)
-    .await?;
+    let rows = session
+        .rows(
+            "SELECT height, previous_hash, timestamp_ms, body, body_hash, hash, signer, signature FROM blocks \
+             WHERE height >= $1 ORDER BY height LIMIT $2",
+            &[Value::count(height), Value::count(limit)],
+        )
+        .await?;
     rows.iter().map(to_block).collect()
 }
 
-fn to_block(row: &SqliteRow) -> Result<StoredBlock, StorageError> {
-    let height = row.try_get(0)?;
+fn to_block(row: &Row) -> Result<StoredBlock, StorageError> {
+    let height = row.integer(0)?;
     let form = |field| StorageError::Form { height, field };
-    let signer: Option<Vec<u8>> = row.try_get(6).map_err(|_| form("signer"))?;
-    let signature: Option<Vec<u8>> = row.try_get(7).map_err(|_| form("signature"))?;
+    let signer = row.bytes_if_any(6).map_err(|_| form("signer"))?;
+    let signature = row.bytes_if_any(7).map_err(|_| form("signature"))?;
     let seal = match (signer, signature) {
         (None, None) => None,
         (Some(signer), Some(signature)) => Some(Seal {
@@ -88,18 +106,20 @@ fn to_block(row: &SqliteRow) -> Result<StoredBlock, StorageError> {
         (Some(_), None) => return Err(form("signature")),
     };
     Ok(StoredBlock {
-        height: super::to_height(height)?,
+        height: to_height(height)?,
         previous_hash: to_hash(row, 1, height, "previous_hash")?,
-        timestamp_ms: row.try_get(2).map_err(|_| form("timestamp_ms"))?,
-        body: row.try_get(3).map_err(|_| form("body"))?,
+        timestamp_ms: row.integer(2).map_err(|_| form("timestamp_ms"))?,
+        body: row.text(3).map_err(|_| form("body"))?,
         body_hash: to_hash(row, 4, height, "body_hash")?,
         hash: to_hash(row, 5, height, "hash")?,
         seal,
     })
 }
 
-fn to_hash(row: &SqliteRow, column: usize, height: i64, field: &'static str) -> Result<Hash, StorageError> {
+fn to_hash(row: &Row, column: usize, height: i64, field: &'static str) -> Result<Hash, StorageError> {
     let form = || StorageError::Form { height, field };
-    let bytes: Vec<u8> = row.try_get(column).map_err(|_| form())?;
-    bytes.try_into().map_err(|_| form())
+    row.bytes(column)
+        .map_err(|_| form())?
+        .try_into()
+        .map_err(|_| form())
 }

@@ -1,109 +1,116 @@
 //! What is derived from the blocks: the contract's state, and where each transaction is.
 
-use super::{StorageError, blocks};
+use super::session::{Row, Session, Sql, Value};
+use super::{StorageError, blocks, to_height};
 use crate::ledger::block::Transaction;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
 use std::collections::HashMap;
 
 /// Values of those keys that have one.
 pub(in crate::ledger) async fn values(
-    connection: &mut SqliteConnection,
+    session: &mut Session<'_>,
     keys: &[String],
 ) -> Result<HashMap<String, Vec<u8>>, StorageError> {
-    let rows = sqlx::query("SELECT state.key, state.value FROM json_each(?1) AS wanted CROSS JOIN state ON state.key = wanted.value")
-        .bind(serde_json::to_string(keys)?)
-        .fetch_all(connection)
-        .await?;
+    let statement = Sql {
+        sqlite: "SELECT state.key, state.value FROM json_each($1) AS wanted \
+                 CROSS JOIN state ON state.key = wanted.value",
+        postgres: "SELECT key, value FROM state WHERE key = ANY (ARRAY(SELECT json_array_elements_text($1::text::json)))",
+    };
+    let keys = serde_json::to_string(keys)?;
+    let rows = session.rows(statement, &[Value::Text(&keys)]).await?;
     rows.iter().map(to_pair).collect()
 }
 
 /// Up to `limit` pairs with `start <= key < end`, by key.
 pub(in crate::ledger) async fn range(
-    connection: &mut SqliteConnection,
+    session: &mut Session<'_>,
     start: &str,
     end: &str,
     limit: usize,
 ) -> Result<Vec<(String, Vec<u8>)>, StorageError> {
-    let rows = sqlx::query("SELECT key, value FROM state WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT ?3")
-        .bind(start)
-        .bind(end)
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(connection)
+    let rows = session
+        .rows(
+            "SELECT key, value FROM state WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3",
+            &[Value::Text(start), Value::Text(end), Value::count(limit)],
+        )
         .await?;
     rows.iter().map(to_pair).collect()
 }
 
 /// Up to `limit` pairs after a key, or the first ones.
 pub(in crate::ledger) async fn pairs_after(
-    connection: &mut SqliteConnection,
+    session: &mut Session<'_>,
     key: Option<&str>,
     limit: usize,
 ) -> Result<Vec<(String, Vec<u8>)>, StorageError> {
     // No key is empty.
-    let rows = sqlx::query("SELECT key, value FROM state WHERE key > ?1 ORDER BY key LIMIT ?2")
-        .bind(key.unwrap_or_default())
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(connection)
+    let rows = session
+        .rows(
+            "SELECT key, value FROM state WHERE key > $1 ORDER BY key LIMIT $2",
+            &[Value::Text(key.unwrap_or_default()), Value::count(limit)],
+        )
         .await?;
     rows.iter().map(to_pair).collect()
 }
 
-fn to_pair(row: &SqliteRow) -> Result<(String, Vec<u8>), StorageError> {
-    let value: String = row.try_get(1)?;
-    Ok((row.try_get(0)?, value.into_bytes()))
+fn to_pair(row: &Row) -> Result<(String, Vec<u8>), StorageError> {
+    Ok((row.text(0)?, row.text(1)?.into_bytes()))
 }
 
 /// Sets and removes keys: two statements, however many there are.
 pub(in crate::ledger) async fn write(
-    connection: &mut SqliteConnection,
+    session: &mut Session<'_>,
     puts: &[(&str, &str)],
     deletes: &[&str],
 ) -> Result<(), StorageError> {
     if !deletes.is_empty() {
-        sqlx::query("DELETE FROM state WHERE key IN (SELECT value FROM json_each(?1))")
-            .bind(serde_json::to_string(deletes)?)
-            .execute(&mut *connection)
-            .await?;
+        let statement = Sql {
+            sqlite: "DELETE FROM state WHERE key IN (SELECT value FROM json_each($1))",
+            postgres: "DELETE FROM state WHERE key = ANY (ARRAY(SELECT json_array_elements_text($1::text::json)))",
+        };
+        let deletes = serde_json::to_string(deletes)?;
+        session.run(statement, &[Value::Text(&deletes)]).await?;
     }
     if !puts.is_empty() {
-        sqlx::query(
-            "INSERT OR REPLACE INTO state (key, value) SELECT value ->> 0, value ->> 1 FROM json_each(?1)",
-        )
-        .bind(serde_json::to_string(puts)?)
-        .execute(connection)
-        .await?;
+        let statement = Sql {
+            sqlite: "INSERT OR REPLACE INTO state (key, value) SELECT value ->> 0, value ->> 1 FROM json_each($1)",
+            postgres: "INSERT INTO state (key, value) SELECT value ->> 0, value ->> 1 \
+                       FROM json_array_elements($1::text::json) \
+                       ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        };
+        let puts = serde_json::to_string(puts)?;
+        session.run(statement, &[Value::Text(&puts)]).await?;
     }
     Ok(())
 }
 
 /// Notes where transactions are.
 pub(in crate::ledger) async fn write_places(
-    connection: &mut SqliteConnection,
+    session: &mut Session<'_>,
     places: &[(&str, u64, usize)],
 ) -> Result<(), StorageError> {
-    sqlx::query(
-        "INSERT INTO transactions (tx_id, height, position) \
-         SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?1)",
-    )
-    .bind(serde_json::to_string(places)?)
-    .execute(connection)
-    .await?;
-    Ok(())
+    let statement = Sql {
+        sqlite: "INSERT INTO transactions (tx_id, height, position) \
+                 SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each($1)",
+        postgres: "INSERT INTO transactions (tx_id, height, position) \
+                   SELECT value ->> 0, (value ->> 1)::bigint, (value ->> 2)::bigint \
+                   FROM json_array_elements($1::text::json)",
+    };
+    let places = serde_json::to_string(places)?;
+    session.run(statement, &[Value::Text(&places)]).await
 }
 
 /// Those of the transactions that are on the ledger, with the height of their block, by id.
 pub(in crate::ledger) async fn transactions(
-    connection: &mut SqliteConnection,
+    session: &mut Session<'_>,
     tx_ids: &[&str],
 ) -> Result<HashMap<String, (Transaction, u64)>, StorageError> {
     let mut found = HashMap::new();
-    for (tx_id, height, position) in places(connection, tx_ids).await? {
+    for (tx_id, height, position) in places(session, tx_ids).await? {
         let form = || StorageError::Form {
             height: i64::try_from(height).unwrap_or(i64::MAX),
             field: "body",
         };
-        let block = blocks::from(connection, height, 1)
+        let block = blocks::from(session, height, 1)
             .await?
             .into_iter()
             .next()
@@ -116,49 +123,46 @@ pub(in crate::ledger) async fn transactions(
 }
 
 async fn places(
-    connection: &mut SqliteConnection,
+    session: &mut Session<'_>,
     tx_ids: &[&str],
 ) -> Result<Vec<(String, u64, usize)>, StorageError> {
-    let rows = sqlx::query(
-        "SELECT tx_id, height, position FROM transactions WHERE tx_id IN (SELECT value FROM json_each(?1))",
-    )
-    .bind(serde_json::to_string(tx_ids)?)
-    .fetch_all(connection)
-    .await?;
+    let statement = Sql {
+        sqlite: "SELECT tx_id, height, position FROM transactions \
+                 WHERE tx_id IN (SELECT value FROM json_each($1))",
+        postgres: "SELECT tx_id, height, position FROM transactions \
+                   WHERE tx_id = ANY (ARRAY(SELECT json_array_elements_text($1::text::json)))",
+    };
+    let tx_ids = serde_json::to_string(tx_ids)?;
+    let rows = session.rows(statement, &[Value::Text(&tx_ids)]).await?;
     rows.iter().map(to_place).collect()
 }
 
 /// Up to `limit` transactions' places after an id, or the first ones.
 pub(in crate::ledger) async fn places_after(
-    connection: &mut SqliteConnection,
+    session: &mut Session<'_>,
     tx_id: Option<&str>,
     limit: usize,
 ) -> Result<Vec<(String, u64, usize)>, StorageError> {
-    let rows = sqlx::query(
-        "SELECT tx_id, height, position FROM transactions WHERE tx_id > ?1 ORDER BY tx_id LIMIT ?2",
-    )
-    .bind(tx_id.unwrap_or_default())
-    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-    .fetch_all(connection)
-    .await?;
+    let rows = session
+        .rows(
+            "SELECT tx_id, height, position FROM transactions WHERE tx_id > $1 ORDER BY tx_id LIMIT $2",
+            &[Value::Text(tx_id.unwrap_or_default()), Value::count(limit)],
+        )
+        .await?;
     rows.iter().map(to_place).collect()
 }
 
-fn to_place(row: &SqliteRow) -> Result<(String, u64, usize), StorageError> {
-    let height: i64 = row.try_get(1)?;
-    let position: i64 = row.try_get(2)?;
-    let position = usize::try_from(position).map_err(|_| StorageError::Form {
+fn to_place(row: &Row) -> Result<(String, u64, usize), StorageError> {
+    let height = row.integer(1)?;
+    let position = usize::try_from(row.integer(2)?).map_err(|_| StorageError::Form {
         height,
         field: "position",
     })?;
-    Ok((row.try_get(0)?, super::to_height(height)?, position))
+    Ok((row.text(0)?, to_height(height)?, position))
 }
 
 /// Removes everything that is derived.
-pub(in crate::ledger) async fn clear(connection: &mut SqliteConnection) -> Result<(), StorageError> {
-    sqlx::query("DELETE FROM state").execute(&mut *connection).await?;
-    sqlx::query("DELETE FROM transactions")
-        .execute(connection)
-        .await?;
-    Ok(())
+pub(in crate::ledger) async fn clear(session: &mut Session<'_>) -> Result<(), StorageError> {
+    session.run("DELETE FROM state", &[]).await?;
+    session.run("DELETE FROM transactions", &[]).await
 }

@@ -45,21 +45,28 @@ fn every_acknowledged_transaction_survives_a_kill() {
 }
 
 /// Ten in `make test`; more by `LEASEHOLD_SOAK_KILLS`.
-fn kills() -> u64 {
+pub(super) fn kills() -> u64 {
     std::env::var("LEASEHOLD_SOAK_KILLS")
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(10)
 }
 
-fn random(below: u64) -> u64 {
+pub(super) fn random(below: u64) -> u64 {
     RandomState::new().hash_one(0) % below
 }
 
 pub(super) async fn check(path: &Path, kill: u64, acknowledged: &BTreeMap<String, u64>) {
-    let ledger = Ledger::open(LedgerOptions::new(path, "UiSMSP".parse().unwrap()))
-        .await
-        .unwrap();
+    check_at(
+        LedgerOptions::new(path, "UiSMSP".parse().unwrap()),
+        kill,
+        acknowledged,
+    )
+    .await;
+}
+
+pub(super) async fn check_at(options: LedgerOptions, kill: u64, acknowledged: &BTreeMap<String, u64>) {
+    let ledger = Ledger::open(options).await.unwrap();
     let verified = ledger
         .verify()
         .await
@@ -107,7 +114,7 @@ pub(super) fn spawn_by(mut command: std::process::Command, path: &Path) -> (Chil
     (child, lines)
 }
 
-fn wait_for(lines: &mpsc::Receiver<String>, count: usize, deadline: Instant) -> Vec<String> {
+pub(super) fn wait_for(lines: &mpsc::Receiver<String>, count: usize, deadline: Instant) -> Vec<String> {
     let mut seen = Vec::new();
     while seen.len() < count {
         match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -138,29 +145,34 @@ fn submit_until_killed(path: &Path) {
             .await
             .unwrap();
         enrol(&ledger).await;
-        let mut tasks = tokio::task::JoinSet::new();
-        // Of its own in each run: those of a killed one stay leased.
-        let run = format!("{:08x}", random(1 << 32));
-        for submitter in 0..SUBMITTERS {
-            let (ledger, run) = (ledger.clone(), run.clone());
-            tasks.spawn(async move {
-                for round in 0u64.. {
-                    lease_once(&ledger, &run, round, submitter).await;
-                }
-            });
-        }
-        tasks.join_all().await;
+        submit_for_ever(async |submission| ledger.submit(submission).await).await;
     });
 }
 
+pub(super) async fn submit_for_ever(submit: impl AsyncFn(Submission) -> Result<Committed, SubmitError>) {
+    // Of its own in each run: those of a killed one stay leased.
+    let run = format!("{:08x}", random(1 << 32));
+    let submitters = (0..SUBMITTERS).map(async |submitter| {
+        for round in 0u64.. {
+            lease_once(&submit, &run, round, submitter).await;
+        }
+    });
+    join_all(submitters).await;
+}
+
 /// All submitters want the same few datasets, so that grants and refusals rest on each other in every block.
-async fn lease_once(ledger: &Ledger, run: &str, round: u64, submitter: usize) {
+async fn lease_once(
+    ledger: impl AsyncFn(Submission) -> Result<Committed, SubmitError>,
+    run: &str,
+    round: u64,
+    submitter: usize,
+) {
     let prefix = format!("{run}-{submitter}-{round}");
     let (name, holder) = (
         format!("d-{run}-{}", submitter % 3),
         person(&format!("{submitter:02}")),
     );
-    let submit = async |step: &str, command: Command| match ledger.submit(submission(step, command)).await {
+    let submit = async |step: &str, command: Command| match ledger(submission(step, command)).await {
         Ok(committed) => {
             acknowledge(&committed);
             Some(committed)

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A closed ledger with two keys in it, and its export.
-async fn exported() -> (Bench, Vec<u8>, Receipt) {
+pub(super) async fn exported() -> (Bench, Vec<u8>, Receipt) {
     let mut bench = Bench::new().await;
     bench.accepted("one", register("texts")).await;
     bench.ledger.close().await;
@@ -19,7 +19,7 @@ async fn exported() -> (Bench, Vec<u8>, Receipt) {
         .await;
     bench.ledger.close().await;
     let mut stream = Vec::new();
-    let file = LedgerFile::open(&bench.options().path).await.unwrap();
+    let file = LedgerFile::open(&bench.path()).await.unwrap();
     let receipt = file.export(&mut stream).await.unwrap();
     (bench, stream, receipt)
 }
@@ -38,10 +38,14 @@ async fn an_imported_ledger_is_the_exported_one_and_goes_on_with_its_key() {
     let (bench, stream, receipt) = exported().await;
     let directory = TempDir::new().unwrap();
     let path = place(&directory);
-    let imported = import(&mut stream.as_slice(), &path, std::slice::from_ref(&receipt))
-        .await
-        .unwrap();
-    let original = LedgerFile::open(&bench.options().path).await.unwrap();
+    let imported = import(
+        &mut stream.as_slice(),
+        &(&path).into(),
+        std::slice::from_ref(&receipt),
+    )
+    .await
+    .unwrap();
+    let original = LedgerFile::open(&bench.path()).await.unwrap();
     let original = original.verify(Depth::Whole, &[receipt]).await.unwrap();
     assert_eq!(imported, original);
     assert_eq!(files(directory.path()), std::slice::from_ref(&path));
@@ -51,7 +55,7 @@ async fn an_imported_ledger_is_the_exported_one_and_goes_on_with_its_key() {
     assert_eq!(again, stream);
     drop(file);
     let mut options = bench.options();
-    options.path = path;
+    options.address = path.into();
     let ledger = Ledger::open(options).await.unwrap();
     ledger
         .submit(submission("four", register("scans")))
@@ -97,7 +101,9 @@ async fn a_stream_with_a_line_changed_missing_twice_or_elsewhere_is_refused_and_
     let directory = TempDir::new().unwrap();
     let path = place(&directory);
     for stream in streams.iter().filter(|stream| **stream != text) {
-        let refused = import(&mut stream.as_bytes(), &path, &[]).await.unwrap_err();
+        let refused = import(&mut stream.as_bytes(), &(&path).into(), &[])
+            .await
+            .unwrap_err();
         assert!(refused.to_string().contains("nothing was imported"), "{refused}");
         assert_eq!(files(directory.path()), Vec::<PathBuf>::new(), "{refused}");
     }
@@ -109,7 +115,7 @@ async fn an_import_says_which_block_and_field_was_changed() {
     let text = String::from_utf8(stream).unwrap();
     let changed = text.replacen("Texts", "Tests", 1);
     let directory = TempDir::new().unwrap();
-    match import(&mut changed.as_bytes(), &place(&directory), &[])
+    match import(&mut changed.as_bytes(), &place(&directory).into(), &[])
         .await
         .unwrap_err()
     {
@@ -124,7 +130,9 @@ async fn an_import_never_writes_into_what_is_there() {
     let directory = TempDir::new().unwrap();
     let path = place(&directory);
     fs::write(&path, "something").unwrap();
-    let refused = import(&mut stream.as_slice(), &path, &[]).await.unwrap_err();
+    let refused = import(&mut stream.as_slice(), &(&path).into(), &[])
+        .await
+        .unwrap_err();
     assert!(matches!(refused, ImportError::Exists(_)), "{refused}");
     assert_eq!(fs::read_to_string(&path).unwrap(), "something");
 }
@@ -134,7 +142,7 @@ async fn a_ledger_of_which_a_receipt_does_not_hold_is_not_imported() {
     let (_bench, stream, _) = exported().await;
     let (_other, _, receipt) = exported().await;
     let directory = TempDir::new().unwrap();
-    let refused = import(&mut stream.as_slice(), &place(&directory), &[receipt]).await;
+    let refused = import(&mut stream.as_slice(), &place(&directory).into(), &[receipt]).await;
     assert!(
         matches!(refused, Err(ImportError::Verify(VerifyError::Receipt(_)))),
         "{refused:?}"
@@ -146,7 +154,7 @@ async fn a_ledger_of_which_a_receipt_does_not_hold_is_not_imported() {
 async fn a_ledger_is_verified_and_exported_beside_its_broker() {
     let bench = Bench::new().await;
     bench.accepted("one", register("texts")).await;
-    let file = LedgerFile::open(&bench.options().path).await.unwrap();
+    let file = LedgerFile::open(&bench.path()).await.unwrap();
     let verified = file.verify(Depth::Whole, &[]).await.unwrap();
     bench.accepted("two", register("scans")).await;
     assert_eq!((verified.height, bench.height()), (2, 3));
@@ -172,14 +180,14 @@ async fn a_ledger_whose_broker_was_killed_is_verified_with_all_its_blocks() {
 async fn a_stopped_ledger_is_rebuilt_and_one_in_use_is_not() {
     let bench = Bench::new().await;
     bench.accepted("one", register("texts")).await;
-    let path = bench.options().path;
+    let path = bench.path();
     let refused = rebuild(&path).await.unwrap_err();
     assert!(
         matches!(refused, MaintenanceError::Open(OpenError::InUse(_))),
         "{refused}"
     );
     bench.ledger.close().await;
-    let mut connection = storage::connect(&path).await.unwrap();
+    let mut connection = storage::sqlite::connect(&path).await.unwrap();
     sqlx::query("DELETE FROM state")
         .execute(&mut connection)
         .await

@@ -57,8 +57,8 @@ async fn any_byte_of_the_file_that_changes_what_is_read_is_reported() {
             .await;
     }
     bench.ledger.close().await;
-    let path = bench.options().path;
-    let mut connection = storage::connect(&path).await.unwrap();
+    let path = bench.path();
+    let mut connection = storage::sqlite::connect(&path).await.unwrap();
     let keys = sqlx::query(
         "SELECT json_object('blocks', (SELECT json_group_array(height) FROM blocks), 'keys', \
          (SELECT json_group_array(k) FROM (SELECT key AS k FROM state UNION ALL SELECT tx_id FROM transactions)))",

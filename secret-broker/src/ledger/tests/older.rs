@@ -8,8 +8,10 @@ use sqlx::AssertSqlSafe;
 async fn older() -> (TempDir, LedgerOptions) {
     let directory = TempDir::new().unwrap();
     let now_ms = Arc::new(AtomicI64::new(START_MS + 60_000));
-    let options = options_at(&directory, &now_ms);
-    let mut connection = storage::connect(&options.path).await.unwrap();
+    let mut options = options_at(&directory, &now_ms);
+    options.adopt_unsigned = true;
+    let path = directory.path().join("ledger.db");
+    let mut connection = storage::sqlite::connect(&path).await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(include_str!("data/contract-1.sql").to_owned()))
         .execute(&mut connection)
         .await
@@ -78,16 +80,17 @@ async fn a_block_of_a_newer_contract_is_reported_not_guessed() {
     let bench = Bench::new().await;
     bench.accepted("one", register("texts")).await;
     bench.ledger.close().await;
-    let mut connection = storage::connect(&bench.options().path).await.unwrap();
-    let head = blocks::head(&mut connection).await.unwrap();
-    let newer = blocks::last(&mut connection).await.unwrap().unwrap();
+    let mut connection = storage::sqlite::connect(&bench.path()).await.unwrap();
+    let mut session = session(&mut connection).await;
+    let newer = blocks::last(&mut session).await.unwrap().unwrap();
+    let head = newer.head();
     let newer = newer.body.replace("\"contract\":2", "\"contract\":3");
     let body: block::Body = serde_json::from_str(&newer).unwrap();
     let key = LedgerKey::load(&bench.options().key).unwrap();
-    let ledger = blocks::from(&mut connection, 0, 1).await.unwrap()[0].hash;
+    let ledger = blocks::from(&mut session, 0, 1).await.unwrap()[0].hash;
     let block = block::StoredBlock::after(&head, &ledger, head.timestamp_ms, &body, &key).unwrap();
-    blocks::append(&mut connection, &block).await.unwrap();
-    let found = verify::verify(&mut connection, Depth::Whole, &[]).await;
+    blocks::append(&mut session, &block).await.unwrap();
+    let found = verify::verify(&mut session, Depth::Whole, &[]).await;
     let found = found.unwrap_err().to_string();
     assert!(
         found.contains("version 3 of the contract is not known"),

@@ -17,7 +17,7 @@ async fn receipted() -> (Bench, Vec<Receipt>) {
 }
 
 async fn verified(bench: &Bench, receipts: &[Receipt]) -> Result<Verified, VerifyError> {
-    let file = LedgerFile::open(&bench.options().path).await.unwrap();
+    let file = LedgerFile::open(&bench.path()).await.unwrap();
     file.verify(Depth::Chain, receipts).await
 }
 
@@ -34,7 +34,7 @@ async fn every_receipt_of_a_ledger_holds_and_is_the_same_as_json() {
     );
     let json = serde_json::to_string(last).unwrap();
     assert_eq!(serde_json::from_str::<Receipt>(&json).unwrap(), *last);
-    let file = LedgerFile::open(&bench.options().path).await.unwrap();
+    let file = LedgerFile::open(&bench.path()).await.unwrap();
     assert_eq!(file.receipt().await.unwrap(), *last);
 }
 
@@ -44,7 +44,7 @@ async fn a_receipt_shows_that_blocks_were_cut_off() {
     let bench = Bench::new().await;
     bench.accepted("one", register("texts")).await;
     bench.ledger.close().await;
-    let path = bench.options().path;
+    let path = bench.path();
     let copy = fs::read(&path).unwrap();
     let ledger = Ledger::open(bench.options()).await.unwrap();
     ledger.submit(submission("two", register("scans"))).await.unwrap();

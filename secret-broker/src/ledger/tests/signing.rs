@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use storage::blocks;
 
 async fn connect(bench: &Bench) -> SqliteConnection {
-    storage::connect(&bench.options().path).await.unwrap()
+    storage::sqlite::connect(&bench.path()).await.unwrap()
 }
 
 #[tokio::test]
@@ -109,7 +109,7 @@ async fn a_lost_key_is_replaced_by_one_that_nobody_vouches_for_and_verifying_say
     bench.accepted("two", take("texts", &person("a1"))).await;
     assert_eq!(bench.ledger.verify().await.unwrap().unvouched_keys, [3]);
     bench.ledger.close().await;
-    let file = LedgerFile::open(&bench.options().path).await.unwrap();
+    let file = LedgerFile::open(&bench.path()).await.unwrap();
     file.verify(Depth::Chain, &[receipt]).await.unwrap();
 }
 
@@ -118,7 +118,9 @@ async fn as_version_1_wrote_it(bench: &Bench) {
     bench.ledger.close().await;
     std::fs::remove_file(bench.options().key).unwrap();
     let mut connection = connect(bench).await;
-    let blocks = blocks::from(&mut connection, 0, 1_000).await.unwrap();
+    let blocks = blocks::from(&mut session(&mut connection).await, 0, 1_000)
+        .await
+        .unwrap();
     let mut statements = vec![
         "DROP TRIGGER blocks_never_change".to_owned(),
         "DROP TRIGGER blocks_never_go".to_owned(),
@@ -164,17 +166,18 @@ async fn as_version_1_wrote_it(bench: &Bench) {
 }
 
 #[tokio::test]
-async fn a_ledger_that_was_not_signed_is_signed_when_it_is_opened_and_loses_nothing() {
+async fn a_ledger_that_was_not_signed_is_signed_when_its_operator_says_so_and_loses_nothing() {
     let mut bench = Bench::new().await;
     bench.accepted("one", register("texts")).await;
     let lease = bench.accepted("two", take("texts", &person("a1"))).await;
     as_version_1_wrote_it(&bench).await;
-    let before = LedgerFile::open(&bench.options().path)
-        .await
-        .map(drop)
-        .unwrap_err();
-    assert!(before.to_string().contains("start the broker"), "{before}");
-    bench.reopen().await;
+    let before = LedgerFile::open(&bench.path()).await.map(drop).unwrap_err();
+    assert!(before.to_string().contains("--adopt-unsigned-ledger"), "{before}");
+    let unasked = Ledger::open(bench.options()).await.map(drop).unwrap_err();
+    assert!(matches!(unasked, OpenError::NotSigned(_)), "{unasked}");
+    let mut options = bench.options();
+    options.adopt_unsigned = true;
+    bench.ledger = Ledger::open(options).await.unwrap();
     let verified = bench.ledger.verify().await.unwrap();
     assert_eq!((verified.height, verified.transactions), (4, Some(4)));
     assert_eq!(
@@ -187,6 +190,31 @@ async fn a_ledger_that_was_not_signed_is_signed_when_it_is_opened_and_loses_noth
     bench.reopen().await;
     bench.accepted("three", register("scans")).await;
     assert_eq!(bench.ledger.verify().await.unwrap().height, 5, "signed once");
+}
+
+/// Whoever can write the file can change the past, take the signatures out, and wait for the broker to sign all of it anew.
+#[tokio::test]
+async fn a_ledger_whose_signatures_were_taken_out_is_neither_opened_nor_verified() {
+    let bench = Bench::new().await;
+    bench.accepted("one", register("texts")).await;
+    let key = std::fs::read(bench.options().key).unwrap();
+    as_version_1_wrote_it(&bench).await;
+    std::fs::write(bench.options().key, key).unwrap();
+    let mut connection = connect(&bench).await;
+    storage::schema::migrate(&mut storage::Connection::Sqlite(connection))
+        .await
+        .unwrap();
+    let refused = Ledger::open(bench.options()).await.map(drop).unwrap_err();
+    assert!(matches!(refused, OpenError::NotSigned(_)), "{refused}");
+    let file = LedgerFile::open(&bench.path()).await.unwrap();
+    for depth in [Depth::Chain, Depth::Whole] {
+        assert_eq!(file.verify(depth, &[]).await, Err(VerifyError::Unsigned));
+        let allowed = file.verify_even_unsigned(depth, &[]).await.unwrap();
+        assert_eq!((allowed.height, allowed.key_id), (2, None));
+    }
+    connection = connect(&bench).await;
+    let last = blocks::last(&mut session(&mut connection).await).await.unwrap();
+    assert_eq!(last.unwrap().seal, None, "nothing was signed");
 }
 
 #[tokio::test]
@@ -202,7 +230,9 @@ async fn a_ledger_that_was_changed_is_not_signed() {
         sqlx::query(statement).execute(&mut connection).await.unwrap();
     }
     connection.close().await.unwrap();
-    match Ledger::open(bench.options()).await.map(drop).unwrap_err() {
+    let mut options = bench.options();
+    options.adopt_unsigned = true;
+    match Ledger::open(options).await.map(drop).unwrap_err() {
         OpenError::Damaged { error, .. } => assert!(error.to_string().contains("block 2, body"), "{error}"),
         error => panic!("{error}"),
     }

@@ -4,7 +4,7 @@ use super::*;
 use crate::ledger::founding::Sealer;
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
-const FIELDS: [&str; 8] = [
+pub(super) const FIELDS: [&str; 8] = [
     "height",
     "previous_hash",
     "timestamp_ms",
@@ -34,13 +34,15 @@ async fn tampering() -> (Bench, SqliteConnection, u64) {
     }
     let height = bench.height();
     bench.ledger.close().await;
-    let connection = storage::connect(&bench.options().path).await.unwrap();
+    let connection = storage::sqlite::connect(&bench.path()).await.unwrap();
     (bench, connection, height)
 }
 
 async fn verified(bench: &Bench) -> Result<Verified, VerifyError> {
-    let reads = storage::read_pool(&bench.options().path).await.unwrap();
-    let outcome = verify::verify(&mut reads.begin().await.unwrap(), Depth::Whole, &[]).await;
+    let reads = storage::sqlite::read_pool(&bench.path()).await.unwrap();
+    let mut session = storage::Session::Sqlite(reads.begin().await.unwrap());
+    let outcome = verify::verify(&mut session, Depth::Whole, &[]).await;
+    drop(session);
     reads.close().await;
     outcome
 }
@@ -203,7 +205,7 @@ async fn removed_and_swapped_blocks_are_found() {
 /// What the broker signs with.
 async fn sealer(bench: &Bench, connection: &mut SqliteConnection) -> Sealer {
     Sealer {
-        ledger: blocks::from(connection, 0, 1).await.unwrap()[0].hash,
+        ledger: blocks::from(&mut session(connection).await, 0, 1).await.unwrap()[0].hash,
         key: LedgerKey::load(&bench.options().key).unwrap(),
     }
 }
@@ -212,13 +214,18 @@ async fn sealer(bench: &Bench, connection: &mut SqliteConnection) -> Sealer {
 #[tokio::test]
 async fn a_forged_decision_that_is_signed_is_found() {
     let (bench, mut connection, last) = tampering().await;
-    let head = blocks::head(&mut connection).await.unwrap();
-    let forged = blocks::last(&mut connection).await.unwrap().unwrap();
+    let forged = blocks::last(&mut session(&mut connection).await)
+        .await
+        .unwrap()
+        .unwrap();
+    let head = forged.head();
     let forged = forged.body.replace("\"five\"", "\"six\"");
     let body: block::Body = serde_json::from_str(&forged).unwrap();
     let Sealer { ledger, key } = sealer(&bench, &mut connection).await;
     let block = block::StoredBlock::after(&head, &ledger, head.timestamp_ms, &body, &key).unwrap();
-    blocks::append(&mut connection, &block).await.unwrap();
+    let mut session = session(&mut connection).await;
+    blocks::append(&mut session, &block).await.unwrap();
+    session.commit().await.unwrap();
     let found = corruption(&bench).await;
     assert_eq!((found.block, found.field), (last + 1, "body"));
     assert!(found.reason.contains("leased to others"), "{found}");
@@ -258,7 +265,7 @@ async fn a_block_can_neither_be_changed_nor_removed_by_mistake() {
     let bench = Bench::new().await;
     bench.accepted("one", register("texts")).await;
     bench.ledger.close().await;
-    let mut connection = storage::connect(&bench.options().path).await.unwrap();
+    let mut connection = storage::sqlite::connect(&bench.path()).await.unwrap();
     for statement in ["UPDATE blocks SET timestamp_ms = 0", "DELETE FROM blocks"] {
         let refused = sqlx::query(statement)
             .execute(&mut connection)

@@ -79,7 +79,7 @@ async fn a_damaged_record_fails_only_the_submissions_that_need_it() {
     for name in ["sound", "damaged"] {
         bench.accepted(name, register(name)).await;
     }
-    let mut connection = storage::connect(&bench.options().path).await.unwrap();
+    let mut connection = storage::sqlite::connect(&bench.path()).await.unwrap();
     let changed = sqlx::query(
         "UPDATE state SET value = '{}' WHERE key LIKE 'dataset/%' AND value LIKE '%\"damaged\"%'",
     )

@@ -1,0 +1,113 @@
+//! Says how high the ledger is: after each block of this broker's own, and in PostgreSQL after each of others.
+//!
+//! The database announces a block to whoever listens; whatever gets lost on the way is found by looking twice a second. Only the
+//! height is told: blocks are read from the database, so that none is missed.
+
+use super::storage::postgres::Pool;
+use super::storage::{Readers, StorageError, blocks};
+use sqlx::postgres::PgListener;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// How often to look whatever is announced.
+const LOOK: Duration = Duration::from_millis(400);
+/// How old the last look may be for the height to be called current.
+const CURRENT: Duration = Duration::from_secs(1);
+
+/// Tells a height, unless a higher one was told.
+pub(super) fn announce(heights: &watch::Sender<u64>, height: u64) {
+    heights.send_if_modified(|told| {
+        let higher = height > *told;
+        if higher {
+            *told = height;
+        }
+        higher
+    });
+}
+
+/// When the height was last looked up; never asked where only this process writes.
+#[derive(Clone)]
+pub(super) struct Looked(Option<watch::Receiver<Instant>>);
+
+impl Looked {
+    /// Whether a block that others appended a second ago would be known.
+    pub(super) fn is_current(&self) -> bool {
+        let Some(looked) = &self.0 else { return true };
+        looked.borrow().elapsed() < CURRENT
+    }
+}
+
+/// Looks for what others append.
+pub(super) struct Lookout {
+    pool: Option<Pool>,
+    reads: Readers,
+    heights: watch::Sender<u64>,
+    looked: watch::Sender<Instant>,
+}
+
+impl Lookout {
+    pub(super) fn new(reads: Readers, heights: watch::Sender<u64>) -> (Self, Looked) {
+        let pool = match &reads {
+            Readers::Sqlite(_) => None,
+            Readers::Postgres(pool) => Some(pool.clone()),
+        };
+        let (looked, when) = watch::channel(Instant::now());
+        let when = Looked(pool.is_some().then_some(when));
+        let lookout = Self {
+            pool,
+            reads,
+            heights,
+            looked,
+        };
+        (lookout, when)
+    }
+
+    /// Runs until it is dropped.
+    pub(super) async fn run(self) {
+        let Some(pool) = &self.pool else {
+            return std::future::pending().await;
+        };
+        let mut listener = None;
+        let mut reached = true;
+        loop {
+            if listener.is_none() {
+                // Without it there is still the look.
+                listener = pool.listen().await.ok();
+            }
+            match self.look().await {
+                Ok(()) => reached = true,
+                Err(error) => {
+                    if std::mem::take(&mut reached) {
+                        tracing::warn!(%error, "cannot look for blocks of other brokers; trying again");
+                    }
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                heard = hear(&mut listener) => if !heard { listener = None },
+            }
+        }
+    }
+
+    async fn look(&self) -> Result<(), StorageError> {
+        let began = Instant::now();
+        let mut session = self.reads.read().await?;
+        let height = blocks::height(&mut session).await?;
+        session.rollback().await?;
+        announce(&self.heights, height);
+        self.looked.send_replace(began);
+        Ok(())
+    }
+}
+
+/// Whether there was an announcement; for ever where nobody listens.
+async fn hear(listener: &mut Option<PgListener>) -> bool {
+    let Some(listener) = listener else {
+        return std::future::pending().await;
+    };
+    let heard = matches!(listener.try_recv().await, Ok(Some(_)));
+    // One look is enough for all that were announced together.
+    while listener.next_buffered().is_some() {}
+    heard
+}

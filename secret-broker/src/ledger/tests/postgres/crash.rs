@@ -1,0 +1,114 @@
+//! Brokers are killed at random moments, and so is the database under them: what was acknowledged stays, and nothing is half there.
+
+use super::*;
+use crate::ledger::tests::crash::{
+    CHILD, check_at, kills, parse, random, spawn_by, submit_for_ever, wait_for,
+};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+/// Set in the child: where its key is.
+const KEY: &str = "LEASEHOLD_LEDGER_CRASH_KEY";
+/// Longest wait of a child for its database.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn options(address: LedgerAddress, key: &Path) -> LedgerOptions {
+    let mut options = LedgerOptions::new(address, "UiSMSP".parse().unwrap());
+    options.key = key.to_owned();
+    options
+}
+
+#[test]
+fn every_acknowledged_transaction_survives_kills_of_brokers_and_of_their_database() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    if let Some(url) = std::env::var_os(CHILD) {
+        let address = url.to_str().unwrap().parse().unwrap();
+        let key = std::env::var_os(KEY).unwrap();
+        return runtime.block_on(submit_until_killed(options(address, Path::new(&key))));
+    }
+    let Some(server) = runtime.block_on(Server::start("kills in PostgreSQL")) else {
+        return;
+    };
+    let database = runtime.block_on(server.database());
+    let directory = TempDir::new().unwrap();
+    let key = directory.path().join("ledger.key");
+    LedgerKey::load_or_create(&key).unwrap();
+    let spawn = || {
+        let mut command = std::process::Command::new("env");
+        command.env(KEY, &key);
+        spawn_by(command, Path::new(&database.url))
+    };
+    let mut acknowledged = BTreeMap::new();
+    let (mut other, mut others_lines) = spawn();
+    for kill in 0..kills() {
+        let (mut child, lines) = spawn();
+        let count = usize::try_from(random(100)).unwrap() + 1;
+        let mut seen = wait_for(&lines, count, Instant::now() + PATIENCE);
+        assert!(seen.len() >= count, "kill {kill}: the broker did not get going");
+        let signal = match kill % 4 {
+            1 => Some(Signal::SIGQUIT),
+            3 => Some(Signal::SIGKILL),
+            _ => None,
+        };
+        if let Some(signal) = signal {
+            server.end(signal);
+            runtime.block_on(server.restart());
+            // Both go on by themselves.
+            for lines in [&lines, &others_lines] {
+                // What was acknowledged before is still in the pipe.
+                seen.extend(lines.try_iter());
+                let after = wait_for(lines, 5, Instant::now() + PATIENCE);
+                assert!(
+                    after.len() >= 5,
+                    "kill {kill}: a broker did not go on after the database came back"
+                );
+                seen.extend(after);
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        seen.extend(lines.iter());
+        if kill % 3 == 2 {
+            other.kill().unwrap();
+            other.wait().unwrap();
+            seen.extend(others_lines.iter());
+            (other, others_lines) = spawn();
+        } else {
+            seen.extend(others_lines.try_iter());
+        }
+        acknowledged.extend(seen.iter().filter_map(|line| parse(line)));
+        let options = options(database.address(), &key);
+        runtime.block_on(check_at(options, kill, &acknowledged));
+    }
+    other.kill().unwrap();
+    other.wait().unwrap();
+    println!("{} transactions were acknowledged", acknowledged.len());
+    assert!(!acknowledged.is_empty());
+}
+
+async fn submit_until_killed(options: LedgerOptions) {
+    let deadline = Instant::now() + PATIENCE;
+    let ledger = loop {
+        match Ledger::open(options.clone()).await {
+            Ok(ledger) => break ledger,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    let submit = async |submission: Submission| {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match ledger.submit(submission.clone()).await {
+                // Nothing is known: the same transaction again.
+                Err(SubmitError::Storage(error)) => assert!(Instant::now() < deadline, "{error}"),
+                outcome => return outcome,
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    for (tx_id, command) in enrolment() {
+        submit(submission(tx_id, command)).await.unwrap();
+    }
+    submit_for_ever(submit).await;
+}

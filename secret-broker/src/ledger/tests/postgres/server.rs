@@ -1,0 +1,258 @@
+//! A PostgreSQL for a test: made in a temporary directory, reached through a socket in it, and ended with the last test that uses it.
+
+use crate::ledger::LedgerAddress;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, User, geteuid};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+pub(super) struct Server {
+    directory: TempDir,
+    programs: PathBuf,
+    databases: AtomicUsize,
+    running: std::sync::Mutex<Option<Running>>,
+}
+
+/// Its first process, and the thread that waits for it. The system ends the one with the other, should the tests be killed.
+struct Running {
+    process: Pid,
+    waiter: JoinHandle<()>,
+}
+
+/// One for all tests that leave it alone; none where PostgreSQL is missing, which is said once per test.
+pub(super) async fn shared(test: &str) -> Option<Arc<Server>> {
+    static SERVER: tokio::sync::Mutex<Weak<Server>> = tokio::sync::Mutex::const_new(Weak::new());
+    let mut server = SERVER.lock().await;
+    if let Some(running) = server.upgrade() {
+        return Some(running);
+    }
+    let started = Arc::new(Server::start(test).await?);
+    *server = Arc::downgrade(&started);
+    Some(started)
+}
+
+fn programs() -> Option<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
+    let mut found: Vec<_> = versions
+        .filter_map(|version| Some(version.ok()?.path().join("bin")))
+        .filter(|programs| programs.join("initdb").is_file() && programs.join("postgres").is_file())
+        .collect();
+    found.sort();
+    found.pop()
+}
+
+impl Server {
+    pub(super) async fn start(test: &str) -> Option<Self> {
+        let Some(programs) = programs() else {
+            println!("SKIPPED: {test}: PostgreSQL is not installed (Debian package postgresql)");
+            return None;
+        };
+        let server = Self {
+            directory: TempDir::new().unwrap(),
+            programs,
+            databases: AtomicUsize::new(0),
+            running: std::sync::Mutex::new(None),
+        };
+        if geteuid().is_root() {
+            // It refuses to run as root.
+            let Some(user) = User::from_name("postgres").unwrap() else {
+                println!("SKIPPED: {test}: PostgreSQL does not run as root, and there is no user `postgres`");
+                return None;
+            };
+            nix::unistd::chown(server.directory.path(), Some(user.uid), Some(user.gid)).unwrap();
+        }
+        let made = server
+            .program("initdb")
+            .args([
+                "--no-sync",
+                "--auth=trust",
+                "--username=postgres",
+                "--encoding=UTF8",
+                "--locale=C",
+            ])
+            .arg("--pgdata")
+            .arg(server.data())
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let rules = "local all with_password scram-sha-256\nlocal all all trust\n";
+        fs::write(server.data().join("pg_hba.conf"), rules).unwrap();
+        server.restart().await;
+        Some(server)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// A program of PostgreSQL, by a user that it accepts.
+    fn program(&self, name: &str) -> Command {
+        let mut command = Command::new("setpriv");
+        if geteuid().is_root() {
+            command.args(["--reuid=postgres", "--regid=postgres", "--init-groups"]);
+        }
+        command
+            .args(["--pdeathsig=QUIT", "--"])
+            .arg(self.programs.join(name))
+            .current_dir(self.directory.path())
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Starts it where it does not run, and waits until it answers.
+    pub(super) async fn restart(&self) {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        loop {
+            self.spawn();
+            let answered = loop {
+                if let Ok(connection) = PgConnection::connect(&self.url("postgres", "postgres")).await {
+                    connection.close().await.unwrap();
+                    break true;
+                }
+                if self.has_ended() {
+                    break false;
+                }
+                assert!(
+                    Instant::now() < deadline,
+                    "PostgreSQL does not answer: {}",
+                    self.log()
+                );
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            };
+            if answered {
+                return;
+            }
+            // Processes of one that was killed may still be ending.
+            self.end(Signal::SIGKILL);
+            assert!(
+                Instant::now() < deadline,
+                "PostgreSQL does not start: {}",
+                self.log()
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    fn spawn(&self) {
+        let mut running = self.running.lock().unwrap();
+        if running.is_some() {
+            return;
+        }
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.directory.path().join("log"))
+            .unwrap();
+        let mut command = self.program("postgres");
+        command
+            .arg("-D")
+            .arg(self.data())
+            .arg("-k")
+            .arg(self.directory.path())
+            // Processes are killed here, not machines.
+            .args([
+                "-c",
+                "listen_addresses=",
+                "-c",
+                "fsync=off",
+                "-c",
+                "max_connections=200",
+            ])
+            .stdout(Stdio::null())
+            .stderr(log);
+        let (send, receive) = mpsc::channel();
+        // The signal comes when this very thread ends.
+        let waiter = std::thread::spawn(move || {
+            let mut child = command.spawn().unwrap();
+            send.send(child.id()).unwrap();
+            child.wait().unwrap();
+        });
+        let process = Pid::from_raw(i32::try_from(receive.recv().unwrap()).unwrap());
+        *running = Some(Running { process, waiter });
+    }
+
+    fn has_ended(&self) -> bool {
+        let running = self.running.lock().unwrap();
+        running
+            .as_ref()
+            .is_none_or(|running| running.waiter.is_finished())
+    }
+
+    /// Ends it: SIGINT asks it to, SIGQUIT lets it fall, SIGKILL strikes its first process down.
+    pub(super) fn end(&self, signal: Signal) {
+        if let Some(running) = self.running.lock().unwrap().take() {
+            if !running.waiter.is_finished() {
+                let _ = kill(running.process, signal);
+            }
+            running.waiter.join().unwrap();
+        }
+    }
+
+    fn url(&self, user: &str, database: &str) -> String {
+        format!(
+            "postgres:///{database}?host={}&user={user}",
+            self.directory.path().display()
+        )
+    }
+
+    /// A new, empty database.
+    pub(super) async fn database(&self) -> Database {
+        let name = format!("ledger{}", self.databases.fetch_add(1, Ordering::SeqCst));
+        let mut connection = PgConnection::connect(&self.url("postgres", "postgres"))
+            .await
+            .unwrap();
+        run(&mut connection, &format!("CREATE DATABASE {name}")).await;
+        connection.close().await.unwrap();
+        Database {
+            url: self.url("postgres", &name),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end(Signal::SIGQUIT);
+    }
+}
+
+pub(super) struct Database {
+    pub(super) url: String,
+}
+
+impl Database {
+    pub(super) fn address(&self) -> LedgerAddress {
+        self.url.parse().unwrap()
+    }
+
+    /// The same by another role.
+    pub(super) fn of(&self, user: &str) -> String {
+        self.url.replace("user=postgres", &format!("user={user}"))
+    }
+
+    /// As the superuser.
+    pub(super) async fn connect(&self) -> PgConnection {
+        let mut connection = PgConnection::connect(&self.url).await.unwrap();
+        run(&mut connection, "SET search_path = leasehold, pg_temp").await;
+        connection
+    }
+}
+
+pub(super) async fn run(connection: &mut PgConnection, statement: &str) {
+    sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))
+        .execute(connection)
+        .await
+        .unwrap_or_else(|error| panic!("{statement}: {error}"));
+}
