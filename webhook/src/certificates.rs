@@ -92,7 +92,7 @@ impl ServingCertificate {
         self.current.store(Some(Arc::new(leaf)));
     }
 
-    /// TLS settings of a listener that serves this certificate: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1. Where `callers` are given,
+    /// TLS settings of a listener that serves this certificate: TLS 1.2 and 1.3, HTTP/1.1. Where `callers` are given,
     /// only a client with a certificate of theirs gets through the handshake.
     ///
     /// # Errors
@@ -113,7 +113,7 @@ impl ServingCertificate {
             }
         };
         let mut config = builder.with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
     }
 }

@@ -76,7 +76,7 @@ pub struct AdmissionArguments {
     /// Address of /livez, /readyz and /metrics, plain HTTP.
     #[arg(long, env = "LEASEHOLD_LISTEN_HEALTH", default_value = "[::]:8080")]
     pub listen_health: SocketAddr,
-    /// Reviews decided at once; more are answered with 429.
+    /// Reviews decided at once, of one address as many as are left for others; more are turned away.
     #[arg(long, env = "LEASEHOLD_MOST_IN_FLIGHT", default_value_t = 512)]
     pub most_in_flight: usize,
     /// Connections to the admission port at a time.
@@ -116,6 +116,7 @@ impl AdmissionArguments {
             connections: self.most_connections,
             connections_per_peer: self.most_connections_per_peer,
             body_bytes: usize::try_from(self.body_budget_mib).map_or(usize::MAX, |mib| mib << 20),
+            decisions: self.most_in_flight,
             ..Limits::new(patience)
         }
     }

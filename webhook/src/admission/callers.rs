@@ -31,6 +31,8 @@ pub struct Limits {
     pub connections_per_peer: usize,
     /// Bytes of the bodies that are being read or decided.
     pub body_bytes: usize,
+    /// Reviews that are decided at a time; an address may have as many as are left for others.
+    pub decisions: usize,
 }
 
 impl Limits {
@@ -44,6 +46,7 @@ impl Limits {
             connections: 1024,
             connections_per_peer: 256,
             body_bytes: 64 << 20,
+            decisions: 512,
         }
     }
 }
@@ -64,6 +67,10 @@ pub(super) struct Caller {
     part: Arc<Semaphore>,
 }
 
+/// A request that is under way.
+#[derive(Debug)]
+pub(super) struct Asking<'c>(&'c Caller);
+
 /// Bytes of a body; dropping gives them back.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -82,6 +89,7 @@ impl Callers {
             connections_per_peer: limits.connections_per_peer,
             pieces,
             pieces_per_peer: pieces / PARTS,
+            decisions: limits.decisions,
         };
         Arc::new(Self {
             accounts: Mutex::new(Accounts::new(bounds)),
@@ -117,6 +125,12 @@ impl Caller {
         self.callers.accounts().shaken(self.address, self.place.number);
     }
 
+    /// A request begins; until the guard is dropped its connection does not count as idle.
+    pub(super) fn ask(&self) -> Asking<'_> {
+        self.callers.accounts().ask(self.address, self.place.number);
+        Asking(self)
+    }
+
     /// Waits until a body of this many bytes may be read. The caller's own part comes first: who has used theirs up waits for
     /// themselves and keeps nobody else waiting.
     pub(super) async fn hold(&self, bytes: usize) -> Option<Held> {
@@ -130,7 +144,11 @@ impl Caller {
                 .callers
                 .accounts()
                 .hold(self.address, self.place.number, pieces);
-            if let Some(place) = place {
+            if let Some((place, others_gave_way)) = place {
+                if others_gave_way {
+                    // They may have given up more than it took.
+                    self.callers.released.notify_waiters();
+                }
                 return Some(Held {
                     callers: Arc::clone(&self.callers),
                     address: self.address,
@@ -149,9 +167,22 @@ impl Held {
         self.place.gone.cancelled().await;
     }
 
-    /// The body is there, and will be answered soon: nobody takes its bytes any more. False where somebody did.
+    /// The body is there, and will be answered soon: nobody takes its bytes any more. False where somebody did, or where its address
+    /// has too many decisions under way.
     pub(super) fn decide(&self) -> bool {
         self.callers.accounts().decide(self.address, self.place.number)
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let Caller {
+            callers,
+            address,
+            place,
+            ..
+        } = self.0;
+        callers.accounts().answered(*address, place.number);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The TLS listener: `/mutate` and `/validate`, POST, JSON, bounded in size and time. Hyper without a router, since two paths
-//! need none.
+//! need none. HTTP/1.1 only, which the API server speaks to webhooks: a connection is then one request at a time, and to count
+//! connections is to count requests.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -11,9 +12,9 @@ use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -35,13 +36,7 @@ const CLOSING: Duration = Duration::from_secs(5);
 const WAY_BACK: Duration = Duration::from_millis(250);
 const GAVE_WAY: &str = "it gave way to a caller with fewer connections";
 const DRAIN: Duration = Duration::from_secs(15);
-/// A client may not have more streams open on one connection.
-const MOST_STREAMS: u32 = 256;
-/// What an HTTP/2 client may send of a body before we read it, and of all bodies of a connection.
-const STREAM_WINDOW: u32 = 64 << 10;
-const CONNECTION_WINDOW: u32 = 128 << 10;
-/// Of a request's headers; the API server sends a few hundred bytes.
-const MOST_HEADER_BYTES: u32 = 4 << 10;
+/// Of a request's head; the API server sends a few hundred bytes.
 const HTTP1_BUFFER: usize = 64 << 10;
 
 /// Serves until `shutdown`, then lets reviews in flight end.
@@ -133,31 +128,23 @@ impl Connection {
                 Ok::<_, Infallible>(response)
             }
         });
-        let mut builder = auto::Builder::new(TokioExecutor::new());
+        let mut builder = http1::Builder::new();
         builder
-            .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(self.idle)
             .max_buf_size(HTTP1_BUFFER);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(MOST_STREAMS)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(MOST_HEADER_BYTES);
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         loop {
             // A review takes less time than a connection may idle, so that none is cut off.
             tokio::select! {
-                ended = connection.as_mut() => return ended,
+                ended = connection.as_mut() => return Ok(ended?),
                 () = self.shutdown.cancelled() => break,
                 () = self.caller.evicted() => return Err(GAVE_WAY.into()),
                 alive = tokio::time::timeout(self.idle, life.changed()) => if alive.is_err() { break },
             }
         }
         connection.as_mut().graceful_shutdown();
-        tokio::time::timeout(CLOSING + self.patience, connection).await?
+        Ok(tokio::time::timeout(CLOSING + self.patience, connection).await??)
     }
 }
 
@@ -167,6 +154,7 @@ async fn respond(
     caller: &Caller,
     patience: Duration,
 ) -> Response<Full<Bytes>> {
+    let _asking = caller.ask();
     let reply = match accept(&request) {
         Err(reply) => reply,
         Ok(stage) => {
@@ -232,7 +220,7 @@ async fn receive(
         problem(
             StatusCode::SERVICE_UNAVAILABLE,
             "overloaded",
-            "too many bodies are being read at once; send it again",
+            "too many reviews are read or decided at once; send it again",
         )
     };
     let held = before(deadline, hold(&request, caller)).await.flatten();

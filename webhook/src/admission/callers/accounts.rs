@@ -15,6 +15,8 @@ pub(super) struct Bounds {
     pub(super) connections_per_peer: usize,
     pub(super) pieces: usize,
     pub(super) pieces_per_peer: usize,
+    /// Reviews being decided.
+    pub(super) decisions: usize,
 }
 
 #[derive(Debug)]
@@ -22,8 +24,9 @@ pub(super) struct Accounts {
     bounds: Bounds,
     connections: usize,
     pieces: usize,
+    decisions: usize,
     peers: HashMap<IpAddr, Peer>,
-    /// Connections and bodies are numbered as they come.
+    /// Connections and bodies are numbered as they come, and connections again when they have been answered.
     next: u64,
 }
 
@@ -32,6 +35,7 @@ struct Peer {
     /// A peer's own part of the pieces, in the order of asking.
     part: Arc<Semaphore>,
     pieces: usize,
+    decisions: usize,
     connections: BTreeMap<u64, Connection>,
     /// Those that are being read or decided.
     bodies: BTreeMap<u64, Body>,
@@ -41,8 +45,11 @@ struct Peer {
 struct Connection {
     gone: CancellationToken,
     shaken: bool,
-    reading: usize,
+    /// Requests that were begun and not answered.
+    asking: usize,
     deciding: usize,
+    /// When it came or was answered last, in numbers.
+    used: u64,
 }
 
 #[derive(Debug)]
@@ -66,6 +73,7 @@ impl Accounts {
             bounds,
             connections: 0,
             pieces: 0,
+            decisions: 0,
             peers: HashMap::new(),
             next: 0,
         }
@@ -86,14 +94,16 @@ impl Accounts {
         let peer = self.peers.entry(address).or_insert_with(|| Peer {
             part: Arc::new(Semaphore::new(pieces)),
             pieces: 0,
+            decisions: 0,
             connections: BTreeMap::new(),
             bodies: BTreeMap::new(),
         });
         let connection = Connection {
             gone: place.gone.clone(),
             shaken: false,
-            reading: 0,
+            asking: 0,
             deciding: 0,
+            used: place.number,
         };
         peer.connections.insert(place.number, connection);
         self.connections += 1;
@@ -101,23 +111,29 @@ impl Accounts {
     }
 
     fn disconnect_another(&mut self, newcomer: IpAddr, has: usize) -> Option<()> {
+        // One that is being decided is never cut off.
+        let may_go = |connection: &Connection| connection.deciding == 0;
         let most = self
             .peers
             .iter()
             .filter(|(address, peer)| **address != newcomer && peer.connections.len() > has + 1)
+            .filter(|(_, peer)| peer.connections.values().any(may_go))
             .max_by_key(|(_, peer)| peer.connections.len());
         let address = *most?.0;
         let peer = self.peers.get_mut(&address)?;
-        // One that is being decided is never cut off. Of the others: those before their handshake, those that ask nothing, those
-        // that are still sending; of each kind the oldest.
+        // First those before their handshake, then those that ask nothing, then those that are still sending; of each kind the one
+        // that was of no use for longest.
         let (number, _) = peer
             .connections
             .iter()
-            .filter(|(_, connection)| connection.deciding == 0)
-            .min_by_key(|(_, connection)| match connection {
-                Connection { shaken: false, .. } => 0,
-                Connection { reading: 0, .. } => 1,
-                _ => 2,
+            .filter(|(_, connection)| may_go(connection))
+            .min_by_key(|(_, connection)| {
+                let kind = match connection {
+                    Connection { shaken: false, .. } => 0,
+                    Connection { asking: 0, .. } => 1,
+                    _ => 2,
+                };
+                (kind, connection.used)
             })?;
         let number = *number;
         if let Some(connection) = peer.connections.remove(&number) {
@@ -135,6 +151,25 @@ impl Accounts {
         }
     }
 
+    /// A request begins.
+    pub(super) fn ask(&mut self, address: IpAddr, number: u64) {
+        let peer = self.peers.get_mut(&address);
+        if let Some(connection) = peer.and_then(|peer| peer.connections.get_mut(&number)) {
+            connection.asking += 1;
+        }
+    }
+
+    /// A request has its answer.
+    pub(super) fn answered(&mut self, address: IpAddr, number: u64) {
+        self.next += 1;
+        let used = self.next;
+        let peer = self.peers.get_mut(&address);
+        if let Some(connection) = peer.and_then(|peer| peer.connections.get_mut(&number)) {
+            connection.asking = connection.asking.saturating_sub(1);
+            connection.used = used;
+        }
+    }
+
     pub(super) fn disconnect(&mut self, address: IpAddr, number: u64) {
         let Some(peer) = self.peers.get_mut(&address) else {
             return;
@@ -145,12 +180,17 @@ impl Accounts {
         self.forget(address);
     }
 
-    /// So many pieces for a body. Where they are not free, bodies that are still being read are given up, one after the other, each
-    /// of the address that holds most, as long as that holds more than the asker then would; none where that is not enough.
-    pub(super) fn hold(&mut self, address: IpAddr, connection: u64, pieces: usize) -> Option<Place> {
+    /// So many pieces for a body, and whether others had to give some up. Where they are not free, bodies that are still being read
+    /// are given up, each of the address that holds most, as long as that holds more than the asker then would; none of them, and
+    /// nothing for the asker, where that is not enough.
+    pub(super) fn hold(&mut self, address: IpAddr, connection: u64, pieces: usize) -> Option<(Place, bool)> {
         let holds = self.peers.get(&address)?.pieces;
-        while self.pieces + pieces > self.bounds.pieces {
-            self.give_up_another(address, holds + pieces)?;
+        let missing = (self.pieces + pieces).saturating_sub(self.bounds.pieces);
+        let given_up = self.to_give_up(address, holds + pieces, missing)?;
+        for (address, number) in &given_up {
+            if let Some(gone) = self.release(*address, *number) {
+                gone.cancel();
+            }
         }
         let place = self.place();
         let peer = self.peers.get_mut(&address)?;
@@ -163,40 +203,48 @@ impl Accounts {
         peer.bodies.insert(place.number, body);
         peer.pieces += pieces;
         self.pieces += pieces;
-        if let Some(connection) = peer.connections.get_mut(&connection) {
-            connection.reading += 1;
+        Some((place, !given_up.is_empty()))
+    }
+
+    /// Bodies that make up for what is missing, if there are any.
+    fn to_give_up(&self, asker: IpAddr, would_hold: usize, missing: usize) -> Option<Vec<(IpAddr, u64)>> {
+        let mut others: HashMap<IpAddr, (usize, Vec<(usize, u64)>)> = HashMap::new();
+        if missing > 0 {
+            for (address, peer) in self.peers.iter().filter(|(address, _)| **address != asker) {
+                let reading = peer.bodies.iter().filter(|(_, body)| !body.decided);
+                let mut reading: Vec<_> = reading.map(|(number, body)| (body.pieces, *number)).collect();
+                reading.sort_unstable();
+                others.insert(*address, (peer.pieces, reading));
+            }
         }
-        Some(place)
+        let (mut given_up, mut freed) = (Vec::new(), 0);
+        while freed < missing {
+            let (address, (holds, reading)) = others
+                .iter_mut()
+                .filter(|(_, (holds, reading))| *holds > would_hold && !reading.is_empty())
+                .max_by_key(|(_, (holds, _))| *holds)?;
+            let (pieces, number) = reading.pop()?;
+            *holds -= pieces;
+            freed += pieces;
+            given_up.push((*address, number));
+        }
+        Some(given_up)
     }
 
-    fn give_up_another(&mut self, asker: IpAddr, would_hold: usize) -> Option<()> {
-        let most = self
-            .peers
-            .iter()
-            .filter(|(address, peer)| **address != asker && peer.pieces > would_hold)
-            .filter(|(_, peer)| peer.bodies.values().any(|body| !body.decided && body.pieces > 0))
-            .max_by_key(|(_, peer)| peer.pieces);
-        let address = *most?.0;
-        let bodies = self.peers.get(&address)?.bodies.iter();
-        let largest = bodies
-            .filter(|(_, body)| !body.decided)
-            .max_by_key(|(_, body)| body.pieces);
-        let number = *largest?.0;
-        self.release(address, number)?.cancel();
-        Some(())
-    }
-
-    /// The body is there as a whole and is being decided; false where it was given up.
+    /// The body is there as a whole and is being decided. Not where it was given up, nor where its address has as many decisions
+    /// under way as are left for all: those of one address leave half of them, those of two a third.
     pub(super) fn decide(&mut self, address: IpAddr, number: u64) -> bool {
+        let left = self.bounds.decisions.saturating_sub(self.decisions);
         let Some(peer) = self.peers.get_mut(&address) else {
             return false;
         };
-        let Some(body) = peer.bodies.get_mut(&number) else {
+        let Some(body) = peer.bodies.get_mut(&number).filter(|_| peer.decisions < left) else {
             return false;
         };
         body.decided = true;
+        peer.decisions += 1;
+        self.decisions += 1;
         if let Some(connection) = peer.connections.get_mut(&body.connection) {
-            connection.reading = connection.reading.saturating_sub(1);
             connection.deciding += 1;
         }
         true
@@ -208,13 +256,12 @@ impl Accounts {
         let body = peer.bodies.remove(&number)?;
         peer.pieces -= body.pieces;
         self.pieces -= body.pieces;
-        if let Some(connection) = peer.connections.get_mut(&body.connection) {
-            let count = if body.decided {
-                &mut connection.deciding
-            } else {
-                &mut connection.reading
-            };
-            *count = count.saturating_sub(1);
+        if body.decided {
+            peer.decisions -= 1;
+            self.decisions -= 1;
+            if let Some(connection) = peer.connections.get_mut(&body.connection) {
+                connection.deciding = connection.deciding.saturating_sub(1);
+            }
         }
         self.forget(address);
         Some(body.gone)
@@ -238,7 +285,7 @@ impl Accounts {
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.peers.is_empty() && self.connections == 0 && self.pieces == 0
+        self.peers.is_empty() && self.connections == 0 && self.pieces == 0 && self.decisions == 0
     }
 }
 
@@ -251,6 +298,7 @@ mod tests {
         connections_per_peer: 8,
         pieces: 100,
         pieces_per_peer: 60,
+        decisions: 12,
     };
 
     fn peer(last: u8) -> IpAddr {
@@ -302,9 +350,9 @@ mod tests {
         for place in &places[..3] {
             accounts.shaken(peer(1), place.number);
         }
-        let decided = accounts.hold(peer(1), places[0].number, 1).unwrap();
+        let (decided, _) = accounts.hold(peer(1), places[0].number, 1).unwrap();
         assert!(accounts.decide(peer(1), decided.number));
-        accounts.hold(peer(1), places[1].number, 1).unwrap();
+        accounts.ask(peer(1), places[1].number);
         let going = [3, 2, 1];
         for (newcomer, expected) in (2..).zip(going) {
             assert!(!places[expected].gone.is_cancelled());
@@ -320,7 +368,10 @@ mod tests {
         let mut accounts = Accounts::new(BOUNDS);
         let connections: Vec<_> = (1..=2).map(|last| connected(&mut accounts, last, 1)).collect();
         let hold = |accounts: &mut Accounts, last: u8, pieces| {
-            accounts.hold(peer(last), connections[usize::from(last) - 1][0].number, pieces)
+            let connection = connections[usize::from(last) - 1][0].number;
+            accounts
+                .hold(peer(last), connection, pieces)
+                .map(|(place, _)| place)
         };
         let large = hold(&mut accounts, 1, 40).unwrap();
         let small = hold(&mut accounts, 1, 20).unwrap();
@@ -330,7 +381,9 @@ mod tests {
             accounts.hold(peer(3), ours[0].number, 60).is_none(),
             "nobody holds more than that"
         );
-        let body = accounts.hold(peer(3), ours[0].number, 30).unwrap();
+        assert!(!large.gone.is_cancelled(), "then nobody loses any");
+        let (body, gave_way) = accounts.hold(peer(3), ours[0].number, 30).unwrap();
+        assert!(gave_way);
         assert!(large.gone.is_cancelled() && !small.gone.is_cancelled() && !other.gone.is_cancelled());
         assert!(
             !accounts.decide(peer(1), large.number),
@@ -347,5 +400,53 @@ mod tests {
             "it was released before"
         );
         assert!(accounts.hold(peer(3), ours[0].number, 40).is_some());
+    }
+
+    #[test]
+    fn a_connection_that_was_just_answered_goes_after_one_that_idles() {
+        let mut accounts = Accounts::new(Bounds {
+            connections: 3,
+            ..BOUNDS
+        });
+        let places = connected(&mut accounts, 1, 3);
+        for place in &places {
+            accounts.shaken(peer(1), place.number);
+        }
+        accounts.ask(peer(1), places[0].number);
+        accounts.answered(peer(1), places[0].number);
+        accounts.connect(peer(2)).unwrap();
+        assert!(places[1].gone.is_cancelled() && !places[0].gone.is_cancelled());
+    }
+
+    #[test]
+    fn where_one_address_only_decides_another_gives_way() {
+        let mut accounts = Accounts::new(Bounds {
+            connections: 5,
+            ..BOUNDS
+        });
+        let deciding = connected(&mut accounts, 1, 3);
+        for place in &deciding {
+            let (body, _) = accounts.hold(peer(1), place.number, 1).unwrap();
+            assert!(accounts.decide(peer(1), body.number));
+        }
+        let idle = connected(&mut accounts, 2, 2);
+        accounts.connect(peer(3)).unwrap();
+        assert_eq!((gone(&deciding), gone(&idle)), (0, 1));
+    }
+
+    #[test]
+    fn however_many_addresses_ask_there_are_decisions_left_for_another() {
+        let mut accounts = Accounts::new(BOUNDS);
+        let decided = |accounts: &mut Accounts, last: u8| {
+            let connection = connected(accounts, last, 1)[0].number;
+            let mut decide = |_: &i32| {
+                let (body, _) = accounts.hold(peer(last), connection, 1).unwrap();
+                accounts.decide(peer(last), body.number)
+            };
+            (0..20).filter(&mut decide).count()
+        };
+        let counts = [1, 2, 3].map(|last| decided(&mut accounts, last));
+        assert_eq!(counts, [6, 3, 2], "as many as were left");
+        assert_eq!(decided(&mut accounts, 4), 1);
     }
 }
