@@ -4,8 +4,8 @@
 //! It promises what the embedded ledger promises of a submission: the same command under the same id takes effect once, however often
 //! it is submitted and whenever this process is killed. What differs from the embedded ledger:
 //!
-//! - A question is answered by one peer, from its state at that moment; several questions are answered one after the other. A peer may
-//!   be some blocks behind the others.
+//! - A question is answered by one peer of this organisation, from its state at that moment; several questions are answered one after the
+//!   other. A peer may be some blocks behind the others. While no own peer is up nothing is read, and so nothing granted.
 //! - A transaction's id is the hash of a nonce and of the identity's certificate. The nonce is made of the submission's id, so that
 //!   whoever kept that can propose the very same transaction again ([`Channel::transaction_of`]).
 //! - Followers hear of transactions with events only, from a height on, without gaps. A silent stream says nothing about whether it

@@ -102,7 +102,20 @@ impl Gateway {
     /// Where no peer answers within [`Deadlines::evaluate`], or none lets this identity ask (`qscc/GetChainInfo`).
     pub async fn height(&self, channel: &str) -> Result<u64, ProposalError> {
         let call = Call::new("GetChainInfo").argument(channel.to_owned());
-        let answer = self.contract(channel, CHAIN).evaluate(&call).await?;
+        self.height_by(channel, &call).await
+    }
+
+    /// The same, as a peer of this member has it, whichever gateway is asked.
+    ///
+    /// # Errors
+    /// As [`Gateway::height`], and where no peer of the member is up.
+    pub async fn height_of(&self, channel: &str, organisation: &str) -> Result<u64, ProposalError> {
+        let call = Call::new("GetChainInfo").argument(channel.to_owned());
+        self.height_by(channel, &call.organisations([organisation])).await
+    }
+
+    async fn height_by(&self, channel: &str, call: &Call) -> Result<u64, ProposalError> {
+        let answer = self.contract(channel, CHAIN).evaluate(call).await?;
         let info = ChainInfo::decode(answer).map_err(|_| ProposalError::Unintelligible {
             peer: "that was asked".to_owned(),
             reason: "it is no account of the chain",

@@ -1,4 +1,7 @@
 //! The channel: how it is opened, asked, and known to be in touch with its peers.
+//!
+//! Every question names this organisation, so that a gateway, also another organisation's, lets none but this organisation's peers
+//! answer it. Answers are not signed: that a gateway does so, and hands on what it heard, is trusted of every peer in the profile.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -38,7 +41,7 @@ pub enum ChannelError {
     Peers(String, PathBuf),
     /// Nobody answers.
     #[error(
-        "the contract {chaincode} on channel {channel} does not answer: {reason}; check that a peer of the profile is up, that it has joined the channel, and that the chaincode is committed and runs"
+        "the contract {chaincode} on channel {channel} does not answer: {reason}; check that a peer of the profile is up, that one of this organisation's has joined the channel, and that the chaincode is committed and runs there"
     )]
     Unreachable {
         /// The contract's name.
@@ -66,6 +69,8 @@ pub struct Channel {
 
 pub(super) struct Inner {
     pub(super) name: String,
+    /// Whose peers answer questions.
+    organisation: String,
     pub(super) identities: Identities,
     pub(super) end_margin_ms: i64,
     questions: Semaphore,
@@ -97,6 +102,7 @@ impl Channel {
         let gateway = Gateway::new(config, credentials.clone());
         let gateway = gateway.map_err(|error| ChannelError::Peers(error.to_string(), path.clone()))?;
         let (name, chaincode) = (profile.channel.clone(), profile.chaincode.clone());
+        let organisation = profile.msp.clone();
         let identities = Identities::new(gateway, credentials, profile);
         let unreachable = |error: ProposalError| ChannelError::Unreachable {
             chaincode: chaincode.clone(),
@@ -106,7 +112,7 @@ impl Channel {
         let identity = identities.present();
         let described = identity
             .contract
-            .evaluate(&describe())
+            .evaluate(&describe(&organisation))
             .await
             .map_err(unreachable)?;
         let version = |found: String| ChannelError::Version { found };
@@ -115,7 +121,8 @@ impl Channel {
         if described.contract != CONTRACT_VERSION {
             return Err(version(described.contract.to_string()));
         }
-        let height = identity.gateway.height(&name).await.map_err(unreachable)?;
+        let height = identity.gateway.height_of(&name, &organisation).await;
+        let height = height.map_err(unreachable)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 identities,
@@ -125,14 +132,15 @@ impl Channel {
                 vouched_until: Mutex::default(),
                 stop: CancellationToken::new(),
                 name,
+                organisation,
             }),
         })
     }
 
-    /// Answers a question, from the state of the peer that is asked.
+    /// Answers a question, from the state of a peer of this organisation, whichever gateway is asked.
     ///
     /// # Errors
-    /// [`ReadError`] when no peer answers, or not with what was asked for.
+    /// [`ReadError`] when none answers, or not with what was asked for.
     pub async fn ask<T: DeserializeOwned>(&self, question: &Question) -> Result<T, ReadError> {
         let failed = |error: &dyn fmt::Display| ReadError::Storage(error.to_string());
         let question = serde_json::to_string(question).map_err(|error| failed(&error))?;
@@ -143,29 +151,36 @@ impl Channel {
             .await
             .map_err(|error| failed(&error))?;
         let call = Call::new("query").argument(question);
+        let call = call.organisations([&*self.inner.organisation]);
         let answer = self.present().contract.evaluate(&call).await;
         let answer = answer.map_err(|error| failed(&error))?;
         serde_json::from_slice(&answer).map_err(|error| failed(&error))
     }
 
-    /// Number of the newest block that the peer which is asked has.
+    /// Number of the newest block that a peer of this organisation has.
     ///
     /// # Errors
-    /// [`ReadError`] when no peer answers.
+    /// [`ReadError`] when none answers.
     pub async fn newest_block(&self) -> Result<u64, ReadError> {
-        let height = self.present().gateway.height(&self.inner.name).await;
+        let height = self.height(&self.present().gateway).await;
         let height = height.map_err(|error| ReadError::Storage(error.to_string()))?;
         Ok(height.saturating_sub(1))
     }
 
-    /// Whether a peer runs the contract now, and followers hear what happens.
+    pub(super) async fn height(&self, gateway: &Gateway) -> Result<u64, ProposalError> {
+        gateway
+            .height_of(&self.inner.name, &self.inner.organisation)
+            .await
+    }
+
+    /// Whether a peer of this organisation runs the contract now, and followers hear what happens.
     ///
     /// # Errors
     /// [`ReadError`] with the reason why not.
     pub async fn ready(&self) -> Result<(), ReadError> {
         let present = self.present();
         let contract = present.quick.contract(self.inner.name.as_str(), self.chaincode());
-        let answer = contract.evaluate(&describe()).await;
+        let answer = contract.evaluate(&describe(&self.inner.organisation)).await;
         answer.map_err(|error| ReadError::Storage(error.to_string()))?;
         if self.is_current() {
             Ok(())
@@ -227,6 +242,6 @@ impl Channel {
     }
 }
 
-fn describe() -> Call {
-    Call::new("InitLedger")
+fn describe(organisation: &str) -> Call {
+    Call::new("InitLedger").organisations([organisation])
 }

@@ -115,8 +115,8 @@ impl Follower {
 
     fn look(&mut self) {
         let identity = self.channel.present();
-        let name = self.channel.inner.name.clone();
-        let pulse = async move { identity.quick.height(&name).await.is_ok() };
+        let channel = self.channel.clone();
+        let pulse = async move { channel.height(&identity.quick).await.is_ok() };
         self.pulse = Some((Instant::now(), Box::pin(pulse)));
     }
 

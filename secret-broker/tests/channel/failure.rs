@@ -48,6 +48,14 @@ async fn mounts(broker: &Fixture) -> Result<usize, Code> {
         .map_err(|status| status.code())
 }
 
+/// What the peer said before vouches for the view for 1.5 seconds more.
+async fn refuses_mounts(broker: &Fixture) {
+    eventually("mounts to be refused", async || {
+        (mounts(broker).await == Err(Code::Unavailable)).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn while_no_peer_answers_nothing_is_granted_and_what_happened_meanwhile_is_heard_later() {
     let consortium = Consortium::start(Terms::default()).await;
@@ -82,7 +90,7 @@ async fn while_no_peer_answers_nothing_is_granted_and_what_happened_meanwhile_is
         (status == 503 && text.contains("[-] ledger")).then_some(())
     })
     .await;
-    assert_eq!(mounts(&uis).await, Err(Code::Unavailable));
+    refuses_mounts(&uis).await;
     let asked = uis
         .call("POST", "/v1/leases", &alice, Some(json!({ "dataset": "texts" })))
         .await;
@@ -131,7 +139,7 @@ async fn while_no_peer_answers_nothing_is_granted_and_what_happened_meanwhile_is
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_peer_takes_over_without_a_gap() {
+async fn a_second_gateway_takes_over_without_a_gap() {
     let consortium = Consortium::start(Terms::default()).await;
     let uis = consortium.broker("UiSMSP", &[0, 1, 2]).await;
     let alice = uis.person("alice");
@@ -141,7 +149,7 @@ async fn a_second_peer_takes_over_without_a_gap() {
         uis.register(&name).await;
         let id = uis.lease(&name, &alice).await;
         assert_eq!(lease(&mut stream).await.lease_id, id);
-        consortium.peers()[0].kill();
+        consortium.peers()[0].close_gateway();
         let released = uis
             .call("DELETE", &format!("/v1/leases/{id}"), &alice, None)
             .await;
@@ -151,6 +159,30 @@ async fn a_second_peer_takes_over_without_a_gap() {
         heartbeat(&mut stream).await;
         consortium.peers()[0].restart().unwrap();
     }
+}
+
+/// The gateways of the others are in its profile, and their peers know all there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_other_organisations_peer_answers_for_the_own_one() {
+    let consortium = Consortium::start(Terms::default()).await;
+    let uis = consortium.broker("UiSMSP", &[1, 0, 2]).await;
+    uis.register("texts").await;
+    let alice = uis.person("alice");
+    let id = uis.lease("texts", &alice).await;
+    consortium.peers()[0].kill();
+    eventually("the broker not to be ready", async || {
+        let (status, text) = uis.readiness().await;
+        (status == 503 && text.contains("[-] ledger")).then_some(())
+    })
+    .await;
+    let mut provisioner = uis.machine("leasehold-provisioner").await;
+    let request = wire::OpenVolumeRequest { lease_id: id };
+    let opened = provisioner.open_volume(request.clone()).await;
+    assert_eq!(opened.unwrap_err().code(), Code::Unavailable);
+    refuses_mounts(&uis).await;
+    consortium.peers()[0].restart().unwrap();
+    uis.ready().await;
+    provisioner.open_volume(request).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -125,11 +125,16 @@ impl GatewayPeer {
 
     /// Ends it at once: its connections break, and other gateways get no endorsement of its peer.
     pub fn kill(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+        self.close_gateway();
         if let Some(peer) = self.network.peers().get(self.place) {
             peer.set_up(false);
+        }
+    }
+
+    /// Ends its gateway only: clients' connections break, and its peer goes on answering the other gateways.
+    pub fn close_gateway(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
         }
     }
 

@@ -50,26 +50,31 @@ impl gateway_server::Gateway for Service {
         request: Request<EvaluateRequest>,
     ) -> Result<Response<EvaluateResponse>, Status> {
         self.hang().await;
-        let (proposed, parts) = decoded(request.into_inner().proposed_transaction)?;
-        if proposed.chaincode == CHAIN {
+        let request = request.into_inner();
+        let (proposed, parts) = decoded(request.proposed_transaction)?;
+        let is_chain = proposed.chaincode == CHAIN;
+        let peer = self
+            .evaluator(&request.target_organizations)
+            .filter(|peer| is_chain || peer.has(&proposed.chaincode))
+            .ok_or_else(|| {
+                Status::failed_precondition(format!(
+                    "no peers available to evaluate chaincode {} in channel {CHANNEL}",
+                    proposed.chaincode
+                ))
+            })?;
+        if is_chain {
             return self.chain();
-        }
-        if !self.peer.has(&proposed.chaincode) {
-            return Err(Status::failed_precondition(format!(
-                "no peers available to evaluate chaincode {} in channel {CHANNEL}",
-                proposed.chaincode
-            )));
         }
         validated(&proposed, &parts).map_err(|said| {
             let text = format!("evaluate call to endorser returned error: {said}");
-            status(Code::FailedPrecondition, &text, &[(self.peer.msp_id(), said)])
+            status(Code::FailedPrecondition, &text, &[(peer.msp_id(), said)])
         })?;
-        let answer = self.network.evaluate_on(&self.peer, &proposed).await;
+        let answer = self.network.evaluate_on(peer, &proposed).await;
         let response = answer.map_err(|error| {
             let (message, is_refusal) = message(&error);
             let code = if is_refusal { Code::Unknown } else { Code::Aborted };
             let text = format!("evaluate call to endorser returned error: {message}");
-            status(code, &text, &[(self.peer.msp_id(), message)])
+            status(code, &text, &[(peer.msp_id(), message)])
         })?;
         Ok(Response::new(EvaluateResponse {
             result: Some(response),
@@ -212,6 +217,16 @@ impl Service {
         if Faults::take(&self.faults.hung) {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Who is to answer: this gateway's own peer, unless the client names others' members only.
+    fn evaluator(&self, organisations: &[String]) -> Option<&Arc<Peer>> {
+        let named = |peer: &Arc<Peer>| organisations.iter().any(|name| name == peer.msp_id());
+        if organisations.is_empty() || named(&self.peer) {
+            return Some(&self.peer);
+        }
+        let mut all = self.network.peers().iter();
+        all.find(|peer| named(peer) && peer.is_up())
     }
 
     /// The one thing that is asked of Fabric's chaincode about the chain: how many blocks there are, the configuration's included.
