@@ -526,6 +526,13 @@ def test_a_mistake_is_refused_with_its_name(render: Render, setting: str, said: 
         render(setting)
 
 
+def test_the_broker_serves_the_cluster_that_is_named(render: Render) -> None:
+    assert "--cluster=main" in arguments(render(), "leasehold-secret-broker")
+    assert "--cluster=east-2" in arguments(render("cluster=east-2"), "leasehold-secret-broker")
+    with pytest.raises(Refused, match="cluster"):
+        render("cluster=East 2")
+
+
 def test_an_organisation_is_required(render: Render) -> None:
     with pytest.raises(Refused, match="organisation is empty"):
         render(organisation=None)

@@ -139,8 +139,14 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
     let ledger = BrokerLedger::open(&config).await?;
     enrolment::enrol(&ledger, &config).await?;
     let metrics = Arc::new(Metrics::default());
-    let (view, height) =
-        View::load(config.organisation.clone(), &ledger, &store, Arc::clone(&metrics)).await?;
+    let (view, height) = View::load(
+        config.organisation.clone(),
+        config.cluster.clone(),
+        &ledger,
+        &store,
+        Arc::clone(&metrics),
+    )
+    .await?;
     let issuers = Arc::new(Issuers::new(&config.identity.issuers));
     let roles = RoleTable::new(&config.identity);
     let (rest_listener, rest) = listen(config.rest_listen).await?;

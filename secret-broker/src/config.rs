@@ -64,7 +64,7 @@ pub struct Flags {
     /// MSP id of the organisation that runs this broker.
     #[arg(long, env = "LEASEHOLD_ORGANISATION")]
     pub organisation: Option<String>,
-    /// The organisation's cluster that this broker serves, as it is named on the ledger.
+    /// The organisation's cluster that this broker serves, as it is named on the ledger. No two brokers may run under one name.
     #[arg(long, env = "LEASEHOLD_CLUSTER", default_value = "main")]
     pub cluster: String,
     /// Where other organisations' brokers reach this one, as it is told on the ledger.

@@ -5,7 +5,7 @@
 
 mod questions;
 
-use leasehold_chaincode::{Event, Msp, TxId};
+use leasehold_chaincode::{ClusterName, Event, Msp, TxId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -258,6 +258,13 @@ impl Follower {
             }
         })
     }
+}
+
+/// Whether a lease is served by this cluster of this organisation. One from before there were clusters on the ledger names none and is
+/// every cluster's of its organisation.
+#[must_use]
+pub fn is_served_by(lease: &leasehold_chaincode::Lease, organisation: &Msp, cluster: &ClusterName) -> bool {
+    lease.cluster_msp == *organisation && lease.cluster.as_ref().is_none_or(|named| named == cluster)
 }
 
 /// Whether this broker ends a lease whose time is over: its organisation granted it or has it.

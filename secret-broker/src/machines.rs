@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status};
 use crate::audit::{self, Decision};
 use crate::broker::Broker;
 use crate::ledger::{ReadError, Submission, SubmitError};
+use crate::ledgers::is_served_by;
 use crate::store::StoreError;
 
 pub mod authorise;
@@ -70,11 +71,11 @@ fn store_unavailable(error: &StoreError) -> Status {
 }
 
 fn no_such_lease() -> Status {
-    Status::not_found("there is no such lease of this organisation's cluster")
+    Status::not_found("there is no such lease of this broker's cluster")
 }
 
 impl Service {
-    /// A lease that this organisation's cluster serves.
+    /// A lease that this broker's cluster serves.
     async fn lease(&self, id: &str) -> Result<Lease, Status> {
         let id = LeaseId::new(id).map_err(|_| no_such_lease())?;
         let lease = self
@@ -83,8 +84,9 @@ impl Service {
             .lease(&id)
             .await
             .map_err(|e| ledger_unavailable(&e))?;
+        let config = &self.broker.config;
         lease
-            .filter(|lease| lease.cluster_msp == self.broker.config.organisation)
+            .filter(|lease| is_served_by(lease, &config.organisation, &config.cluster))
             .ok_or_else(no_such_lease)
     }
 

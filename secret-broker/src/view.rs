@@ -1,4 +1,4 @@
-//! The lease view: what the machines of this organisation's cluster need to know of the ledger and of the bindings, in memory, with
+//! The lease view: what the machines of this broker's cluster need to know of the ledger and of the bindings, in memory, with
 //! everybody who watches it.
 //!
 //! A watcher gets the whole view and every change after it, in order, none left out. Its queue is bounded: one that does not read
@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use leasehold_chaincode::{Lease, LeaseState, Msp, PageRequest};
+use leasehold_chaincode::{ClusterName, Lease, LeaseState, Msp, PageRequest};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::ledger::ReadError;
-use crate::ledgers::{BrokerLedger, Reading};
+use crate::ledgers::{BrokerLedger, Reading, is_served_by};
 use crate::metrics::Metrics;
 use crate::store::people::Binding;
 use crate::store::{Store, StoreError};
@@ -73,6 +73,7 @@ struct Inner {
 #[derive(Debug)]
 pub struct View {
     organisation: Msp,
+    cluster: ClusterName,
     inner: Mutex<Inner>,
     metrics: Arc<Metrics>,
 }
@@ -84,6 +85,7 @@ impl View {
     /// [`ViewError`].
     pub async fn load(
         organisation: Msp,
+        cluster: ClusterName,
         ledger: &BrokerLedger,
         store: &Store,
         metrics: Arc<Metrics>,
@@ -92,7 +94,7 @@ impl View {
         let mut tries = 1;
         let height = loop {
             let mut reading = ledger.snapshot().await?;
-            inner.leases = own_leases(&mut reading, &organisation).await?;
+            inner.leases = own_leases(&mut reading, &organisation, &cluster).await?;
             // Answers of several states may lack a lease that passed from one page to another meanwhile. What is followed from the
             // first state on sets that right, and until then such a lease is not mounted.
             if tries == TRIES || reading.is_settled().await? {
@@ -109,6 +111,7 @@ impl View {
         Ok((
             Arc::new(Self {
                 organisation,
+                cluster,
                 inner: Mutex::new(inner),
                 metrics,
             }),
@@ -170,7 +173,7 @@ impl View {
 
     fn lease_changed(&self, lease: Lease) {
         // What was never granted is nothing to a cluster.
-        if lease.cluster_msp != self.organisation || lease.grant.is_none() {
+        if !is_served_by(&lease, &self.organisation, &self.cluster) || lease.grant.is_none() {
             return;
         }
         let lease = Arc::new(lease);
@@ -248,10 +251,11 @@ impl View {
     }
 }
 
-/// The leases of this organisation's cluster that may be mounted somewhere.
+/// The leases of this broker's cluster that may be mounted somewhere.
 async fn own_leases(
     reading: &mut Reading,
     organisation: &Msp,
+    cluster: &ClusterName,
 ) -> Result<BTreeMap<String, Arc<Lease>>, ReadError> {
     let mut leases = BTreeMap::new();
     for state in [LeaseState::Active, LeaseState::Ending] {
@@ -261,7 +265,7 @@ async fn own_leases(
             let own = found
                 .items
                 .into_iter()
-                .filter(|lease| lease.cluster_msp == *organisation);
+                .filter(|lease| is_served_by(lease, organisation, cluster));
             leases.extend(own.map(|lease| (lease.id.to_string(), Arc::new(lease))));
             match found.next {
                 Some(next) => page.after = Some(next),
@@ -305,6 +309,7 @@ mod tests {
         let ledger = Ledger::open(options).await.unwrap();
         View::load(
             organisation,
+            ClusterName::new("main").unwrap(),
             &BrokerLedger::Embedded(ledger),
             &store,
             Arc::default(),

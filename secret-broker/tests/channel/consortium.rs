@@ -121,6 +121,17 @@ impl Consortium {
         .await
     }
 
+    /// A running broker of another cluster of an organisation, with an identity of its own.
+    pub async fn broker_of(&self, organisation: &str, cluster: &str, places: &[usize]) -> Fixture {
+        let profile = self.profile(organisation, places);
+        let arguments = ["--cluster", cluster, "--ledger", &format!("fabric:{}", profile.display())];
+        Fixture::start_with(Setting {
+            organisation: organisation.to_owned(),
+            arguments: arguments.map(str::to_owned).to_vec(),
+        })
+        .await
+    }
+
     /// What the transactions with events in all blocks say, of those that were found to be this.
     pub fn told(&self, verdict: ValidationCode) -> Vec<Value> {
         let blocks = self.network.blocks();

@@ -1,11 +1,14 @@
 //! What the broker does on a channel while nothing fails.
 
+use std::time::Duration;
+
 use leasehold_broker_wire::machines as wire;
+use leasehold_broker_wire::machines::watch_leases_response::Change;
 use serde_json::json;
 
 use crate::consortium::{Consortium, Terms};
 use crate::fixture::{eventually, registration};
-use crate::story::{self, lease, watch};
+use crate::story::{self, change, lease, watch};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_organisations_lease_each_others_datasets_over_a_channel() {
@@ -24,6 +27,47 @@ async fn two_organisations_lease_each_others_datasets_over_a_channel() {
         !own.clone().any(|line| line.contains("PRIVATE KEY")),
         "a key in the log"
     );
+}
+
+/// The ledger is one, and so is the organisation; each cluster has a provisioner of its own, which knows nothing of the other's claims.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_is_told_of_its_own_leases_only_and_serves_no_others() {
+    let consortium = Consortium::start(Terms::default()).await;
+    let east = consortium.broker_of("UiSMSP", "east", &[0]).await;
+    let west = consortium.broker_of("UiSMSP", "west", &[0]).await;
+    east.register("texts").await;
+    let alice = east.person("alice");
+    let (mut here, mut there) = (watch(&east).await, watch(&west).await);
+    let id = east.lease("texts", &alice).await;
+    assert_eq!(lease(&mut here).await.lease_id, id);
+    let told = |change: &Change| matches!(change, Change::Lease(_));
+    while let Some(change) = change(&mut there, Duration::from_millis(500)).await {
+        assert!(!told(&change), "{change:?}");
+    }
+    // Nor does one that starts now find it.
+    west.kill();
+    west.run().await;
+    let mut there = watch(&west).await;
+    while let Some(change) = change(&mut there, Duration::from_millis(500)).await {
+        assert!(!told(&change), "{change:?}");
+    }
+    let mut foreign = west.machine("leasehold-provisioner").await;
+    let request = wire::OpenVolumeRequest { lease_id: id.clone() };
+    let opened = foreign.open_volume(request.clone()).await;
+    assert_eq!(opened.unwrap_err().code(), tonic::Code::NotFound);
+    let mut provisioner = east.machine("leasehold-provisioner").await;
+    provisioner.open_volume(request).await.unwrap();
+
+    let released = east
+        .call("DELETE", &format!("/v1/leases/{id}"), &alice, None)
+        .await;
+    assert_eq!(east.decided(&released, &alice).await["status"], "succeeded");
+    assert_eq!(lease(&mut here).await.state(), wire::LeaseState::Ending);
+    let request = wire::ConfirmEndRequest { lease_id: id };
+    let confirmed = foreign.confirm_end(request.clone()).await;
+    assert_eq!(confirmed.unwrap_err().code(), tonic::Code::NotFound);
+    provisioner.confirm_end(request).await.unwrap();
+    assert_eq!(lease(&mut here).await.state(), wire::LeaseState::Ended);
 }
 
 /// The lease is of no use from its expiry on; that it is over is on the ledger when no clock can be wrong about it any more.
