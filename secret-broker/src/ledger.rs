@@ -154,6 +154,9 @@ pub enum SubmitError {
     /// It was not committed and will not be, for another reason than the contract's.
     #[error("the command was not committed: {0}")]
     Abandoned(String),
+    /// It may have been committed or may still be, and submitting it again would tell no more.
+    #[error("whether the command was committed is not known: {0}")]
+    Unknown(String),
     /// The storage failed. Nothing is known; submit again with the same transaction id.
     #[error("writing the ledger failed: {0}; submit again with the same transaction id")]
     Storage(String),

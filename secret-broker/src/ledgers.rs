@@ -103,7 +103,7 @@ impl BrokerLedger {
     /// Commits a command of which was written down, before it was first submitted, which transaction it is.
     ///
     /// # Errors
-    /// [`SubmitError`]; only [`SubmitError::Refused`] and [`SubmitError::Abandoned`] end it.
+    /// [`SubmitError`]; only [`SubmitError::Refused`], [`SubmitError::Abandoned`] and [`SubmitError::Unknown`] end it.
     pub async fn submit_recorded(
         &self,
         submission: Submission,
@@ -125,6 +125,13 @@ impl BrokerLedger {
             Self::Embedded(_) => Ok(id.clone()),
             Self::Fabric(channel) => channel.transaction_of(id),
         }
+    }
+
+    /// Whether a refusal says that no earlier try of the same submission was committed or will be. On a channel such a try may still be on
+    /// its way to a block, longer than anybody waits for it.
+    #[must_use]
+    pub fn refuses_for_good(&self) -> bool {
+        matches!(self, Self::Embedded(_))
     }
 
     /// How many recorded submissions are worth making at once. On the embedded ledger one after the other keeps their order.

@@ -3,6 +3,8 @@
 //!
 //! A broker that is killed between the ledger's answer and its own note finds the operation still running, submits it again under the
 //! same id, and hears the same answer.
+//!
+//! A data key goes only when its dataset cannot come to be: where what became of a registration is not known, it stays.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -108,6 +110,8 @@ async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<
         return Ok(failed(&ApiProblem::unreadable_operation(), None));
     };
     let dataset = DatasetId::derive(&transaction);
+    // Otherwise the dataset may come to be after all, and would never be opened without its key. One too many does no harm.
+    let is_lost = !claimed.again || broker.ledger.refuses_for_good();
     let recorded = Recorded {
         transaction,
         again: claimed.again,
@@ -140,8 +144,8 @@ async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<
                 refusal.code(),
             );
             // A dataset of this very id may exist if the id was used before: its key is needed then.
-            let lost = registers && !matches!(refusal, Refusal::TransactionReused { .. });
-            let discard_key = lost.then(|| dataset.to_string());
+            let is_lost = is_lost && !matches!(refusal, Refusal::TransactionReused { .. });
+            let discard_key = (registers && is_lost).then(|| dataset.to_string());
             Ok(failed(&ApiProblem::refused(&refusal), discard_key))
         }
         Err(SubmitError::Abandoned(reason)) => {
@@ -153,7 +157,19 @@ async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<
                 Decision::Denied,
                 problem.code(),
             );
-            Ok(failed(&problem, registers.then(|| dataset.to_string())))
+            let discard_key = (registers && is_lost).then(|| dataset.to_string());
+            Ok(failed(&problem, discard_key))
+        }
+        Err(SubmitError::Unknown(reason)) => {
+            let problem = ApiProblem::outcome_unknown(&reason);
+            audit::record(
+                &claimed.submitter,
+                verb,
+                &claimed.id,
+                Decision::Denied,
+                problem.code(),
+            );
+            Ok(failed(&problem, None))
         }
         Err(error) => Err(error.into()),
     }

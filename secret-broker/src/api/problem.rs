@@ -199,6 +199,16 @@ impl ApiProblem {
         )
     }
 
+    /// Nobody tells whether the ledger took it.
+    pub fn outcome_unknown(reason: &str) -> Self {
+        Self::new(
+            StatusCode::CONFLICT,
+            "outcome_unknown",
+            "Outcome unknown",
+            format!("it may have been done: {reason}; look whether it was before you send the request again"),
+        )
+    }
+
     /// What the contract refused.
     pub fn refused(refusal: &Refusal) -> Self {
         let (status, title) = match refusal {

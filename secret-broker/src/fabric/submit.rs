@@ -57,7 +57,8 @@ impl Channel {
     /// Commits a command.
     ///
     /// # Errors
-    /// [`SubmitError`]; only [`SubmitError::Refused`] and [`SubmitError::Abandoned`] end it, after any other it is submitted again.
+    /// [`SubmitError`]; only [`SubmitError::Refused`], [`SubmitError::Abandoned`] and [`SubmitError::Unknown`] end it, after any other it is
+    /// submitted again. Of one that was tried before, the first two do not say that the earlier try comes to nothing.
     pub async fn submit(
         &self,
         submission: &Submission,
@@ -67,7 +68,7 @@ impl Channel {
             None => (self.present(), false),
             Some(recorded) => match self.inner.identities.of(&submission.tx_id, &recorded.transaction) {
                 Some(identity) => (identity, recorded.again),
-                None => return self.of_former_identity(&recorded.transaction).await,
+                None => return self.of_former_identity(recorded).await,
             },
         };
         let command = serde_json::to_string(&submission.command)
@@ -109,9 +110,9 @@ impl Channel {
     }
 
     /// A submission whose transaction belongs to a certificate that this process never had: it was renewed while the broker was down.
-    async fn of_former_identity(&self, transaction: &TxId) -> Result<Committed, SubmitError> {
+    async fn of_former_identity(&self, recorded: &Recorded) -> Result<Committed, SubmitError> {
         let present = self.present();
-        let id = TransactionId::parse(transaction.as_str())
+        let id = TransactionId::parse(recorded.transaction.as_str())
             .map_err(|error| SubmitError::Abandoned(error.to_string()))?;
         let one = One {
             channel: self,
@@ -119,7 +120,17 @@ impl Channel {
             transaction: id,
         };
         let renewed = "the broker's certificate was renewed before it was submitted; send the request again";
-        match one.status(&present.quick).await? {
+        let status = if recorded.again {
+            one.status(&present.gateway).await?
+        } else {
+            one.status(&present.quick).await?
+        };
+        match status {
+            // It may lie at the ordering service, or nobody was there to tell.
+            None if recorded.again => Err(SubmitError::Unknown(
+                "the broker's certificate was renewed after it was submitted, and no block with it is known"
+                    .to_owned(),
+            )),
             None => Err(SubmitError::Abandoned(renewed.to_owned())),
             Some(status) => match one.fate(status, None).await? {
                 Fate::Committed(committed) => Ok(*committed),

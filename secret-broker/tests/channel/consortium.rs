@@ -124,7 +124,12 @@ impl Consortium {
     /// A running broker of another cluster of an organisation, with an identity of its own.
     pub async fn broker_of(&self, organisation: &str, cluster: &str, places: &[usize]) -> Fixture {
         let profile = self.profile(organisation, places);
-        let arguments = ["--cluster", cluster, "--ledger", &format!("fabric:{}", profile.display())];
+        let arguments = [
+            "--cluster",
+            cluster,
+            "--ledger",
+            &format!("fabric:{}", profile.display()),
+        ];
         Fixture::start_with(Setting {
             organisation: organisation.to_owned(),
             arguments: arguments.map(str::to_owned).to_vec(),

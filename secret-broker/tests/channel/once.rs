@@ -182,3 +182,55 @@ async fn an_operation_of_a_certificate_that_is_gone_ends_without_happening() {
         "its key is gone"
     );
 }
+
+/// It was submitted before the certificate was renewed, and is in no block yet: the dataset may come to be, and needs its key then.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_of_a_registration_whose_outcome_is_unknown_is_kept() {
+    let consortium = Consortium::start(Terms::default()).await;
+    let fixture = consortium.broker("UiSMSP", &[0]).await;
+    fixture.kill();
+    let (channel, store) = open(&fixture).await;
+    let accepted = operation(&channel, "texts");
+    store.accept(&accepted).await.unwrap();
+    assert_eq!(store.claim(1).await.unwrap().len(), 1, "it is under way");
+    store.close().await;
+    consortium.issue("UiSMSP");
+    fixture.run().await;
+    decided(&fixture, "failed").await;
+    let row = ended(&fixture, &accepted.id).await;
+    let problem = row.problem.unwrap();
+    assert_eq!(
+        problem["type"], "urn:leasehold:problem:outcome_unknown",
+        "{problem}"
+    );
+    assert_key(&fixture, &accepted).await;
+}
+
+/// The contract refuses the second try, while the first may still be on its way to a block.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_of_a_registration_that_is_refused_at_a_second_try_is_kept() {
+    let consortium = Consortium::start(Terms::default()).await;
+    let fixture = consortium.broker("UiSMSP", &[0]).await;
+    fixture.register("texts").await;
+    fixture.kill();
+    let (channel, store) = open(&fixture).await;
+    let accepted = operation(&channel, "texts");
+    store.accept(&accepted).await.unwrap();
+    assert_eq!(store.claim(1).await.unwrap().len(), 1, "it is under way");
+    store.close().await;
+    fixture.run().await;
+    decided(&fixture, "failed").await;
+    let problem = ended(&fixture, &accepted.id).await.problem.unwrap();
+    assert_eq!(
+        problem["type"], "urn:leasehold:problem:dataset_name_taken",
+        "{problem}"
+    );
+    assert_key(&fixture, &accepted).await;
+}
+
+async fn assert_key(fixture: &Fixture, accepted: &NewOperation) {
+    let store = Store::open(&fixture.data_dir().join("broker.db")).await.unwrap();
+    let dataset = &accepted.data_key.as_ref().unwrap().dataset_id;
+    let key = store.data_key(dataset, 1).await.unwrap();
+    assert!(key.is_some(), "its key is there");
+}
