@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use leasehold_chaincode::{DatasetId, DatasetRef};
+use leasehold_chaincode::{DatasetEntry, DatasetId, DatasetRef};
 use leasehold_process::places::Places;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -269,10 +269,12 @@ async fn shred_retired(broker: &Broker) -> Result<(), StartError> {
         };
         let entry = broker
             .ledger
-            .dataset(&DatasetRef::Id(dataset))
+            .dataset(&DatasetRef::Id(dataset.clone()))
             .await
             .map_err(ViewError::from)?;
-        if entry.is_some_and(|entry| entry.dataset.retired_at_ms.is_some()) {
+        let is_retired =
+            |entry: DatasetEntry| entry.dataset.id == dataset && entry.dataset.retired_at_ms.is_some();
+        if entry.is_some_and(is_retired) {
             broker.store.shred(&id).await?;
             tracing::info!(dataset = %id, "destroyed the data key of a retired dataset");
         }

@@ -101,7 +101,7 @@ fn failed(problem: &ApiProblem, discard_key: Option<String>) -> Ending {
 async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<Ending, StepError> {
     let verb = command.name();
     let registers = matches!(command, Command::RegisterDataset { .. });
-    let retires = matches!(command, Command::RemoveDataset { .. });
+    let removed = removed(&command);
     let ids = (
         TxId::new(claimed.id.clone()),
         TxId::new(claimed.transaction_id.clone()),
@@ -132,7 +132,7 @@ async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<
                 }
             };
             audit::record(&claimed.submitter, verb, &object, Decision::Allowed, "committed");
-            let shred = retires.then_some(object);
+            let shred = removed.filter(|named| is_same(named, &committed.result));
             Ok(Ending::Succeeded { result, shred })
         }
         Err(SubmitError::Refused(refusal)) => {
@@ -172,5 +172,57 @@ async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<
             Ok(failed(&problem, None))
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// The dataset that a command retires, by id.
+fn removed(command: &Command) -> Option<String> {
+    match command {
+        Command::RemoveDataset { dataset, .. } => Some(dataset.clone()),
+        _ => None,
+    }
+}
+
+/// Whether the ledger says of the dataset that the command names that it is retired. On a channel a peer writes the answer: it must not
+/// choose whose key is destroyed.
+fn is_same(named: &str, result: &CommandResult) -> bool {
+    let is_same = matches!(result, CommandResult::Dataset { id, .. } if id.as_str() == named);
+    if !is_same {
+        tracing::error!(
+            dataset = named,
+            "the ledger answered the removal of a dataset with another one; its data key is kept"
+        );
+    }
+    is_same
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use leasehold_chaincode::{DatasetName, LeaseId};
+
+    #[test]
+    fn only_the_key_of_the_dataset_that_the_command_names_is_destroyed() {
+        let id = |digit: &str| DatasetId::new(digit.repeat(64)).unwrap();
+        let command = Command::RemoveDataset {
+            dataset: id("a").into(),
+            force: false,
+        };
+        let named = removed(&command).unwrap();
+        let dataset = |id| CommandResult::Dataset {
+            id,
+            name: DatasetName::new("texts").unwrap(),
+        };
+        assert!(is_same(&named, &dataset(id("a"))));
+        assert!(!is_same(&named, &dataset(id("b"))));
+        let lease = CommandResult::Lease {
+            id: LeaseId::new("a".repeat(32)).unwrap(),
+        };
+        assert!(!is_same(&named, &lease));
+        let release = Command::Release {
+            lease: "a".repeat(32),
+            subject: "a1".repeat(32),
+        };
+        assert_eq!(removed(&release), None);
     }
 }

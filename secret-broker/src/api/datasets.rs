@@ -80,7 +80,13 @@ pub(super) async fn find(broker: &Broker, reference: &str) -> Result<DatasetEntr
     let missing = || ApiProblem::refused(&Refusal::DatasetNotFound {});
     let reference = DatasetRef::parse(reference).map_err(|_| missing())?;
     let entry = broker.ledger.dataset(&reference).await?;
+    // A peer writes the answer: one about another dataset than was asked for is none.
+    let is_asked_for = |entry: &DatasetEntry| match &reference {
+        DatasetRef::Id(id) => entry.dataset.id == *id,
+        DatasetRef::Name(name) => entry.dataset.name == *name,
+    };
     entry
+        .filter(is_asked_for)
         .filter(|entry| entry.dataset.retired_at_ms.is_none())
         .ok_or_else(missing)
 }
