@@ -1,7 +1,8 @@
 //! Ends leases, places in lines and requests when their time is over: submits the end of each lease that is due, then sleeps until the next one is.
 //!
-//! Everything it needs is on the ledger, so that a restart loses nothing. The transaction's id is made of the lease's, so that the
-//! end is committed once however often it is submitted.
+//! Everything it needs is on the ledger, so that a restart loses nothing. Each try is a transaction of its own, since one that lost to
+//! another cannot be used again; the contract takes one end of a lease and refuses the next. After a try that came to nothing it rests
+//! for a moment, whatever happens on the ledger meanwhile: the peer that shows a lease as due may be behind the one that refuses its end.
 //!
 //! Where clients choose the time of their transactions, a lease can be ended by time only when that is over by more than a clock may
 //! be wrong ([`BrokerLedger::end_margin_ms`]); its holder cannot use it from its expiry on all the same. Leases with which this
@@ -9,7 +10,7 @@
 
 use std::time::Duration;
 
-use leasehold_chaincode::{Command, Lease, LeaseState, Msp, PageRequest, Refusal, TxId};
+use leasehold_chaincode::{Command, InvalidId, Lease, LeaseState, Msp, PageRequest, Refusal, TxId};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{self, Decision};
@@ -32,7 +33,13 @@ pub async fn run(ledger: BrokerLedger, organisation: Msp, shutdown: Cancellation
             Ok(pause) => pause,
             Err(error) => {
                 tracing::warn!(%error, "could not look for leases that are due; trying again");
-                AFTER_FAILURE
+                None
+            }
+        };
+        let Some(pause) = pause else {
+            tokio::select! {
+                () = tokio::time::sleep(AFTER_FAILURE) => continue,
+                () = shutdown.cancelled() => return,
             }
         };
         tokio::select! {
@@ -57,8 +64,8 @@ fn ends_at_ms(lease: &Lease, organisation: &Msp, margin_ms: i64) -> i64 {
         .saturating_add(patience_ms)
 }
 
-/// Ends what is due and yields how long nothing will be.
-async fn end_due_leases(ledger: &BrokerLedger, organisation: &Msp) -> Result<Duration, ReadError> {
+/// Ends what is due and yields how long nothing will be; none where an end came to nothing.
+async fn end_due_leases(ledger: &BrokerLedger, organisation: &Msp) -> Result<Option<Duration>, ReadError> {
     let margin_ms = ledger.end_margin_ms();
     let now_ms = chrono::Utc::now().timestamp_millis();
     let mut failed = false;
@@ -83,28 +90,10 @@ async fn end_due_leases(ledger: &BrokerLedger, organisation: &Msp) -> Result<Dur
             pause = pause.min(milliseconds(early_ms));
             continue;
         }
-        let id = lease.id.to_string();
-        let Ok(tx_id) = TxId::new(format!("expire-{id}")) else {
-            continue;
-        };
-        match ledger
-            .submit(Submission {
-                tx_id,
-                command: Command::Expire { lease: id.clone() },
-            })
-            .await
-        {
-            Ok(_) => audit::record("broker", "expire", &id, Decision::Allowed, "expired"),
-            // Its holder was faster, or another broker.
-            Err(SubmitError::Refused(Refusal::LeaseNotActive { .. })) => {}
-            Err(error) => {
-                tracing::warn!(lease = %id, %error, "could not end a lease that is due; trying again");
-                failed = true;
-            }
-        }
+        failed |= !end(ledger, &lease).await;
     }
     if failed {
-        return Ok(AFTER_FAILURE);
+        return Ok(None);
     }
     let one = PageRequest {
         after: None,
@@ -117,7 +106,38 @@ async fn end_due_leases(ledger: &BrokerLedger, organisation: &Msp) -> Result<Dur
             pause = pause.min(milliseconds(ends_at_ms.saturating_sub(now_ms)));
         }
     }
-    Ok(pause)
+    Ok(Some(pause))
+}
+
+/// Whether this broker has ended it.
+async fn end(ledger: &BrokerLedger, lease: &Lease) -> bool {
+    let id = lease.id.to_string();
+    let ended = match expiry_of(lease) {
+        Ok(submission) => ledger.submit(submission).await,
+        Err(error) => Err(SubmitError::Abandoned(error.to_string())),
+    };
+    match ended {
+        Ok(_) => {
+            audit::record("broker", "expire", &id, Decision::Allowed, "expired");
+            true
+        }
+        // Its holder was faster, or another broker.
+        Err(SubmitError::Refused(Refusal::LeaseNotActive { .. })) => false,
+        Err(error) => {
+            tracing::warn!(lease = %id, %error, "could not end a lease that is due; trying again");
+            false
+        }
+    }
+}
+
+/// One try to end it.
+fn expiry_of(lease: &Lease) -> Result<Submission, InvalidId> {
+    Ok(Submission {
+        tx_id: TxId::new(format!("expire-{}", uuid::Uuid::new_v4()))?,
+        command: Command::Expire {
+            lease: lease.id.to_string(),
+        },
+    })
 }
 
 fn milliseconds(milliseconds: i64) -> Duration {
@@ -127,12 +147,12 @@ fn milliseconds(milliseconds: i64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::{Ledger, LedgerOptions};
     use leasehold_chaincode::{Contract, DatasetId, DatasetName, LeaseId, Mode, Mount, Subject};
 
-    #[test]
-    fn a_lease_is_ended_after_the_margin_and_anothers_only_if_nobody_else_does() {
+    fn lease() -> Lease {
         let msp = |name: &str| Msp::new(name).unwrap();
-        let lease = Lease {
+        Lease {
             id: LeaseId::new("0".repeat(32)).unwrap(),
             number: 1,
             dataset: DatasetId::new("0".repeat(64)).unwrap(),
@@ -151,7 +171,31 @@ mod tests {
             state: LeaseState::Requested,
             end: None,
             mount: Mount::Pending {},
-        };
+        }
+    }
+
+    #[test]
+    fn each_try_to_end_a_lease_is_another_transaction() {
+        let (first, second) = (expiry_of(&lease()).unwrap(), expiry_of(&lease()).unwrap());
+        assert_eq!(first.command, second.command);
+        assert_ne!(first.tx_id, second.tx_id);
+    }
+
+    /// As one that a peer behind the others shows as due.
+    #[tokio::test]
+    async fn an_end_that_is_refused_counts_as_a_failure_after_which_it_rests() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ledger.db");
+        let options = LedgerOptions::new(path, Msp::new("UiSMSP").unwrap());
+        let ledger = BrokerLedger::Embedded(Ledger::open(options).await.unwrap());
+        assert!(!end(&ledger, &lease()).await);
+        ledger.close().await;
+    }
+
+    #[test]
+    fn a_lease_is_ended_after_the_margin_and_anothers_only_if_nobody_else_does() {
+        let msp = |name: &str| Msp::new(name).unwrap();
+        let lease = lease();
         let margin_ms = Contract::FABRIC.end_margin_ms;
         for (organisation, ends_at_ms_) in [
             ("UiSMSP", 1_000 + margin_ms),
