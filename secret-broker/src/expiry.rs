@@ -145,12 +145,13 @@ fn milliseconds(milliseconds: i64) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::ledger::{Ledger, LedgerOptions};
     use leasehold_chaincode::{Contract, DatasetId, DatasetName, LeaseId, Mode, Mount, Subject};
 
-    fn lease() -> Lease {
+    /// A lease of `UiOMSP`'s cluster, of before clusters had names.
+    pub(crate) fn lease() -> Lease {
         let msp = |name: &str| Msp::new(name).unwrap();
         Lease {
             id: LeaseId::new("0".repeat(32)).unwrap(),

@@ -279,3 +279,29 @@ pub fn is_served_by(lease: &leasehold_chaincode::Lease, organisation: &Msp, clus
 pub fn concerns(lease: &leasehold_chaincode::Lease, organisation: &Msp) -> bool {
     lease.owner == *organisation || lease.cluster_msp == *organisation
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_served_by_the_cluster_it_names_and_one_of_before_by_any_of_its_organisation() {
+        let msp = |name: &str| Msp::new(name).unwrap();
+        let cluster = |name: &str| ClusterName::new(name).unwrap();
+        for (named, organisation, serves) in [
+            (Some("east"), "UiOMSP", true),
+            (Some("west"), "UiOMSP", false),
+            (None, "UiOMSP", true),
+            (Some("east"), "UiSMSP", false),
+            (None, "UiSMSP", false),
+        ] {
+            let mut lease = crate::expiry::tests::lease();
+            lease.cluster = named.map(cluster);
+            assert_eq!(
+                is_served_by(&lease, &msp(organisation), &cluster("east")),
+                serves,
+                "{named:?} {organisation}"
+            );
+        }
+    }
+}
