@@ -117,6 +117,7 @@ async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<
         again: claimed.again,
     };
     let submission = Submission { tx_id, command };
+    let denied = |code: &str| audit::record(&claimed.submitter, verb, &claimed.id, Decision::Denied, code);
     match broker.ledger.submit_recorded(submission, &recorded).await {
         Ok(committed) => {
             let (result, object) = match &committed.result {
@@ -136,13 +137,7 @@ async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<
             Ok(Ending::Succeeded { result, shred })
         }
         Err(SubmitError::Refused(refusal)) => {
-            audit::record(
-                &claimed.submitter,
-                verb,
-                &claimed.id,
-                Decision::Denied,
-                refusal.code(),
-            );
+            denied(refusal.code());
             // A dataset of this very id may exist if the id was used before: its key is needed then.
             let is_lost = is_lost && !matches!(refusal, Refusal::TransactionReused { .. });
             let discard_key = (registers && is_lost).then(|| dataset.to_string());
@@ -150,25 +145,13 @@ async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<
         }
         Err(SubmitError::Abandoned(reason)) => {
             let problem = ApiProblem::not_committed(&reason);
-            audit::record(
-                &claimed.submitter,
-                verb,
-                &claimed.id,
-                Decision::Denied,
-                problem.code(),
-            );
+            denied(problem.code());
             let discard_key = (registers && is_lost).then(|| dataset.to_string());
             Ok(failed(&problem, discard_key))
         }
         Err(SubmitError::Unknown(reason)) => {
             let problem = ApiProblem::outcome_unknown(&reason);
-            audit::record(
-                &claimed.submitter,
-                verb,
-                &claimed.id,
-                Decision::Denied,
-                problem.code(),
-            );
+            denied(problem.code());
             Ok(failed(&problem, None))
         }
         Err(error) => Err(error.into()),

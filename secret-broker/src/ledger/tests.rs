@@ -17,6 +17,7 @@ use super::*;
 use futures::future::join_all;
 use leasehold_chaincode::{Ciphertext, LeaseState, Metadata, PageRequest, Policy};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -117,6 +118,15 @@ fn enrolment() -> [(&'static str, Command); 2] {
         keys: Vec::new(),
     };
     [("join", join), ("cluster", cluster)]
+}
+
+/// A ledger at this path, as the broker opens it, whose organisation has enrolled.
+async fn opened(path: &Path) -> Ledger {
+    let ledger = Ledger::open(LedgerOptions::new(path, "UiSMSP".parse().unwrap()))
+        .await
+        .unwrap();
+    enrol(&ledger).await;
+    ledger
 }
 
 /// Both in block 1.

@@ -141,10 +141,7 @@ pub(super) fn acknowledge(committed: &Committed) {
 fn submit_until_killed(path: &Path) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let ledger = Ledger::open(LedgerOptions::new(path, "UiSMSP".parse().unwrap()))
-            .await
-            .unwrap();
-        enrol(&ledger).await;
+        let ledger = opened(path).await;
         submit_for_ever(async |submission| ledger.submit(submission).await).await;
     });
 }

@@ -50,10 +50,7 @@ fn a_full_disk_is_a_clear_error_and_loses_nothing() {
 fn submit_until_the_disk_is_full(path: &Path) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let ledger = Ledger::open(LedgerOptions::new(path, "UiSMSP".parse().unwrap()))
-            .await
-            .unwrap();
-        enrol(&ledger).await;
+        let ledger = opened(path).await;
         let mut failed = None;
         for number in 0..10_000 {
             let name = format!("d{number}");
@@ -94,10 +91,7 @@ fn fill_the_disk_and_make_room(path: &Path) {
     let ballast = path.with_file_name("ballast");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let ledger = Ledger::open(LedgerOptions::new(path, "UiSMSP".parse().unwrap()))
-            .await
-            .unwrap();
-        enrol(&ledger).await;
+        let ledger = opened(path).await;
         let mut acknowledged = BTreeMap::new();
         for round in 0..3 {
             let full = std::fs::write(&ballast, vec![0; 2 << 20]).unwrap_err();
@@ -161,10 +155,7 @@ fn change_many_rows_at_once(path: &Path) {
     assert_eq!(elsewhere.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let ledger = Ledger::open(LedgerOptions::new(path, "UiSMSP".parse().unwrap()))
-            .await
-            .unwrap();
-        enrol(&ledger).await;
+        let ledger = opened(path).await;
         for round in 0..8 {
             let names: Vec<_> = (0..128).map(|number| format!("d{round}-{number}")).collect();
             let submitted = names
@@ -196,10 +187,7 @@ fn on_a_read_only_disk_the_broker_says_so_and_the_ledger_is_verified_all_the_sam
     let path = directory.path().join("ledger.db");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let acknowledged = runtime.block_on(async {
-        let ledger = Ledger::open(LedgerOptions::new(&path, "UiSMSP".parse().unwrap()))
-            .await
-            .unwrap();
-        enrol(&ledger).await;
+        let ledger = opened(&path).await;
         let committed = ledger.submit(submission("one", register("texts"))).await.unwrap();
         ledger.close().await;
         BTreeMap::from([(committed.tx_id.to_string(), committed.height)])
