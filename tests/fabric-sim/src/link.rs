@@ -137,6 +137,7 @@ impl Link {
         let mut keepalive = tokio::time::interval(self.keepalive);
         // On a slow machine those that were missed would come in a burst, and no answer between them.
         keepalive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut turn = std::pin::pin!(tokio::task::yield_now());
         loop {
             tokio::select! {
                 biased;
@@ -146,14 +147,17 @@ impl Link {
                 },
                 Some(answer) = nested.next(), if !nested.is_empty() => reply(&stream, &mut running, answer),
                 Some((run, done)) = queue.recv() => self.begin(run, done, &stream, &mut running),
-                _ = keepalive.tick() => {
-                    stream.send(ChaincodeMessage { r#type: Type::Keepalive.into(), ..ChaincodeMessage::default() });
-                }
-                // Last, so that all that has come is seen before the next answer: a second request is noticed.
-                () = tokio::task::yield_now(), if !asked.is_empty() => {
+                // After messages, so that all that has come is seen before the next answer and a second request is noticed; before
+                // keepalives, which on a slow machine are always due and would let no answer pass. The turn is kept over what comes
+                // in between: one that began anew each time would never be over.
+                () = turn.as_mut(), if !asked.is_empty() => {
+                    turn.set(tokio::task::yield_now());
                     if let Some(request) = asked.pop_front() {
                         self.answer(&stream, request, &mut running, &mut nested);
                     }
+                }
+                _ = keepalive.tick() => {
+                    stream.send(ChaincodeMessage { r#type: Type::Keepalive.into(), ..ChaincodeMessage::default() });
                 }
             }
         }
