@@ -3,8 +3,8 @@
     tiers.py lint unit chart …
 
 A tier that fails does not keep the next from running. What could not run says so in a line that begins with `SKIPPED`;
-it is repeated at the end. The last line is `N passed, N failed`, as the runners counted, unless something failed that
-none of them counted.
+it is repeated at the end, and so are the names of tests that failed. The last line is `N passed, N failed`, as
+the runners counted, unless something failed that none of them counted.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 CARGO = re.compile(r"^test result: \w+\. (?P<passed>\d+) passed; (?P<failed>\d+) failed; (?P<ignored>\d+) ignored;")
 PYTEST = re.compile(r"^=* ?(?P<counts>\d+ [a-z]+(?:, \d+ [a-z]+)*) in [\d.]+s(?: \([\d:]+\))? ?=*$")
+BROKEN = re.compile(r"^(?:test (?P<cargo>.+) \.\.\. FAILED|(?:FAILED|ERROR) (?P<pytest>\S+::.*))$")
 SKIPPED = re.compile(r"^SKIPPED\b")
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -31,6 +32,7 @@ class Tier:
     status: int = 0
     seconds: float = 0
     skipped: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
 
     def read(self, line: str) -> None:
         """Takes in one line of a runner's output."""
@@ -44,6 +46,8 @@ class Tier:
                     self.passed += int(count)
                 else:
                     self.failed += int(count)
+        elif found := BROKEN.match(line):
+            self.broken.append(found["cargo"] or found["pytest"])
         elif SKIPPED.match(line):
             self.skipped.append(line)
 
@@ -83,7 +87,7 @@ def main(names: list[str]) -> int:
     for tier in tiers:
         counted = f"{tier.passed} passed, {tier.failed} failed" if tier.passed or tier.failed else ""
         print(f"{tier.name:<16} {tier.verdict:<8} {tier.seconds:>6.0f} s  {counted}".rstrip())
-        for line in tier.skipped:
+        for line in [*tier.skipped, *(f"failed: {name}" for name in tier.broken)]:
             print(f"    {line}")
     uncounted = [tier.name for tier in tiers if tier.status and not tier.failed]
     if uncounted:
