@@ -26,6 +26,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod witness;
 mod writer;
 
 pub use address::{LedgerAddress, NotAnAddress, PostgresAddress};
@@ -39,15 +40,17 @@ pub use maintenance::{KeyChanged, MaintenanceError, prepare, rebuild, rotate};
 pub use receipt::{Receipt, ReceiptError};
 pub use snapshot::Snapshot;
 pub use verify::{Corruption, Depth, Verified, VerifyError};
+pub use witness::Distrust;
 
 use leasehold_chaincode::{Command, CommandResult, Contract, Event, Msp, Refusal, StateError, TxId};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
-use storage::{Connection, Link, Readers, StorageError, blocks, derived};
+use storage::{Connection, Link, Readers, StorageError, derived};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use witness::{Known, Witness, WitnessError};
 
 /// Gives the time, milliseconds since the Unix epoch.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -222,8 +225,8 @@ pub enum OpenError {
         "the ledger at {0} is not signed, so that whoever can write it can have made all of it; if an early version wrote it, hold it against what you know of it, then start the broker once with --adopt-unsigned-ledger"
     )]
     NotSigned(LedgerAddress),
-    /// It is not signed yet, and not signed now, because it was changed.
-    #[error("the ledger at {path} will not be signed as it is: {error}")]
+    /// It was changed.
+    #[error("the ledger at {path} is neither opened nor signed as it is: {error}")]
     Damaged {
         /// Where it is.
         path: LedgerAddress,
@@ -257,6 +260,18 @@ pub enum ReadError {
     /// The state is damaged.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The ledger is not what this broker has seen of it.
+    #[error(transparent)]
+    Distrust(#[from] Distrust),
+}
+
+impl From<WitnessError> for ReadError {
+    fn from(error: WitnessError) -> Self {
+        match error {
+            WitnessError::Storage(error) => error.into(),
+            WitnessError::Distrust(distrust) => distrust.into(),
+        }
+    }
 }
 
 impl From<StorageError> for ReadError {
@@ -268,7 +283,7 @@ impl From<StorageError> for ReadError {
 /// A handle on the ledger. Clones share it.
 #[derive(Clone)]
 pub struct Ledger {
-    ledger_id: block::Hash,
+    witness: Witness,
     requests: mpsc::Sender<writer::Request>,
     reads: Readers,
     heights: watch::Receiver<u64>,
@@ -291,13 +306,14 @@ impl Ledger {
         let (sealer, last) = founding::found(&mut session, &options).await?;
         session.commit().await.map_err(failed)?;
         let reads = Readers::open(&options.address).await.map_err(failed)?;
-        let (head, ledger_id) = (last.head(), sealer.ledger);
+        let last = Known::of(&last).map_err(failed)?;
         let (requests, inbox) = mpsc::channel(options.queue.max(1));
-        let (announce, heights) = watch::channel(head.height);
+        let (witness, announce) = Witness::new(sealer.ledger, last);
+        let heights = announce.subscribe();
         let stop = CancellationToken::new();
-        let (lookout, looked) = announce::Lookout::new(reads.clone(), announce.clone());
+        let (lookout, looked) = announce::Lookout::new(reads.clone(), witness.clone());
         let link = Link::new(options.address.clone(), connection);
-        let writer = writer::Writer::new(link, head, sealer, options, announce, lock);
+        let writer = writer::Writer::new(link, last.head, sealer, options, witness.clone(), lock);
         let writing = writer.run(inbox, stop.clone());
         // Both end together, and with the writer ends the ledger.
         let task = tokio::spawn(async move {
@@ -305,9 +321,10 @@ impl Ledger {
                 () = writing => {}
                 () = lookout.run() => {}
             }
+            drop(announce);
         });
         Ok(Self {
-            ledger_id,
+            witness,
             requests,
             reads,
             heights,
@@ -337,7 +354,7 @@ impl Ledger {
     /// # Errors
     /// [`ReadError`] when the database fails.
     pub async fn snapshot(&self) -> Result<Snapshot, ReadError> {
-        Snapshot::begin(&self.reads).await
+        Snapshot::begin(&self.reads, &self.witness).await
     }
 
     /// What became of a transaction; none when it is not on the ledger.
@@ -346,6 +363,7 @@ impl Ledger {
     /// [`ReadError`] when the database fails.
     pub async fn transaction(&self, tx_id: &TxId) -> Result<Option<Committed>, ReadError> {
         let mut session = self.reads.read().await?;
+        self.witness.catch_up(&mut session).await?;
         let found = derived::transactions(&mut session, &[tx_id.as_str()]).await?;
         Ok(found
             .get(tx_id.as_str())
@@ -359,16 +377,21 @@ impl Ledger {
     }
 
     /// Whether [`Ledger::heights`] tells of what other brokers appended until a second ago. Not so while a database that they share
-    /// cannot be reached.
+    /// cannot be reached, or is not what this broker has seen of it.
     #[must_use]
     pub fn is_current(&self) -> bool {
-        self.looked.is_current()
+        self.looked.is_current() && self.witness.distrust().is_none()
     }
 
     /// Every block after `height`, the past ones first and then each as it is committed, none left out.
     #[must_use]
     pub fn follow(&self, height: u64) -> Follower {
-        Follower::new(self.reads.clone(), self.heights.clone(), height)
+        Follower::new(
+            self.reads.clone(),
+            self.heights.clone(),
+            self.witness.clone(),
+            height,
+        )
     }
 
     /// The signed head, to keep elsewhere.
@@ -377,9 +400,9 @@ impl Ledger {
     /// [`ReadError`] when the database fails.
     pub async fn receipt(&self) -> Result<Receipt, ReadError> {
         let mut session = self.reads.read().await?;
-        let head = blocks::head(&mut session).await?;
+        let head = self.witness.catch_up(&mut session).await?.head;
         let unsigned = || ReadError::Storage("the last block is not signed; verify the ledger".to_owned());
-        Receipt::of(&self.ledger_id, &head).ok_or_else(unsigned)
+        Receipt::of(self.witness.ledger(), &head).ok_or_else(unsigned)
     }
 
     /// Checks every block, runs every command again, and compares what it leads to with the state and its indexes.

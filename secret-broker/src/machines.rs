@@ -4,6 +4,7 @@
 //! answers without the databases; only opening a volume and changes of the ledger go further.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::{Router, middleware};
 use leasehold_broker_wire::machines as wire;
@@ -28,6 +29,8 @@ use authorise::Authorised;
 /// Largest request: the skeleton of a large dataset.
 const LARGEST_REQUEST: usize = 4 << 20;
 const MOST_DIRECTORIES: usize = 20_000;
+/// How long a question waits for a view that is behind the ledger.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The service behind verification and the table.
 pub fn router(broker: &Arc<Broker>) -> Router {
@@ -141,13 +144,20 @@ impl Machines for Service {
         &self,
         request: Request<wire::ResolveMountsRequest>,
     ) -> Result<Response<wire::ResolveMountsResponse>, Status> {
-        let now_ms = now_ms();
-        if !self.broker.ledger.is_current() {
-            tracing::warn!("mounts are not resolved: the ledger's peers do not answer");
+        let heights = self.broker.ledger.heights();
+        if !self.broker.view.catches_up(&heights, PATIENCE).await {
+            tracing::warn!("mounts are not resolved: the lease view is behind the ledger");
             return Err(Status::unavailable(
-                "the ledger's peers do not answer, so that nobody knows which leases have ended; try again in a moment",
+                "the lease view is behind the ledger, so that a lease may have ended; try again in a moment",
             ));
         }
+        if !self.broker.ledger.is_current() {
+            tracing::warn!("mounts are not resolved: the ledger does not answer or is not what it was");
+            return Err(Status::unavailable(
+                "the ledger does not answer or is not what it was, so that nobody knows which leases have ended; try again in a moment",
+            ));
+        }
+        let now_ms = now_ms();
         let found = self
             .broker
             .view

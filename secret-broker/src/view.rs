@@ -6,9 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use leasehold_chaincode::{ClusterName, Lease, LeaseState, Msp, PageRequest};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::ledger::ReadError;
@@ -22,6 +24,9 @@ pub const WATCHER_QUEUE: usize = 4096;
 
 /// How often the leases are read anew until all of them are of one state.
 const TRIES: u32 = 5;
+
+/// When to look again whether a view that is behind the ledger has caught up.
+pub const CATCH_UP: Duration = Duration::from_millis(20);
 
 /// What changed.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,7 +124,8 @@ impl View {
         ))
     }
 
-    /// Takes over what the ledger commits after `height`, until shutdown.
+    /// Takes over what the ledger commits after `height`, until shutdown. Where the ledger is not what it was it stops and stays as it
+    /// is: a broker that was started anew would know nothing of what it was.
     ///
     /// # Errors
     /// [`ReadError`] when the ledger cannot be read: the view would miss changes, so that the broker must end.
@@ -132,7 +138,14 @@ impl View {
         let mut changes = ledger.follow(height);
         loop {
             let change = tokio::select! {
-                change = changes.next() => change?,
+                change = changes.next() => match change {
+                    Err(ReadError::Distrust(error)) => {
+                        tracing::error!(%error, "the lease view stops");
+                        shutdown.cancelled().await;
+                        None
+                    }
+                    change => change?,
+                },
                 () = shutdown.cancelled() => None,
             };
             let Some(change) = change else { break };
@@ -227,6 +240,19 @@ impl View {
         self.lock().height
     }
 
+    /// Whether the view has what the ledger committed before this call, at the latest after `patience`.
+    pub async fn catches_up(&self, heights: &watch::Receiver<u64>, patience: Duration) -> bool {
+        let committed = *heights.borrow();
+        let deadline = Instant::now() + patience;
+        while self.height() < committed {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(CATCH_UP).await;
+        }
+        true
+    }
+
     /// Starts to watch.
     #[must_use]
     pub fn watch(&self) -> Watch {
@@ -303,20 +329,42 @@ mod tests {
     }
 
     async fn empty_view(directory: &std::path::Path) -> Arc<View> {
+        view_of_a_ledger(directory).await.0
+    }
+
+    async fn view_of_a_ledger(directory: &std::path::Path) -> (Arc<View>, BrokerLedger, u64) {
         let organisation = Msp::new("UiSMSP").unwrap();
         let store = Store::open(&directory.join("broker.db")).await.unwrap();
         let options = LedgerOptions::new(directory.join("ledger.db"), organisation.clone());
         let ledger = Ledger::open(options).await.unwrap();
-        View::load(
-            organisation,
-            ClusterName::new("main").unwrap(),
-            &BrokerLedger::Embedded(ledger),
-            &store,
-            Arc::default(),
-        )
-        .await
-        .unwrap()
-        .0
+        let ledger = BrokerLedger::Embedded(ledger);
+        let cluster = ClusterName::new("main").unwrap();
+        let view = View::load(organisation, cluster, &ledger, &store, Arc::default()).await;
+        let (view, height) = view.unwrap();
+        (view, ledger, height)
+    }
+
+    #[tokio::test]
+    async fn a_view_that_lacks_what_was_committed_is_behind_until_it_has_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (view, ledger, height) = view_of_a_ledger(directory.path()).await;
+        let heights = ledger.heights();
+        assert!(view.catches_up(&heights, Duration::ZERO).await);
+        let command = leasehold_chaincode::Command::JoinConsortium {
+            broker: "https://broker.example.org".to_owned(),
+            keys: Vec::new(),
+        };
+        let tx_id = leasehold_chaincode::TxId::new("join").unwrap();
+        let submission = crate::ledger::Submission { tx_id, command };
+        ledger.submit(submission).await.unwrap();
+        assert!(!view.catches_up(&heights, CATCH_UP).await, "nobody follows");
+        let shutdown = CancellationToken::new();
+        let following = Arc::clone(&view).follow(ledger.clone(), height, shutdown.clone());
+        let following = tokio::spawn(following);
+        assert!(view.catches_up(&heights, Duration::from_secs(20)).await);
+        shutdown.cancel();
+        following.await.unwrap().unwrap();
+        ledger.close().await;
     }
 
     #[tokio::test]

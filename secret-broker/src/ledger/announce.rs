@@ -1,10 +1,11 @@
 //! Says how high the ledger is: after each block of this broker's own, and in PostgreSQL after each of others.
 //!
 //! The database announces a block to whoever listens; whatever gets lost on the way is found by looking twice a second. Only the
-//! height is told: blocks are read from the database, so that none is missed.
+//! height is told: blocks are read from the database, so that none is missed. A height is told once its block counts ([`Witness`]).
 
+use super::storage::Readers;
 use super::storage::postgres::Pool;
-use super::storage::{Readers, StorageError, blocks};
+use super::witness::{Witness, WitnessError};
 use sqlx::postgres::PgListener;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -42,12 +43,12 @@ impl Looked {
 pub(super) struct Lookout {
     pool: Option<Pool>,
     reads: Readers,
-    heights: watch::Sender<u64>,
+    witness: Witness,
     looked: watch::Sender<Instant>,
 }
 
 impl Lookout {
-    pub(super) fn new(reads: Readers, heights: watch::Sender<u64>) -> (Self, Looked) {
+    pub(super) fn new(reads: Readers, witness: Witness) -> (Self, Looked) {
         let pool = match &reads {
             Readers::Sqlite(_) => None,
             Readers::Postgres(pool) => Some(pool.clone()),
@@ -57,7 +58,7 @@ impl Lookout {
         let lookout = Self {
             pool,
             reads,
-            heights,
+            witness,
             looked,
         };
         (lookout, when)
@@ -69,15 +70,25 @@ impl Lookout {
             return std::future::pending().await;
         };
         let mut listener = None;
-        let mut reached = true;
+        let (mut reached, mut distrusted) = (true, false);
         loop {
             if listener.is_none() {
                 // Without it there is still the look.
                 listener = pool.listen().await.ok();
             }
             match self.look().await {
-                Ok(()) => reached = true,
-                Err(error) => {
+                Ok(()) => {
+                    reached = true;
+                    if std::mem::take(&mut distrusted) {
+                        tracing::info!("the ledger is again what this broker has seen of it");
+                    }
+                }
+                Err(WitnessError::Distrust(error)) => {
+                    if !std::mem::replace(&mut distrusted, true) {
+                        tracing::error!(%error, "the ledger is not what this broker has seen of it");
+                    }
+                }
+                Err(WitnessError::Storage(error)) => {
                     if std::mem::take(&mut reached) {
                         tracing::warn!(%error, "cannot look for blocks of other brokers; trying again");
                     }
@@ -90,12 +101,11 @@ impl Lookout {
         }
     }
 
-    async fn look(&self) -> Result<(), StorageError> {
+    async fn look(&self) -> Result<(), WitnessError> {
         let began = Instant::now();
         let mut session = self.reads.read().await?;
-        let height = blocks::height(&mut session).await?;
+        self.witness.catch_up(&mut session).await?;
         session.rollback().await?;
-        announce(&self.heights, height);
         self.looked.send_replace(began);
         Ok(())
     }

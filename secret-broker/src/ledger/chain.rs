@@ -48,6 +48,16 @@ impl Chain {
         }
     }
 
+    /// Goes on after a block of a ledger that was checked; `next` signs the block after it.
+    pub(super) fn after(care: Care, ledger: Hash, head: Head, next: Option<KeyId>) -> Self {
+        Self {
+            head: Some(head),
+            ledger,
+            key: next,
+            ..Self::new(care)
+        }
+    }
+
     /// Adds a block; its body where bodies are read.
     pub(super) fn take(&mut self, block: &StoredBlock) -> Result<Option<Body>, Corruption> {
         let expected = self.head.map_or(0, |head| head.height.saturating_add(1));

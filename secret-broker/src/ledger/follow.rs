@@ -1,6 +1,12 @@
 //! Reads the blocks as they come, without missing one: what is announced is only a height, and the blocks are read from disk.
+//!
+//! What is read is checked to be the blocks that count: each follows the one before, has the content that its hash says, and is the
+//! one that this broker made or checked before; of one that is long past the signature is checked.
 
-use super::storage::{Readers, StorageError, blocks};
+use super::block::Body;
+use super::chain::{Care, Chain, corrupt};
+use super::storage::{Readers, Session, StorageError, blocks};
+use super::witness::{Distrust, Known, Witness, WitnessError};
 use super::{Block, ReadError};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,16 +21,21 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub struct Follower {
     reads: Readers,
     heights: watch::Receiver<u64>,
+    witness: Witness,
+    /// The blocks until there; none before the first was read.
+    chain: Option<Box<Chain>>,
     /// Height of the last block that was read.
     read: u64,
     waiting: VecDeque<Block>,
 }
 
 impl Follower {
-    pub(super) fn new(reads: Readers, heights: watch::Receiver<u64>, height: u64) -> Self {
+    pub(super) fn new(reads: Readers, heights: watch::Receiver<u64>, witness: Witness, height: u64) -> Self {
         Self {
             reads,
             heights,
+            witness,
+            chain: None,
             read: height,
             waiting: VecDeque::new(),
         }
@@ -34,7 +45,7 @@ impl Follower {
     /// database cannot be reached it waits.
     ///
     /// # Errors
-    /// [`ReadError`] when the database fails otherwise.
+    /// [`ReadError`] when the database fails otherwise, or a block is not the one that counts: nothing of it is told then.
     pub async fn next(&mut self) -> Result<Option<Block>, ReadError> {
         loop {
             if let Some(block) = self.waiting.pop_front() {
@@ -43,8 +54,14 @@ impl Follower {
             if *self.heights.borrow_and_update() > self.read {
                 match self.read().await {
                     Ok(()) => {}
-                    Err(StorageError::Database(sqlx::Error::PoolClosed)) => return Ok(None),
-                    Err(error) if error.is_passing() => {
+                    Err(WitnessError::Storage(StorageError::Database(sqlx::Error::PoolClosed))) => {
+                        return Ok(None);
+                    }
+                    Err(WitnessError::Distrust(distrust)) => {
+                        self.witness.was_changed(distrust.clone());
+                        return Err(distrust.into());
+                    }
+                    Err(WitnessError::Storage(error)) if error.is_passing() => {
                         tracing::warn!(%error, height = self.read, "cannot read the next block; trying again");
                         tokio::time::sleep(PAUSE).await;
                     }
@@ -56,13 +73,49 @@ impl Follower {
         }
     }
 
-    async fn read(&mut self) -> Result<(), StorageError> {
+    async fn read(&mut self) -> Result<(), WitnessError> {
         let mut session = self.reads.read().await?;
+        let mut chain = match self.chain.take() {
+            Some(chain) => chain,
+            None => Box::new(self.begin(&mut session).await?),
+        };
         for block in blocks::after(&mut session, self.read, BATCH).await? {
-            let parsed = block.parse()?;
-            self.read = parsed.height;
-            self.waiting.push_back(parsed);
+            let body = chain.take(&block).map_err(Distrust::from)?;
+            match self.witness.at(block.height) {
+                Some(known) if known.head == block.head() => {}
+                Some(_) => {
+                    let other = corrupt(block.height, "hash", "it is not the block that was there");
+                    return Err(Distrust::from(other).into());
+                }
+                None => drop(chain.finish().map_err(Distrust::from)?),
+            }
+            let transactions = match body {
+                Some(Body::Transactions(transactions)) => transactions,
+                _ => Vec::new(),
+            };
+            self.read = block.height;
+            self.waiting.push_back(Block {
+                height: block.height,
+                timestamp_ms: block.timestamp_ms,
+                transactions,
+            });
         }
+        self.chain = Some(chain);
         Ok(())
+    }
+
+    /// From the block before the first that is told. One that is long past is signed by the key that it names itself; that it is this
+    /// ledger's shows when the blocks after it lead to those that count.
+    async fn begin(&self, session: &mut Session<'_>) -> Result<Chain, WitnessError> {
+        let ledger = *self.witness.ledger();
+        if let Some(Known { head, next }) = self.witness.at(self.read) {
+            return Ok(Chain::after(Care::Bodies, ledger, head, next));
+        }
+        let block = blocks::from(session, self.read, 1).await?.pop();
+        let block = block.filter(|block| block.height == self.read);
+        let Known { head, next } = Known::of(&block.ok_or(StorageError::NoBlocks)?)?;
+        let chain = Chain::after(Care::Bodies, ledger, head, next);
+        chain.finish().map_err(Distrust::from)?;
+        Ok(chain)
     }
 }

@@ -1,6 +1,7 @@
 //! The state after one block, held still while questions are asked.
 
-use super::storage::{Readers, Session, blocks};
+use super::storage::{Readers, Session};
+use super::witness::Witness;
 use super::{Ledger, ReadError, loaded};
 use leasehold_chaincode::{
     ActionKind, Cluster, ClusterName, Code, CodeApproval, DatasetEntry, DatasetId, DatasetRef, HistoryEntry,
@@ -16,10 +17,10 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    pub(super) async fn begin(reads: &Readers) -> Result<Self, ReadError> {
+    pub(super) async fn begin(reads: &Readers, witness: &Witness) -> Result<Self, ReadError> {
         let mut read = reads.read().await?;
         // Both databases fix what a transaction sees with its first read.
-        let head = blocks::head(&mut read).await?;
+        let head = witness.catch_up(&mut read).await?.head;
         Ok(Self {
             read,
             height: head.height,

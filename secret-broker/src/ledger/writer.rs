@@ -2,19 +2,19 @@
 //! accepted as one block with one flush to disk, and only then answers any of them: a refusal may rest on a grant in the same
 //! block.
 
-use super::announce::announce;
 use super::block::{Head, NewBody, NewTransaction, StoredBlock, Transaction};
 use super::founding::{SealError, Sealer};
 use super::loaded::{self, Changes, Noted, Reads};
 use super::storage::{Link, Session, StorageError, blocks, derived};
 use super::verify::{self, Verified, VerifyError};
+use super::witness::{Known, Witness, WitnessError};
 use super::{Committed, LedgerOptions, ReadError, Submission, SubmitError};
 use leasehold_chaincode::{
     CONTRACT_VERSION, Failure, Loaded, Outcome, Refusal, Role, StateError, TxContext, Write,
 };
 use std::collections::HashMap;
 use std::fs::File;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 pub(super) enum Request {
@@ -29,7 +29,7 @@ pub(super) struct Writer {
     head: Head,
     sealer: Sealer,
     options: LedgerOptions,
-    announce: watch::Sender<u64>,
+    witness: Witness,
     /// Held for as long as the file may be written.
     _lock: Option<File>,
 }
@@ -60,6 +60,8 @@ enum BlockError {
     #[error("{0}")]
     Read(#[from] ReadError),
     #[error("{0}")]
+    Witness(#[from] WitnessError),
+    #[error("{0}")]
     Seal(#[from] SealError),
     #[error("a value of the state is not text: {0}")]
     NotText(#[from] std::str::Utf8Error),
@@ -77,7 +79,7 @@ impl Writer {
         head: Head,
         sealer: Sealer,
         options: LedgerOptions,
-        announce: watch::Sender<u64>,
+        witness: Witness,
         lock: Option<File>,
     ) -> Self {
         Self {
@@ -85,7 +87,7 @@ impl Writer {
             head,
             sealer,
             options,
-            announce,
+            witness,
             _lock: lock,
         }
     }
@@ -154,8 +156,8 @@ impl Writer {
     async fn commit(&mut self, submissions: &[Submission]) -> Result<Vec<Answer>, BlockError> {
         let mut session = self.link.write().await?;
         // From the storage, not from memory: after a failed commit only that knows what became of it, and others may write too.
-        let (head, next_signer) = blocks::tip(&mut session).await?;
-        self.sealer.keep_up(next_signer, &self.options.key)?;
+        let Known { head, next } = self.witness.catch_up(&mut session).await?;
+        self.sealer.keep_up(next, &self.options.key)?;
         let height = head.height.saturating_add(1);
         let timestamp_ms = (self.options.clock)().max(head.timestamp_ms);
         let ids: Vec<_> = submissions
@@ -186,7 +188,10 @@ impl Writer {
             .await?;
         session.commit().await?;
         self.head = block.head();
-        announce(&self.announce, self.head.height);
+        self.witness.add(Known {
+            head: self.head,
+            next: Some(self.sealer.key.id()),
+        });
         Ok(draft.answers(answers))
     }
 }

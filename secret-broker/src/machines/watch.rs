@@ -17,12 +17,10 @@ use tonic::Status;
 use super::{convert, now_ms};
 use crate::broker::Broker;
 use crate::metrics::Metrics;
-use crate::view::{Change, Watch};
+use crate::view::{CATCH_UP, Change, Watch};
 
 /// The promise is 500 ms.
 const HEARTBEAT: Duration = Duration::from_millis(400);
-/// When to look again whether a view that was, or may have been, behind the ledger has caught up.
-const CATCH_UP: Duration = Duration::from_millis(20);
 
 pub(super) type LeaseStream = Pin<Box<dyn Stream<Item = Result<wire::WatchLeasesResponse, Status>> + Send>>;
 

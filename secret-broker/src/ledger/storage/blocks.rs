@@ -7,7 +7,27 @@ use crate::ledger::bytes::{Bytes, KeyId};
 
 /// The last block's head.
 pub(in crate::ledger) async fn head(session: &mut Session<'_>) -> Result<Head, StorageError> {
-    Ok(last(session).await?.ok_or(StorageError::NoBlocks)?.head())
+    let rows = session
+        .rows(
+            "SELECT height, timestamp_ms, hash, signer, signature FROM blocks ORDER BY height DESC LIMIT 1",
+            &[],
+        )
+        .await?;
+    to_head(rows.first().ok_or(StorageError::NoBlocks)?)
+}
+
+/// The head of a block, if it is there.
+pub(in crate::ledger) async fn head_at(
+    session: &mut Session<'_>,
+    height: u64,
+) -> Result<Option<Head>, StorageError> {
+    let rows = session
+        .rows(
+            "SELECT height, timestamp_ms, hash, signer, signature FROM blocks WHERE height = $1",
+            &[Value::count(height)],
+        )
+        .await?;
+    rows.first().map(to_head).transpose()
 }
 
 /// The last block, if there is one.
@@ -26,14 +46,6 @@ pub(in crate::ledger) async fn last(session: &mut Session<'_>) -> Result<Option<
 pub(in crate::ledger) async fn tip(session: &mut Session<'_>) -> Result<(Head, Option<KeyId>), StorageError> {
     let last = last(session).await?.ok_or(StorageError::NoBlocks)?;
     Ok((last.head(), last.next_signer()?))
-}
-
-/// The last block's height.
-pub(in crate::ledger) async fn height(session: &mut Session<'_>) -> Result<u64, StorageError> {
-    let rows = session
-        .rows("SELECT height FROM blocks ORDER BY height DESC LIMIT 1", &[])
-        .await?;
-    to_height(rows.first().ok_or(StorageError::NoBlocks)?.integer(0)?)
 }
 
 /// Adds a block. On PostgreSQL it is announced, once however many are added together.
@@ -94,17 +106,7 @@ pub(in crate::ledger) async fn from(
 fn to_block(row: &Row) -> Result<StoredBlock, StorageError> {
     let height = row.integer(0)?;
     let form = |field| StorageError::Form { height, field };
-    let signer = row.bytes_if_any(6).map_err(|_| form("signer"))?;
-    let signature = row.bytes_if_any(7).map_err(|_| form("signature"))?;
-    let seal = match (signer, signature) {
-        (None, None) => None,
-        (Some(signer), Some(signature)) => Some(Seal {
-            signer: Bytes(signer.try_into().map_err(|_| form("signer"))?),
-            signature: Bytes(signature.try_into().map_err(|_| form("signature"))?),
-        }),
-        (None, Some(_)) => return Err(form("signer")),
-        (Some(_), None) => return Err(form("signature")),
-    };
+    let seal = to_seal(row, 6, height)?;
     Ok(StoredBlock {
         height: to_height(height)?,
         previous_hash: to_hash(row, 1, height, "previous_hash")?,
@@ -114,6 +116,37 @@ fn to_block(row: &Row) -> Result<StoredBlock, StorageError> {
         hash: to_hash(row, 5, height, "hash")?,
         seal,
     })
+}
+
+fn to_head(row: &Row) -> Result<Head, StorageError> {
+    let height = row.integer(0)?;
+    Ok(Head {
+        height: to_height(height)?,
+        timestamp_ms: row.integer(1).map_err(|_| StorageError::Form {
+            height,
+            field: "timestamp_ms",
+        })?,
+        hash: to_hash(row, 2, height, "hash")?,
+        seal: to_seal(row, 3, height)?,
+    })
+}
+
+/// From a column and the one after it.
+fn to_seal(row: &Row, column: usize, height: i64) -> Result<Option<Seal>, StorageError> {
+    let form = |field| StorageError::Form { height, field };
+    let signer = row.bytes_if_any(column).map_err(|_| form("signer"))?;
+    let signature = row
+        .bytes_if_any(column.saturating_add(1))
+        .map_err(|_| form("signature"))?;
+    match (signer, signature) {
+        (None, None) => Ok(None),
+        (Some(signer), Some(signature)) => Ok(Some(Seal {
+            signer: Bytes(signer.try_into().map_err(|_| form("signer"))?),
+            signature: Bytes(signature.try_into().map_err(|_| form("signature"))?),
+        })),
+        (None, Some(_)) => Err(form("signer")),
+        (Some(_), None) => Err(form("signature")),
+    }
 }
 
 fn to_hash(row: &Row, column: usize, height: i64, field: &'static str) -> Result<Hash, StorageError> {

@@ -3,6 +3,7 @@
 //! `data/contract-1.sql` is such a file: twenty blocks that have most of the commands of that version, with one lease active.
 
 use super::*;
+use crate::ledger::storage::blocks;
 use sqlx::AssertSqlSafe;
 
 async fn older() -> (TempDir, LedgerOptions) {

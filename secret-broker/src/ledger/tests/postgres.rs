@@ -4,6 +4,7 @@ mod crash;
 mod rights;
 mod server;
 mod tamper;
+mod trust;
 
 use super::*;
 use nix::sys::signal::Signal;

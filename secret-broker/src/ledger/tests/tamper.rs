@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ledger::founding::Sealer;
+use crate::ledger::storage::blocks;
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
 pub(super) const FIELDS: [&str; 8] = [

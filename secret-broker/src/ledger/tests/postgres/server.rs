@@ -218,7 +218,67 @@ impl Server {
         connection.close().await.unwrap();
         Database {
             url: self.url("postgres", &name),
+            name,
         }
+    }
+
+    /// Another database with the same in it.
+    pub(super) async fn copy(&self, of: &Database) -> Database {
+        let name = format!("ledger{}", self.databases.fetch_add(1, Ordering::SeqCst));
+        self.alone_with(of, &format!("CREATE DATABASE {name} TEMPLATE {}", of.name))
+            .await;
+        Database {
+            url: self.url("postgres", &name),
+            name,
+        }
+    }
+
+    /// Puts one database in the place of another, and that one in its place, as a failover does with servers.
+    pub(super) async fn fail_over(&self, from: &Database, to: &Database) {
+        let [from, to] = [&from.name, &to.name];
+        self.alone_with_both(
+            [from, to],
+            &[
+                format!("ALTER DATABASE {from} RENAME TO aside"),
+                format!("ALTER DATABASE {to} RENAME TO {from}"),
+                format!("ALTER DATABASE aside RENAME TO {to}"),
+            ],
+        )
+        .await;
+    }
+
+    async fn alone_with(&self, database: &Database, statement: &str) {
+        self.alone_with_both([&database.name, &database.name], &[statement.to_owned()])
+            .await;
+    }
+
+    /// Runs statements that nobody may be connected for.
+    async fn alone_with_both(&self, databases: [&String; 2], statements: &[String]) {
+        let mut connection = PgConnection::connect(&self.url("postgres", "postgres"))
+            .await
+            .unwrap();
+        for database in databases {
+            run(
+                &mut connection,
+                &format!("ALTER DATABASE {database} ALLOW_CONNECTIONS false"),
+            )
+            .await;
+            let end = format!(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{database}'"
+            );
+            run(&mut connection, &end).await;
+        }
+        for statement in statements {
+            run(&mut connection, statement).await;
+        }
+        for database in databases {
+            run(
+                &mut connection,
+                &format!("ALTER DATABASE {database} ALLOW_CONNECTIONS true"),
+            )
+            .await;
+        }
+        connection.close().await.unwrap();
     }
 }
 
@@ -230,6 +290,7 @@ impl Drop for Server {
 
 pub(super) struct Database {
     pub(super) url: String,
+    name: String,
 }
 
 impl Database {

@@ -25,7 +25,7 @@ async fn corruption(bench: &Bench) -> Corruption {
 }
 
 /// Does something that the guards would refuse, and puts them back as they were.
-async fn past_the_guards(connection: &mut PgConnection, statement: &str) {
+pub(super) async fn past_the_guards(connection: &mut PgConnection, statement: &str) {
     server::run(connection, "ALTER TABLE blocks DISABLE TRIGGER blocks_stay").await;
     server::run(connection, statement).await;
     server::run(connection, "ALTER TABLE blocks ENABLE ALWAYS TRIGGER blocks_stay").await;
