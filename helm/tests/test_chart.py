@@ -57,7 +57,11 @@ DATABASE = yaml.safe_dump(
     {
         "ledger": {
             "kind": "postgres",
-            "postgres": {"existingSecret": "ledger-address", "ports": [5432, 6432]},
+            "postgres": {
+                "existingSecret": "ledger-address",
+                "ca": {"existingSecret": "database-ca", "key": "roots.pem"},
+                "ports": [5432, 6432],
+            },
             "signingKey": {"existingSecret": "ledger-key", "key": "signing.pem"},
         }
     }
@@ -330,6 +334,10 @@ def test_the_ledger_is_where_the_values_say(render: Render) -> None:
     assert address["valueFrom"] == {"secretKeyRef": {"name": "ledger-address", "key": "address"}}, "it has a password"
     mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
     assert mounts["postgres"] == "/etc/leasehold/postgres"
+    (roots,) = [variable for variable in pod["containers"][0]["env"] if variable["name"] == "PGSSLROOTCERT"]
+    assert roots["value"] == mounts["postgres-ca"] + "/roots.pem"
+    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "postgres-ca"]
+    assert volume["secret"]["secretName"] == "database-ca"
 
     channel, pod = broker(CHANNEL)
     assert "--ledger=fabric:/etc/leasehold/fabric/profile.yaml" in channel

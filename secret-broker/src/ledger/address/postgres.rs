@@ -1,10 +1,13 @@
 //! A database of PostgreSQL by its URL, whose password nothing prints.
+//!
+//! Over a network the server's certificate must be its own, unless the URL says otherwise in so many words: `PGSSLMODE` does not.
 
 use super::NotAnAddress;
 use crate::ledger::storage::StorageError;
 use crate::secret::Secret;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use url::Url;
@@ -53,7 +56,12 @@ impl PostgresAddress {
         if !others.is_empty() {
             url.query_pairs_mut().extend_pairs(&others);
         }
-        let options: PgConnectOptions = url.as_str().parse().map_err(|_| NotAnAddress::Value)?;
+        let mut options: PgConnectOptions = url.as_str().parse().map_err(|_| NotAnAddress::Value)?;
+        let says_how = others.iter().any(|(key, _)| key == "sslmode");
+        if !says_how && !is_this_machine(&options) {
+            url.query_pairs_mut().append_pair("sslmode", "verify-full");
+            options = options.ssl_mode(PgSslMode::VerifyFull);
+        }
         let place = match options.get_socket() {
             Some(directory) => directory.display().to_string(),
             None => format!("{}:{}", options.get_host(), options.get_port()),
@@ -85,6 +93,13 @@ impl PostgresAddress {
     }
 }
 
+/// Whether what is sent stays on this machine.
+fn is_this_machine(options: &PgConnectOptions) -> bool {
+    let host = options.get_host().trim_matches(['[', ']']);
+    let is_loopback = |address: IpAddr| address.to_canonical().is_loopback();
+    options.get_socket().is_some() || host == "localhost" || host.parse().is_ok_and(is_loopback)
+}
+
 impl PartialEq for PostgresAddress {
     fn eq(&self, other: &Self) -> bool {
         let (one, other) = (&self.0, &other.0);
@@ -103,5 +118,32 @@ impl fmt::Display for PostgresAddress {
 impl fmt::Debug for PostgresAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn over_a_network_the_server_proves_who_it_is_unless_the_url_says_otherwise() {
+        for (url, expected) in [
+            ("postgres://b@db.example.org/l", "VerifyFull"),
+            ("postgres://b@10.0.0.7/l?sslrootcert=/ca.crt", "VerifyFull"),
+            ("postgres://b@localhost.example.org/l", "VerifyFull"),
+            ("postgres://b@[2001:db8::1]/l", "VerifyFull"),
+            ("postgres:///l?user=b&host=db.example.org", "VerifyFull"),
+            ("postgres://b@127.0.0.1/l?host=db.example.org", "VerifyFull"),
+            ("postgres://b@db.example.org/l?sslmode=require", "Require"),
+            ("postgres://b@db.example.org/l?sslmode=disable", "Disable"),
+            ("postgres://b@localhost/l", "Prefer"),
+            ("postgres://b@127.0.0.1/l", "Prefer"),
+            ("postgres://b@[::1]/l", "Prefer"),
+            ("postgres:///l?user=b&host=/run/postgresql", "Prefer"),
+            ("postgres://b@127.0.0.1/l?sslmode=verify-full", "VerifyFull"),
+        ] {
+            let options = PostgresAddress::parse(url).unwrap().options().unwrap();
+            assert_eq!(format!("{:?}", options.get_ssl_mode()), expected, "{url}");
+        }
     }
 }

@@ -4,6 +4,7 @@ mod crash;
 mod rights;
 mod server;
 mod tamper;
+mod tls;
 mod trust;
 
 use super::*;

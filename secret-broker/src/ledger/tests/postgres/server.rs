@@ -5,6 +5,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, geteuid};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +17,8 @@ use tempfile::TempDir;
 pub(super) struct Server {
     directory: TempDir,
     programs: PathBuf,
+    /// Where it listens beside its socket, if it has a certificate.
+    port: Option<u16>,
     databases: AtomicUsize,
     running: std::sync::Mutex<Option<Running>>,
 }
@@ -50,6 +53,15 @@ fn programs() -> Option<PathBuf> {
 
 impl Server {
     pub(super) async fn start(test: &str) -> Option<Self> {
+        Self::begin(test, None).await
+    }
+
+    /// One that listens on the loopback device too, with a certificate and its key.
+    pub(super) async fn start_with_certificate(test: &str, pair: &(String, String)) -> Option<Self> {
+        Self::begin(test, Some(pair)).await
+    }
+
+    async fn begin(test: &str, pair: Option<&(String, String)>) -> Option<Self> {
         let Some(programs) = programs() else {
             println!("SKIPPED: {test}: PostgreSQL is not installed (Debian package postgresql)");
             return None;
@@ -57,6 +69,10 @@ impl Server {
         let server = Self {
             directory: TempDir::new().unwrap(),
             programs,
+            port: pair.map(|_| {
+                let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+                free.local_addr().unwrap().port()
+            }),
             databases: AtomicUsize::new(0),
             running: std::sync::Mutex::new(None),
         };
@@ -82,8 +98,20 @@ impl Server {
             .output()
             .unwrap();
         assert!(made.status.success(), "{made:?}");
-        let rules = "local all with_password scram-sha-256\nlocal all all trust\n";
+        let rules =
+            "local all with_password scram-sha-256\nlocal all all trust\nhost all all 127.0.0.1/32 trust\n";
         fs::write(server.data().join("pg_hba.conf"), rules).unwrap();
+        if let Some((certificate, key)) = pair {
+            fs::write(server.data().join("server.crt"), certificate).unwrap();
+            let path = server.data().join("server.key");
+            fs::write(&path, key).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            // It refuses a key that is another's.
+            let owner = fs::metadata(server.data()).unwrap();
+            std::os::unix::fs::chown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
+            let settings = "ssl = on\nlisten_addresses = '127.0.0.1'\n";
+            fs::write(server.data().join("postgresql.auto.conf"), settings).unwrap();
+        }
         server.restart().await;
         Some(server)
     }
@@ -163,14 +191,11 @@ impl Server {
             .arg("-k")
             .arg(self.directory.path())
             // Processes are killed here, not machines.
-            .args([
-                "-c",
-                "listen_addresses=",
-                "-c",
-                "fsync=off",
-                "-c",
-                "max_connections=200",
-            ])
+            .args(match self.port {
+                Some(port) => ["-p".to_owned(), port.to_string()],
+                None => ["-c".to_owned(), "listen_addresses=".to_owned()],
+            })
+            .args(["-c", "fsync=off", "-c", "max_connections=200"])
             .stdout(Stdio::null())
             .stderr(log);
         let (send, receive) = mpsc::channel();
@@ -203,9 +228,34 @@ impl Server {
 
     fn url(&self, user: &str, database: &str) -> String {
         format!(
-            "postgres:///{database}?host={}&user={user}",
-            self.directory.path().display()
+            "postgres:///{database}?host={}&port={}&user={user}",
+            self.directory.path().display(),
+            self.port.unwrap_or(5432)
         )
+    }
+
+    /// A database through the loopback device.
+    pub(super) fn url_at(&self, host: &str, database: &Database, parameters: &str) -> String {
+        let (port, name) = (self.port.unwrap(), &database.name);
+        format!("postgres://postgres@{host}:{port}/{name}?{parameters}")
+    }
+
+    /// Has no certificate from now on.
+    pub(super) async fn stop_encrypting(&self) {
+        let mut connection = PgConnection::connect(&self.url("postgres", "postgres"))
+            .await
+            .unwrap();
+        run(&mut connection, "ALTER SYSTEM SET ssl = off").await;
+        run(&mut connection, "SELECT pg_reload_conf()").await;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        // Of the server's first process, which is told of it and takes connections.
+        let port = self.port.unwrap();
+        let encrypted = format!("postgres://postgres@127.0.0.1:{port}/postgres?sslmode=require");
+        while PgConnection::connect(&encrypted).await.is_ok() {
+            assert!(Instant::now() < deadline, "PostgreSQL still encrypts");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        connection.close().await.unwrap();
     }
 
     /// A new, empty database.
