@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use tokio::io::{AsyncWriteExt as _, BufReader, BufWriter};
 
-use crate::ledger::{self, Depth, LedgerAddress, LedgerFile, Receipt, Verified};
+use crate::ledger::{self, Depth, KeyId, LedgerAddress, LedgerFile, Receipt, Verified};
 
 /// Work on a ledger.
 #[derive(Debug, Args)]
@@ -41,6 +41,9 @@ enum LedgerWork {
         /// A receipt that was kept elsewhere: shows whether blocks after it were cut off, or others took its place
         #[arg(long = "receipt", value_name = "FILE")]
         receipts: Vec<PathBuf>,
+        /// A key that is known to be yours (its `key_id`), for a ledger in which a key took over from a lost one
+        #[arg(long = "trust-key", value_name = "KEY_ID")]
+        trusted: Vec<KeyId>,
         /// Check hashes and signatures only: faster, and nothing is decided again
         #[arg(long)]
         chain: bool,
@@ -64,6 +67,9 @@ enum LedgerWork {
         /// A receipt that must hold for it
         #[arg(long = "receipt", value_name = "FILE")]
         receipts: Vec<PathBuf>,
+        /// A key that is known to be yours (its `key_id`), for a ledger in which a key took over from a lost one
+        #[arg(long = "trust-key", value_name = "KEY_ID")]
+        trusted: Vec<KeyId>,
     },
     /// Derive state, history and indexes of a ledger from its blocks anew
     Rebuild,
@@ -77,7 +83,7 @@ enum LedgerWork {
         /// The key that signs from then on; made where it is missing
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
-        /// The key that signs now is lost: the new one signs for itself, and verifying says so
+        /// The key that signs now is lost: the new one signs for itself, and verifying fails unless it is told to trust it
         #[arg(long)]
         lost: bool,
     },
@@ -112,6 +118,7 @@ async fn work(work: LedgerWork, address: &LedgerAddress) -> Result<(), Failure> 
     match work {
         LedgerWork::Verify {
             receipts,
+            trusted,
             chain,
             allow_unsigned,
         } => {
@@ -122,7 +129,7 @@ async fn work(work: LedgerWork, address: &LedgerAddress) -> Result<(), Failure> 
                 true => file.verify_even_unsigned(depth, &receipts).await?,
                 false => file.verify(depth, &receipts).await?,
             };
-            print(&summary(&verified))
+            print(&summary(&verified.vouched_for(&trusted, &receipts)?))
         }
         LedgerWork::Receipt => {
             let receipt = LedgerFile::open(address).await?.receipt().await?;
@@ -138,16 +145,21 @@ async fn work(work: LedgerWork, address: &LedgerAddress) -> Result<(), Failure> 
                 Some(to) => export_to(&file, &to).await,
             }
         }
-        LedgerWork::Import { from, receipts } => {
+        LedgerWork::Import {
+            from,
+            receipts,
+            trusted,
+        } => {
             let receipts = read_receipts(&receipts)?;
             let verified = match from {
                 None => {
-                    ledger::import(&mut BufReader::new(standard(io::stdin())?), address, &receipts).await?
+                    let stream = standard(io::stdin())?;
+                    ledger::import(&mut BufReader::new(stream), address, &receipts, &trusted).await?
                 }
                 Some(from) => {
                     let open = tokio::fs::File::open(&from).await;
                     let file = open.map_err(|error| format!("cannot read {}: {error}", from.display()))?;
-                    ledger::import(&mut BufReader::new(file), address, &receipts).await?
+                    ledger::import(&mut BufReader::new(file), address, &receipts, &trusted).await?
                 }
             };
             print(&summary(&verified))

@@ -32,6 +32,8 @@ pub(super) struct Chain {
     pub(super) key: Option<KeyId>,
     /// Where a key took over that the one before does not vouch for.
     pub(super) unvouched: Vec<u64>,
+    /// Each key that signed, with the last block that it did.
+    pub(super) signers: Vec<(KeyId, u64)>,
     /// Length of the bodies.
     pub(super) body_bytes: u64,
 }
@@ -44,6 +46,7 @@ impl Chain {
             ledger: [0; 32],
             key: None,
             unvouched: Vec::new(),
+            signers: Vec::new(),
             body_bytes: 0,
         }
     }
@@ -173,6 +176,12 @@ impl Chain {
         }
         if self.care == Care::EveryField || matches!(body, Some(Body::Key(_))) {
             self.check_signature(&block.head())?;
+        }
+        if let Some(signer) = signer {
+            match self.signers.last_mut() {
+                Some((last, until)) if *last == signer => *until = height,
+                _ => self.signers.push((signer, height)),
+            }
         }
         self.key = next;
         Ok(())

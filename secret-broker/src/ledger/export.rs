@@ -214,7 +214,15 @@ fn write_line(text: &mut Vec<u8>, line: &Line) -> Result<(), serde_json::Error> 
     Ok(())
 }
 
-/// Makes a new ledger from a stream, if all of it verifies and every receipt holds.
+/// What an operator knows of the ledger beside the stream.
+#[derive(Clone, Copy)]
+struct Vouching<'a> {
+    receipts: &'a [Receipt],
+    trusted: &'a [KeyId],
+}
+
+/// Makes a new ledger from a stream, if all of it verifies, every receipt holds, and each key that signed is vouched for
+/// ([`Verified::vouched_for`]).
 ///
 /// # Errors
 /// [`ImportError`]; there is no ledger then.
@@ -222,16 +230,18 @@ pub async fn import(
     from: &mut (impl AsyncBufRead + Unpin),
     address: &LedgerAddress,
     receipts: &[Receipt],
+    trusted: &[KeyId],
 ) -> Result<Verified, ImportError> {
+    let vouching = Vouching { receipts, trusted };
     let failed = |source| ImportError::File {
         path: address.clone(),
         source,
     };
     match address {
-        LedgerAddress::Sqlite(path) => import_file(from, path, receipts, &failed).await,
+        LedgerAddress::Sqlite(path) => import_file(from, path, vouching, &failed).await,
         LedgerAddress::Postgres(_) | LedgerAddress::Fabric(_) => {
             let mut connection = Connection::open(address).await?;
-            let imported = fill(from, &mut connection, address, receipts, &failed).await;
+            let imported = fill(from, &mut connection, address, vouching, &failed).await;
             connection.close().await?;
             imported
         }
@@ -241,7 +251,7 @@ pub async fn import(
 async fn import_file(
     from: &mut (impl AsyncBufRead + Unpin),
     path: &Path,
-    receipts: &[Receipt],
+    vouching: Vouching<'_>,
     failed: &impl Fn(io::Error) -> ImportError,
 ) -> Result<Verified, ImportError> {
     if path.exists() {
@@ -260,7 +270,7 @@ async fn import_file(
     };
     let lock = storage::sqlite::lock(&partial)?;
     clear().map_err(failed)?;
-    let outcome = fill_file(from, &partial, receipts, failed).await;
+    let outcome = fill_file(from, &partial, vouching, failed).await;
     let outcome = outcome.and_then(|verified| {
         std::fs::hard_link(&partial, path).map_err(failed)?;
         let directory = path.parent().filter(|parent| *parent != Path::new(""));
@@ -285,13 +295,13 @@ fn beside(path: &Path, end: &str) -> PathBuf {
 async fn fill_file(
     from: &mut (impl AsyncBufRead + Unpin),
     path: &Path,
-    receipts: &[Receipt],
+    vouching: Vouching<'_>,
     failed: &impl Fn(io::Error) -> ImportError,
 ) -> Result<Verified, ImportError> {
     crate::private_file::create(path, b"").map_err(failed)?;
     let address = LedgerAddress::from(path);
     let mut connection = Connection::open(&address).await?;
-    let verified = fill(from, &mut connection, &address, receipts, failed).await?;
+    let verified = fill(from, &mut connection, &address, vouching, failed).await?;
     // Brings everything from the log into the file.
     connection.close().await?;
     std::fs::File::open(path)
@@ -305,7 +315,7 @@ async fn fill(
     from: &mut (impl AsyncBufRead + Unpin),
     connection: &mut Connection,
     address: &LedgerAddress,
-    receipts: &[Receipt],
+    vouching: Vouching<'_>,
     failed: &impl Fn(io::Error) -> ImportError,
 ) -> Result<Verified, ImportError> {
     schema::migrate(connection).await?;
@@ -315,7 +325,8 @@ async fn fill(
     }
     take_blocks(from, &mut session, failed).await?;
     verify::rebuild_in(&mut session).await?;
-    let verified = verify::verify(&mut session, Depth::Whole, receipts).await?;
+    let verified = verify::verify(&mut session, Depth::Whole, vouching.receipts).await?;
+    let verified = verified.vouched_for(vouching.trusted, vouching.receipts)?;
     session.commit().await?;
     Ok(verified)
 }

@@ -22,8 +22,10 @@ pub struct Verified {
     pub ledger_id: Bytes<32>,
     /// Which key signs; none where the ledger was not signed yet.
     pub key_id: Option<KeyId>,
-    /// Blocks in which a key took over because the one before was lost.
+    /// Blocks in which a key took over because the one before was lost: whoever can write the ledger can have done that.
     pub unvouched_keys: Vec<u64>,
+    /// Each key that signed, in their order, with the last block that it did.
+    pub signers: Vec<(KeyId, u64)>,
     /// Number of transactions; not known where only the chain was checked.
     pub transactions: Option<u64>,
     /// Length of the blocks' bodies.
@@ -82,6 +84,21 @@ pub enum VerifyError {
     /// A receipt says nothing about it.
     #[error(transparent)]
     Receipt(#[from] ReceiptError),
+    /// A key took over that nobody vouches for.
+    #[error(
+        "in block {block} of the ledger key {key_id} took over without the one before, as `ledger rotate --lost` does, and nobody vouches for it: whoever can write the ledger can have made all from there on; if that was you, say so with --trust-key {key_id}, or give a receipt from after that block"
+    )]
+    Unvouched {
+        /// Height of the first such block.
+        block: u64,
+        /// The key.
+        key_id: KeyId,
+    },
+    /// A key that is said to be trusted has nothing to do with it.
+    #[error(
+        "key {0} signed no block of this ledger, so that trusting it says nothing of it; check which one was meant"
+    )]
+    NoSigner(KeyId),
     /// Nobody signed it.
     #[error(
         "the ledger is not signed, so that whoever can write it can have made all of it; if an early version wrote it, hold it against what you know of it, then start the broker once with --adopt-unsigned-ledger"
@@ -104,6 +121,31 @@ impl From<StorageError> for VerifyError {
     }
 }
 
+impl Verified {
+    /// That somebody vouches for every key that signed: the one before it, or whoever calls, by a key that signed that block or one
+    /// after it, or by a receipt of one. Receipts must have been held against the ledger.
+    ///
+    /// # Errors
+    /// [`VerifyError::Unvouched`] with the first key for which nobody does, or [`VerifyError::NoSigner`].
+    pub fn vouched_for(self, trusted: &[KeyId], receipts: &[Receipt]) -> Result<Self, VerifyError> {
+        let mut vouched = receipts.iter().map(|receipt| receipt.height).max();
+        for key in trusted {
+            let until = self.signers.iter().rev().find(|(signer, _)| signer == key);
+            let (_, until) = until.ok_or(VerifyError::NoSigner(*key))?;
+            vouched = vouched.max(Some(*until));
+        }
+        let first = self.unvouched_keys.iter().find(|block| vouched < Some(**block));
+        let Some(&block) = first else {
+            return Ok(self);
+        };
+        let signer = self.signers.iter().find(|(_, until)| *until >= block);
+        match signer.map(|(key, _)| *key).or(self.key_id) {
+            Some(key_id) => Err(VerifyError::Unvouched { block, key_id }),
+            None => Err(VerifyError::Unsigned),
+        }
+    }
+}
+
 /// What the blocks lead to.
 struct Walk {
     chain: Chain,
@@ -119,6 +161,7 @@ impl Walk {
             ledger_id: Bytes(self.chain.ledger),
             key_id: self.chain.key,
             unvouched_keys: self.chain.unvouched.clone(),
+            signers: self.chain.signers.clone(),
             transactions: self
                 .replay
                 .as_ref()

@@ -149,6 +149,47 @@ async fn a_changed_ledger_is_named_by_block_and_field_and_a_cut_one_by_its_recei
     }
 }
 
+#[tokio::test]
+async fn a_key_that_nobody_vouches_for_fails_unless_the_operator_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let path = directory.path().join("ledger.db");
+    write(&path, &["texts"]).await;
+    std::fs::write(at("before.json"), done(&path, &["receipt"]).to_string()).unwrap();
+    // Whoever can write the file can do this, without the ledger's key.
+    std::fs::remove_file(at("ledger.key")).unwrap();
+    let lost = done(&path, &["rotate", "--lost", "--to", &at("ledger.key")]);
+    let key = lost["key_id"].as_str().unwrap();
+    for arguments in [
+        &["verify"][..],
+        &["verify", "--chain"],
+        &["verify", "--receipt", &at("before.json")],
+    ] {
+        let reason = refused(&path, arguments);
+        assert!(
+            reason.contains("in block 3") && reason.contains(&format!("--trust-key {key}")),
+            "{reason}"
+        );
+    }
+    let verified = done(&path, &["verify", "--trust-key", key]);
+    assert_eq!(
+        (&verified["height"], &verified["key_id"]),
+        (&3.into(), &key.into())
+    );
+    std::fs::write(at("after.json"), done(&path, &["receipt"]).to_string()).unwrap();
+    assert_eq!(done(&path, &["verify", "--receipt", &at("after.json")]), verified);
+    let stranger = refused(&path, &["verify", "--trust-key", &"07".repeat(32)]);
+    assert!(stranger.contains("signed no block"), "{stranger}");
+    let stream = at("export.jsonl");
+    done(&path, &["export", "--to", &stream]);
+    let copy = directory.path().join("copy.db");
+    assert!(refused(&copy, &["import", "--from", &stream]).contains("--trust-key"));
+    assert_eq!(
+        done(&copy, &["import", "--from", &stream, "--trust-key", key]),
+        verified
+    );
+}
+
 #[test]
 fn a_ledger_that_is_not_there_and_an_address_that_is_none_are_refused() {
     let directory = tempfile::tempdir().unwrap();

@@ -42,6 +42,7 @@ async fn an_imported_ledger_is_the_exported_one_and_goes_on_with_its_key() {
         &mut stream.as_slice(),
         &(&path).into(),
         std::slice::from_ref(&receipt),
+        &[],
     )
     .await
     .unwrap();
@@ -101,7 +102,7 @@ async fn a_stream_with_a_line_changed_missing_twice_or_elsewhere_is_refused_and_
     let directory = TempDir::new().unwrap();
     let path = place(&directory);
     for stream in streams.iter().filter(|stream| **stream != text) {
-        let refused = import(&mut stream.as_bytes(), &(&path).into(), &[])
+        let refused = import(&mut stream.as_bytes(), &(&path).into(), &[], &[])
             .await
             .unwrap_err();
         assert!(refused.to_string().contains("nothing was imported"), "{refused}");
@@ -115,7 +116,7 @@ async fn an_import_says_which_block_and_field_was_changed() {
     let text = String::from_utf8(stream).unwrap();
     let changed = text.replacen("Texts", "Tests", 1);
     let directory = TempDir::new().unwrap();
-    match import(&mut changed.as_bytes(), &place(&directory).into(), &[])
+    match import(&mut changed.as_bytes(), &place(&directory).into(), &[], &[])
         .await
         .unwrap_err()
     {
@@ -130,7 +131,7 @@ async fn an_import_never_writes_into_what_is_there() {
     let directory = TempDir::new().unwrap();
     let path = place(&directory);
     fs::write(&path, "something").unwrap();
-    let refused = import(&mut stream.as_slice(), &(&path).into(), &[])
+    let refused = import(&mut stream.as_slice(), &(&path).into(), &[], &[])
         .await
         .unwrap_err();
     assert!(matches!(refused, ImportError::Exists(_)), "{refused}");
@@ -142,7 +143,7 @@ async fn a_ledger_of_which_a_receipt_does_not_hold_is_not_imported() {
     let (_bench, stream, _) = exported().await;
     let (_other, _, receipt) = exported().await;
     let directory = TempDir::new().unwrap();
-    let refused = import(&mut stream.as_slice(), &place(&directory).into(), &[receipt]).await;
+    let refused = import(&mut stream.as_slice(), &place(&directory).into(), &[receipt], &[]).await;
     assert!(
         matches!(refused, Err(ImportError::Verify(VerifyError::Receipt(_)))),
         "{refused:?}"

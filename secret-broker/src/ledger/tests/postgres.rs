@@ -158,7 +158,7 @@ async fn a_ledger_goes_from_a_file_to_postgresql_and_back_with_the_same_blocks()
     let (file, stream, receipt) = exchange::exported().await;
     let database = server.database().await;
     let address = database.address();
-    let imported = import(&mut stream.as_slice(), &address, &[receipt])
+    let imported = import(&mut stream.as_slice(), &address, &[receipt], &[])
         .await
         .unwrap();
     let stored = LedgerFile::open(&address).await.unwrap();
@@ -166,11 +166,15 @@ async fn a_ledger_goes_from_a_file_to_postgresql_and_back_with_the_same_blocks()
     let mut again = Vec::new();
     stored.export(&mut again).await.unwrap();
     assert_eq!(again, stream);
-    let twice = import(&mut stream.as_slice(), &address, &[]).await.unwrap_err();
+    let twice = import(&mut stream.as_slice(), &address, &[], &[])
+        .await
+        .unwrap_err();
     assert!(matches!(twice, ImportError::Exists(_)), "{twice}");
     assert_eq!(rebuild(&address).await.unwrap(), imported);
     let back = file.directory.path().join("back.db");
-    import(&mut again.as_slice(), &(&back).into(), &[]).await.unwrap();
+    import(&mut again.as_slice(), &(&back).into(), &[], &[])
+        .await
+        .unwrap();
     let mut third = Vec::new();
     let back = LedgerFile::open(&back).await.unwrap();
     back.export(&mut third).await.unwrap();
@@ -198,10 +202,12 @@ async fn of_an_import_that_fails_nothing_stays_in_postgresql() {
     let lines: Vec<_> = text.lines().collect();
     let cut = format!("{}\n", lines[..lines.len() - 1].join("\n"));
     for broken in [cut, text.replacen("Texts", "Tests", 1)] {
-        let refused = import(&mut broken.as_bytes(), &address, &[]).await.unwrap_err();
+        let refused = import(&mut broken.as_bytes(), &address, &[], &[])
+            .await
+            .unwrap_err();
         assert!(refused.to_string().contains("nothing was imported"), "{refused}");
     }
-    import(&mut stream.as_slice(), &address, &[]).await.unwrap();
+    import(&mut stream.as_slice(), &address, &[], &[]).await.unwrap();
 }
 
 #[tokio::test]

@@ -95,7 +95,7 @@ async fn another_key_takes_over_in_a_block_that_the_former_one_signs() {
 }
 
 #[tokio::test]
-async fn a_lost_key_is_replaced_by_one_that_nobody_vouches_for_and_verifying_says_so() {
+async fn a_lost_key_is_replaced_by_one_for_which_only_its_operator_vouches() {
     let mut bench = Bench::new().await;
     bench.accepted("one", register("texts")).await;
     let receipt = bench.ledger.receipt().await.unwrap();
@@ -107,10 +107,43 @@ async fn a_lost_key_is_replaced_by_one_that_nobody_vouches_for_and_verifying_say
     rotate(&bench.options(), &key, true).await.unwrap();
     bench.reopen().await;
     bench.accepted("two", take("texts", &person("a1"))).await;
-    assert_eq!(bench.ledger.verify().await.unwrap().unvouched_keys, [3]);
+    let (old, new) = (receipt.key_id, LedgerKey::load(&key).unwrap().id());
+    let later = bench.ledger.receipt().await.unwrap();
     bench.ledger.close().await;
     let file = LedgerFile::open(&bench.path()).await.unwrap();
-    file.verify(Depth::Chain, &[receipt]).await.unwrap();
+    let receipts = [receipt, later];
+    let verified = file.verify(Depth::Whole, &receipts).await.unwrap();
+    assert_eq!(verified.unvouched_keys, [3]);
+    assert_eq!(verified.signers, [(old, 2), (new, 4)]);
+    // Who vouches for the new key: nobody, whoever knows it, or what it signed elsewhere. The key before does not, nor a stranger's.
+    let [receipt, later] = receipts.map(|receipt| [receipt]);
+    let unvouched = Err(VerifyError::Unvouched {
+        block: 3,
+        key_id: new,
+    });
+    let stranger = Bytes([7; 32]);
+    for (trusted, receipts, expected) in [
+        (&[][..], &[][..], unvouched.clone()),
+        (&[], &receipt, unvouched.clone()),
+        (&[old], &receipt, unvouched),
+        (&[new], &[], Ok(verified.clone())),
+        (&[old, new], &receipt, Ok(verified.clone())),
+        (&[], &later, Ok(verified.clone())),
+        (&[stranger], &later, Err(VerifyError::NoSigner(stranger))),
+    ] {
+        assert_eq!(
+            verified.clone().vouched_for(trusted, receipts),
+            expected,
+            "{trusted:?}"
+        );
+    }
+    // Nor is it imported without.
+    let mut stream = Vec::new();
+    file.export(&mut stream).await.unwrap();
+    let copy = LedgerAddress::from(bench.directory.path().join("copy.db"));
+    let refused = import(&mut stream.as_slice(), &copy, &[], &[]).await.unwrap_err();
+    assert!(refused.to_string().contains("nothing was imported"), "{refused}");
+    import(&mut stream.as_slice(), &copy, &[], &[new]).await.unwrap();
 }
 
 /// Brings a ledger back to what version 1 wrote: the same transactions, not signed.
