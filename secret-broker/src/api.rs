@@ -10,7 +10,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use http::{HeaderValue, StatusCode, header};
 
 use crate::broker::Broker;
@@ -20,8 +20,10 @@ pub mod accept;
 pub mod body;
 pub mod caller;
 pub mod datasets;
+pub mod decisions;
 pub mod leases;
 pub mod problem;
+pub mod terms;
 
 use problem::ApiProblem;
 
@@ -34,11 +36,18 @@ pub fn router(broker: &Arc<Broker>) -> Router {
         .route("/datasets", get(datasets::list).post(datasets::register))
         .route(
             "/datasets/{dataset}",
-            get(datasets::show).delete(datasets::remove),
+            get(datasets::show)
+                .patch(datasets::amend)
+                .delete(datasets::remove),
         )
         .route("/datasets/{dataset}/history", get(datasets::history))
+        .route("/datasets/{dataset}/line", get(leases::line))
         .route("/leases", get(leases::list).post(leases::request))
         .route("/leases/{lease}", get(leases::show).delete(leases::release))
+        .route("/leases/{lease}/renewal", post(leases::renew))
+        .route("/leases/{lease}/approval", post(decisions::approve))
+        .route("/leases/{lease}/denial", post(decisions::deny))
+        .route("/leases/{lease}/revocation", post(decisions::revoke))
         .route("/leases/{lease}/skeleton", get(leases::skeleton))
         .route("/skeletons", get(leases::skeletons))
         .route("/operations/{operation}", get(accept::show))

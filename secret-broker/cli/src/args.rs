@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use leasehold_broker_wire::rest;
 
 /// Lease datasets of other organisations, and register your own.
 #[derive(Debug, Parser)]
@@ -88,10 +89,27 @@ pub(crate) enum Command {
         /// For how long, such as 90s, 15m, 2h, 1d [default: the dataset's longest lease]
         #[arg(long, value_parser = duration, value_name = "TIME")]
         ttl: Option<Duration>,
+        /// Alone, or beside others [default: alone where the dataset's terms have it]
+        #[arg(long, value_enum, value_name = "MODE")]
+        mode: Option<Mode>,
+        /// Stand in the line where it cannot be yours at once
+        #[arg(long)]
+        queue: bool,
         #[command(flatten)]
         waiting: Waiting,
     },
-    /// Give a lease back
+    /// Keep a lease for longer, while nobody waits for the dataset
+    Renew {
+        /// Name of the dataset, or id of the lease
+        #[arg(value_parser = reference)]
+        lease: String,
+        /// For how long from now, such as 90s, 15m, 2h, 1d [default: the dataset's longest lease]
+        #[arg(long, value_parser = duration, value_name = "TIME")]
+        ttl: Option<Duration>,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Give a lease back, leave the line, or withdraw a request
     Release {
         /// Name of the dataset, or id of the lease
         #[arg(value_parser = reference)]
@@ -99,8 +117,38 @@ pub(crate) enum Command {
         #[command(flatten)]
         waiting: Waiting,
     },
-    /// List your leases
+    /// List your leases; for data stewards also those of your organisation's datasets
     Leases,
+    /// Grant a lease that was asked for (data stewards)
+    Approve {
+        /// Id of the lease
+        #[arg(value_parser = reference)]
+        lease: String,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Refuse a lease that was asked for (data stewards)
+    Deny {
+        /// Id of the lease
+        #[arg(value_parser = reference)]
+        lease: String,
+        /// One line for who asked; the whole consortium can read it
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// End somebody's lease now, with the pods that use it (data stewards)
+    Revoke {
+        /// Id of the lease
+        #[arg(value_parser = reference)]
+        lease: String,
+        /// One line for its holder; the whole consortium can read it
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
     /// Show what became of a write
     Operation {
         /// Its id
@@ -133,11 +181,28 @@ pub(crate) enum DatasetsCommand {
     },
     /// Register a dataset of your organisation (data stewards)
     Register {
-        /// YAML or JSON file with name, title, description, max_ttl_seconds and volume; - for standard input
+        /// YAML or JSON file with name, title, description, max_ttl_seconds, policy and volume; - for standard input
         #[arg(short, long, value_name = "FILE")]
         file: PathBuf,
         #[command(flatten)]
         waiting: Waiting,
+    },
+    /// Change words or terms of a dataset of your organisation; granted leases keep theirs (data stewards)
+    Amend {
+        /// Name or id
+        #[arg(value_parser = reference)]
+        dataset: String,
+        /// YAML or JSON file with what changes of title, description, max_ttl_seconds and policy; - for standard input
+        #[arg(short, long, value_name = "FILE")]
+        file: PathBuf,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Show who waits for a dataset
+    Line {
+        /// Name or id
+        #[arg(value_parser = reference)]
+        dataset: String,
     },
     /// Remove a dataset of your organisation (data stewards)
     #[command(alias = "rm")]
@@ -148,6 +213,24 @@ pub(crate) enum DatasetsCommand {
         #[command(flatten)]
         waiting: Waiting,
     },
+}
+
+/// Whether a lease keeps others out.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Mode {
+    /// Nobody else has it
+    Exclusive,
+    /// Others may have it too
+    Shared,
+}
+
+impl From<Mode> for rest::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Exclusive => Self::Exclusive,
+            Mode::Shared => Self::Shared,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use leasehold_broker_wire::rest::{Dataset, Finding, Lease, Me, Operation};
+use leasehold_broker_wire::rest::{Dataset, Finding, Lease, Me, Mode, Operation, Place, Policy};
 use serde::Serialize;
 
 use crate::args::Format;
@@ -44,11 +44,13 @@ pub(crate) const DATASET: View<Dataset> = View {
         always("NAME", |dataset, _| dataset.name.clone()),
         always("OWNER", |dataset, _| dataset.owner.clone()),
         always("LEASE", |dataset, _| dataset.lease_state.clone()),
+        always("WAITING", |dataset, _| dataset.waiting.to_string()),
         always("AGE", |dataset, now| span(now - dataset.created_at)),
         always("TITLE", |dataset, _| dataset.title.clone()),
         wide("LONGEST-LEASE", |dataset, _| {
             span(i64::try_from(dataset.max_ttl_seconds).unwrap_or(i64::MAX))
         }),
+        wide("TERMS", |dataset, _| terms(&dataset.policy)),
         wide("FINDING", |dataset, _| finding(dataset.finding.as_ref())),
         wide("DESCRIPTION", |dataset, _| dataset.description.clone()),
         wide("ID", |dataset, _| dataset.id.clone()),
@@ -61,20 +63,41 @@ pub(crate) const LEASE: View<Lease> = View {
     columns: &[
         always("LEASE", |lease, _| lease.id.clone()),
         always("DATASET", |lease, _| lease.dataset.clone()),
-        always("STATE", |lease, _| match &lease.end_cause {
-            Some(cause) => format!("{} ({cause})", lease.state),
-            None => lease.state.clone(),
+        always("STATE", |lease, _| match (&lease.end_cause, lease.place) {
+            (Some(cause), _) => format!("{} ({cause})", lease.state),
+            (None, Some(place)) => format!("{} ({place} in line)", lease.state),
+            (None, None) => lease.state.clone(),
         }),
-        always("MOUNT", |lease, _| lease.mount.clone()),
+        always("MODE", |lease, _| mode(lease.mode).to_owned()),
+        always("MOUNT", |lease, _| match lease.state.as_str() {
+            "requested" | "waiting" => "-".to_owned(),
+            _ => lease.mount.clone(),
+        }),
         always("EXPIRES-IN", |lease, now| match lease.state.as_str() {
-            "active" => span(lease.expires_at - now),
+            "requested" | "waiting" | "active" => span(lease.expires_at - now),
             _ => "-".to_owned(),
         }),
-        wide("AGE", |lease, now| span(now - lease.granted_at)),
+        wide("AGE", |lease, now| span(now - lease.asked_at)),
         wide("OWNER", |lease, _| lease.owner.clone()),
         wide("TOKEN", |lease, _| lease.fencing_token.to_string()),
         wide("HOLDER", |lease, _| lease.subject.clone()),
+        wide("REASON", |lease, _| {
+            lease.end_reason.clone().unwrap_or_else(|| "-".to_owned())
+        }),
         wide("FINDING", |lease, _| finding(lease.finding.as_ref())),
+    ],
+};
+
+pub(crate) const PLACE: View<Place> = View {
+    kind: "lease",
+    name: |place| place.lease.as_deref().unwrap_or("-"),
+    columns: &[
+        always("PLACE", |place, _| place.place.to_string()),
+        always("MODE", |place, _| mode(place.mode).to_owned()),
+        always("KEPT-FOR", |place, now| span(place.kept_until - now)),
+        always("LEASE", |place, _| {
+            place.lease.clone().unwrap_or_else(|| "-".to_owned())
+        }),
     ],
 };
 
@@ -220,6 +243,37 @@ fn table<T>(out: &mut dyn Write, format: Format, items: &[T], view: &View<T>) ->
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())
+}
+
+fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Exclusive => "exclusive",
+        Mode::Shared => "shared",
+    }
+}
+
+/// A line that says on which terms a dataset is leased; what is usual is left out.
+fn terms(policy: &Policy) -> String {
+    let mut said = Vec::new();
+    if policy.exclusive == Some(true) {
+        said.push("exclusive".to_owned());
+    }
+    if let Some(most @ 1..) = policy.most_shared {
+        said.push(format!("shared by up to {most}"));
+    }
+    if let Some(most @ 1..) = policy.most_waiting {
+        said.push(format!("up to {most} wait"));
+    }
+    if policy.approve_leases == Some(true) {
+        said.push("approved by its owner".to_owned());
+    }
+    match policy.organisations.as_deref() {
+        Some([all]) if all == "*" => {}
+        None => {}
+        Some([]) => said.push("for its owner's people".to_owned()),
+        Some(names) => said.push(format!("for people of its owner and {}", names.join(", "))),
+    }
+    said.join("; ")
 }
 
 fn finding(finding: Option<&Finding>) -> String {

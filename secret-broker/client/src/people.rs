@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderName, Method, header};
 use leasehold_broker_wire::rest::{
-    Dataset, Lease, List, Me, Operation, Problem, RegisterDataset, RequestLease, Skeleton,
+    AmendDataset, Dataset, Lease, List, Me, Operation, Place, Problem, Reason, RegisterDataset, RenewLease,
+    RequestLease, Skeleton,
 };
 use reqwest::redirect::Policy;
 use rustls::RootCertStore;
@@ -114,6 +115,31 @@ impl PeopleClient {
         self.write(Method::POST, &["datasets"], Some(dataset), key).await
     }
 
+    /// Changes a dataset's words or terms, by id or name.
+    ///
+    /// # Errors
+    /// See [`PeopleError`].
+    pub async fn amend(
+        &self,
+        id_or_name: &str,
+        change: &AmendDataset,
+        key: &str,
+    ) -> Result<Operation, PeopleError> {
+        self.write(Method::PATCH, &["datasets", id_or_name], Some(change), key)
+            .await
+    }
+
+    /// Who waits for a dataset, by id or name.
+    ///
+    /// # Errors
+    /// See [`PeopleError`].
+    pub async fn line(&self, id_or_name: &str) -> Result<Vec<Place>, PeopleError> {
+        Ok(self
+            .get::<List<Place>>(&["datasets", id_or_name, "line"])
+            .await?
+            .items)
+    }
+
     /// Removes a dataset, by id or name.
     ///
     /// # Errors
@@ -131,7 +157,53 @@ impl PeopleClient {
         self.write(Method::POST, &["leases"], Some(request), key).await
     }
 
-    /// Gives a lease back.
+    /// Keeps a lease for longer.
+    ///
+    /// # Errors
+    /// See [`PeopleError`].
+    pub async fn renew(
+        &self,
+        lease_id: &str,
+        renewal: &RenewLease,
+        key: &str,
+    ) -> Result<Operation, PeopleError> {
+        self.write(Method::POST, &["leases", lease_id, "renewal"], Some(renewal), key)
+            .await
+    }
+
+    /// Grants a lease that was asked for, as a data steward of the dataset's owner.
+    ///
+    /// # Errors
+    /// See [`PeopleError`].
+    pub async fn approve(&self, lease_id: &str, key: &str) -> Result<Operation, PeopleError> {
+        self.write(Method::POST, &["leases", lease_id, "approval"], None::<&()>, key)
+            .await
+    }
+
+    /// Refuses a lease that was asked for, as a data steward of the dataset's owner.
+    ///
+    /// # Errors
+    /// See [`PeopleError`].
+    pub async fn deny(&self, lease_id: &str, reason: &Reason, key: &str) -> Result<Operation, PeopleError> {
+        self.write(Method::POST, &["leases", lease_id, "denial"], Some(reason), key)
+            .await
+    }
+
+    /// Ends somebody's lease, as a data steward of the dataset's owner.
+    ///
+    /// # Errors
+    /// See [`PeopleError`].
+    pub async fn revoke(&self, lease_id: &str, reason: &Reason, key: &str) -> Result<Operation, PeopleError> {
+        self.write(
+            Method::POST,
+            &["leases", lease_id, "revocation"],
+            Some(reason),
+            key,
+        )
+        .await
+    }
+
+    /// Gives a lease back, leaves the line, or withdraws a request.
     ///
     /// # Errors
     /// See [`PeopleError`].

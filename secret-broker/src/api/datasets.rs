@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use leasehold_broker_wire::rest::{Dataset, Finding, List};
+use leasehold_broker_wire::rest::{self, AmendDataset, Dataset, Finding, List};
 use leasehold_chaincode::{
     Ciphertext, Command, DatasetEntry, DatasetId, DatasetRef, Metadata, PageRequest, Policy, Refusal, limit,
 };
@@ -19,6 +19,7 @@ use super::accept::{Acceptance, Ids, Write};
 use super::body::{JsonBody, LARGEST_BODY};
 use super::caller::Caller;
 use super::problem::ApiProblem;
+use super::terms;
 use crate::audit::{self, Decision};
 use crate::broker::Broker;
 use crate::crypto::{self, Context, Key};
@@ -38,6 +39,8 @@ struct Registration {
     description: String,
     #[serde(default)]
     max_ttl_seconds: Option<u64>,
+    #[serde(default)]
+    policy: rest::Policy,
     volume: Value,
 }
 
@@ -66,8 +69,10 @@ fn shown(entry: DatasetEntry) -> Dataset {
         title: dataset.metadata.title,
         description: dataset.metadata.description,
         max_ttl_seconds: dataset.policy.max_ttl_seconds,
+        policy: terms::shown(dataset.policy),
         created_at: dataset.registered_at_ms / 1000,
         lease_state: if status.mode.is_some() { "leased" } else { "free" }.to_owned(),
+        waiting: u64::try_from(status.line.len()).unwrap_or(u64::MAX),
         finding: status.finding.map(|f| Finding {
             code: f.code,
             message: f.message,
@@ -91,7 +96,7 @@ pub(super) async fn find(broker: &Broker, reference: &str) -> Result<DatasetEntr
         .ok_or_else(missing)
 }
 
-fn may_read(caller: &Caller) -> Result<(), ApiProblem> {
+pub(super) fn may_read(caller: &Caller) -> Result<(), ApiProblem> {
     if caller.is_steward() {
         Ok(())
     } else {
@@ -175,7 +180,7 @@ pub async fn register(
         Ok(acceptance) => acceptance,
         Err(before) => return Ok(before),
     };
-    check(&registration, &broker).inspect_err(|problem| {
+    let policy = check(&registration, &broker).inspect_err(|problem| {
         audit::record(
             &caller.person.pseudonym,
             "register_dataset",
@@ -201,46 +206,59 @@ pub async fn register(
             description: registration.description.clone(),
             ..Metadata::default()
         },
-        policy: Policy::exclusive(registration.max_ttl_seconds.unwrap_or(limit::MAX_TTL_SECONDS)),
+        policy,
         volume_ciphertext: Ciphertext(ciphertext),
         key_version: KEY_VERSION,
     };
     acceptance.accept(ids, command, Some(data_key)).await
 }
 
-/// What can be said before the ledger is asked; the ledger checks the rest, and this again.
-fn check(registration: &Registration, broker: &Broker) -> Result<(), ApiProblem> {
+/// What can be said before the ledger is asked; the ledger checks the rest, and this again. Yields the terms.
+fn check(registration: &Registration, broker: &Broker) -> Result<Policy, ApiProblem> {
     if let Err(error) = leasehold_chaincode::DatasetName::new(registration.name.as_str()) {
         return Err(ApiProblem::field("name", format!("expected {}", error.expected)));
     }
-    let title = &registration.title;
-    if title.trim().is_empty()
-        || title.chars().count() > limit::TITLE_CHARS
-        || title.chars().any(char::is_control)
-    {
-        return Err(ApiProblem::field(
-            "title",
-            format!("expected one line of 1 to {} characters", limit::TITLE_CHARS),
-        ));
-    }
-    if registration.description.chars().count() > limit::DESCRIPTION_CHARS {
-        let detail = format!("expected at most {} characters", limit::DESCRIPTION_CHARS);
-        return Err(ApiProblem::field("description", detail));
-    }
-    let bounds = limit::MIN_TTL_SECONDS..=limit::MAX_TTL_SECONDS;
-    if registration
-        .max_ttl_seconds
-        .is_some_and(|ttl| !bounds.contains(&ttl))
-    {
-        let detail = format!("expected {} to {} seconds", bounds.start(), bounds.end());
-        return Err(ApiProblem::field("max_ttl_seconds", detail));
-    }
+    check_words(Some(&registration.title), Some(&registration.description))?;
+    check_longest_lease(registration.max_ttl_seconds)?;
+    let policy = terms::changed(
+        Policy::exclusive(limit::MAX_TTL_SECONDS),
+        registration.policy.clone(),
+        registration.max_ttl_seconds,
+    )?;
     volume::check(
         &registration.volume,
         broker.config.organisation.as_str(),
         &broker.config.local_roots,
     )
-    .map_err(|error| ApiProblem::field(error.field.clone(), error.to_string()))
+    .map_err(|error| ApiProblem::field(error.field.clone(), error.to_string()))?;
+    Ok(policy)
+}
+
+fn check_words(title: Option<&str>, description: Option<&str>) -> Result<(), ApiProblem> {
+    if title.is_some_and(|title| {
+        title.trim().is_empty()
+            || title.chars().count() > limit::TITLE_CHARS
+            || title.chars().any(char::is_control)
+    }) {
+        return Err(ApiProblem::field(
+            "title",
+            format!("expected one line of 1 to {} characters", limit::TITLE_CHARS),
+        ));
+    }
+    if description.is_some_and(|text| text.chars().count() > limit::DESCRIPTION_CHARS) {
+        let detail = format!("expected at most {} characters", limit::DESCRIPTION_CHARS);
+        return Err(ApiProblem::field("description", detail));
+    }
+    Ok(())
+}
+
+fn check_longest_lease(max_ttl_seconds: Option<u64>) -> Result<(), ApiProblem> {
+    let bounds = limit::MIN_TTL_SECONDS..=limit::MAX_TTL_SECONDS;
+    if max_ttl_seconds.is_some_and(|ttl| !bounds.contains(&ttl)) {
+        let detail = format!("expected {} to {} seconds", bounds.start(), bounds.end());
+        return Err(ApiProblem::field("max_ttl_seconds", detail));
+    }
+    Ok(())
 }
 
 /// A fresh data key, wrapped, and the volume encrypted under it.
@@ -271,6 +289,63 @@ fn seal(broker: &Broker, dataset: &DatasetId, plaintext: &[u8]) -> Result<(DataK
     Ok((data_key, STANDARD.encode(envelope)))
 }
 
+/// One of the organisation's own datasets; another's is refused.
+async fn find_own(
+    broker: &Broker,
+    caller: &Caller,
+    reference: &str,
+    verb: &'static str,
+) -> Result<leasehold_chaincode::Dataset, ApiProblem> {
+    let dataset = find(broker, reference).await?.dataset;
+    if dataset.owner == broker.config.organisation {
+        return Ok(dataset);
+    }
+    let submitter = &caller.person.pseudonym;
+    audit::record(
+        submitter,
+        verb,
+        dataset.id.as_str(),
+        Decision::Denied,
+        "not_owner",
+    );
+    Err(ApiProblem::refused(&Refusal::NotOwner {
+        owner: dataset.owner.into(),
+    }))
+}
+
+/// `PATCH /v1/datasets/{id|name}`: other words, or other terms for leases to come.
+pub async fn amend(
+    State(broker): State<Arc<Broker>>,
+    caller: Caller,
+    write: Write,
+    Path(reference): Path<String>,
+    body: JsonBody,
+) -> Result<Response, ApiProblem> {
+    caller.require(Role::Steward, "amend_dataset")?;
+    let said: AmendDataset = body.parse()?;
+    let acceptance = match Acceptance::begin(&broker, &caller, write, &body.bytes).await? {
+        Ok(acceptance) => acceptance,
+        Err(before) => return Ok(before),
+    };
+    check_words(said.title.as_deref(), said.description.as_deref())?;
+    check_longest_lease(said.max_ttl_seconds)?;
+    let dataset = find_own(&broker, &caller, &reference, "amend_dataset").await?;
+    let metadata = Metadata {
+        title: said.title.unwrap_or_else(|| dataset.metadata.title.clone()),
+        description: said
+            .description
+            .unwrap_or_else(|| dataset.metadata.description.clone()),
+        ..dataset.metadata.clone()
+    };
+    let policy = terms::changed(dataset.policy.clone(), said.policy, said.max_ttl_seconds)?;
+    let command = Command::AmendDataset {
+        dataset: dataset.id.into(),
+        metadata: (metadata != dataset.metadata).then_some(metadata),
+        policy: (policy != dataset.policy).then_some(policy),
+    };
+    acceptance.accept(Ids::new(&broker)?, command, None).await
+}
+
 /// `DELETE /v1/datasets/{id|name}`.
 pub async fn remove(
     State(broker): State<Arc<Broker>>,
@@ -283,22 +358,10 @@ pub async fn remove(
         Ok(acceptance) => acceptance,
         Err(before) => return Ok(before),
     };
-    let entry = find(&broker, &reference).await?;
-    if entry.dataset.owner != broker.config.organisation {
-        audit::record(
-            &caller.person.pseudonym,
-            "remove_dataset",
-            entry.dataset.id.as_str(),
-            Decision::Denied,
-            "not_owner",
-        );
-        return Err(ApiProblem::refused(&Refusal::NotOwner {
-            owner: entry.dataset.owner.into(),
-        }));
-    }
+    let dataset = find_own(&broker, &caller, &reference, "remove_dataset").await?;
     // By id: the name may belong to another dataset by the time the ledger decides.
     let command = Command::RemoveDataset {
-        dataset: entry.dataset.id.into(),
+        dataset: dataset.id.into(),
         force: false,
     };
     acceptance.accept(Ids::new(&broker)?, command, None).await

@@ -1,13 +1,15 @@
-//! Leases of the caller, and for a data steward those of the organisation's datasets, with pseudonyms.
+//! Leases of the caller, and for a data steward those of the organisation's datasets, with pseudonyms: asked for, waited for, renewed,
+//! given back.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use leasehold_broker_wire::rest::{Finding, Lease, List, RequestLease, Skeleton};
+use leasehold_broker_wire::rest::{Finding, Lease, List, Place, RenewLease, RequestLease, Skeleton};
 use leasehold_chaincode::{
-    Command, Lease as LedgerLease, LeaseId, LeaseState, Mode, Mount, PageRequest, Refusal, limit,
+    Command, DatasetRef, DatasetStatus, Lease as LedgerLease, LeaseId, LeaseState, Mode, Mount, PageRequest,
+    Refusal, limit,
 };
 use serde_json::{Value, json};
 
@@ -16,13 +18,15 @@ use super::body::JsonBody;
 use super::caller::Caller;
 use super::datasets;
 use super::problem::ApiProblem;
+use super::terms;
 use crate::broker::Broker;
 use crate::identity::Role;
 
-/// Leases of one person that are not over, ending ones aside: an exclusive one keeps a dataset from everybody else.
+/// Leases of one person that are asked for, waited for or active: an exclusive one keeps a dataset from everybody else, and so does a
+/// place in the line.
 const MOST_LEASES: usize = 64;
 
-fn shown(lease: LedgerLease) -> Lease {
+fn shown(lease: LedgerLease, place: Option<u64>) -> Lease {
     let (granted_at, expires_at) = (lease.granted_at_ms() / 1000, lease.due_at_ms() / 1000);
     let fencing_token = lease.fencing_token();
     let (mount, finding) = match lease.mount {
@@ -36,14 +40,22 @@ fn shown(lease: LedgerLease) -> Lease {
             }),
         ),
     };
+    let (end_cause, end_reason) = match lease.end {
+        Some(end) => (Some(end.cause.as_str().to_owned()), end.reason),
+        None => (None, None),
+    };
     Lease {
         id: lease.id.into(),
         dataset_id: lease.dataset.into(),
         dataset: lease.dataset_name.into(),
         owner: lease.owner.into(),
         subject: lease.subject.into(),
+        mode: terms::shown_mode(lease.mode),
         state: lease.state.as_str().to_owned(),
-        end_cause: lease.end.map(|end| end.cause.as_str().to_owned()),
+        place,
+        end_cause,
+        end_reason,
+        asked_at: lease.asked_at_ms / 1000,
         granted_at,
         expires_at,
         fencing_token,
@@ -52,8 +64,28 @@ fn shown(lease: LedgerLease) -> Lease {
     }
 }
 
+/// From 1.
+fn numbered(index: usize) -> u64 {
+    u64::try_from(index).unwrap_or(u64::MAX).saturating_add(1)
+}
+
+fn place_in(status: &DatasetStatus, lease: &LeaseId) -> Option<u64> {
+    let index = status.line.iter().position(|place| place.lease == *lease);
+    index.map(numbered)
+}
+
+/// Where a lease stands in the line; none when it is in none, or no longer.
+async fn place_of(broker: &Broker, lease: &LedgerLease) -> Result<Option<u64>, ApiProblem> {
+    if lease.state != LeaseState::Waiting {
+        return Ok(None);
+    }
+    let dataset = DatasetRef::Id(lease.dataset.clone());
+    let entry = broker.ledger.dataset(&dataset).await?;
+    Ok(entry.and_then(|entry| place_in(&entry.status, &lease.id)))
+}
+
 /// A lease that the caller may see: their own, or one of the organisation's datasets. Anything else is not there.
-async fn find(broker: &Broker, caller: &Caller, id: &str) -> Result<LedgerLease, ApiProblem> {
+pub(super) async fn find(broker: &Broker, caller: &Caller, id: &str) -> Result<LedgerLease, ApiProblem> {
     let id = LeaseId::new(id).map_err(|_| ApiProblem::not_found())?;
     let lease = broker
         .ledger
@@ -94,7 +126,12 @@ pub async fn list(
         }
     }
     let states = if caller.is_steward() {
-        &[LeaseState::Active, LeaseState::Ending][..]
+        &[
+            LeaseState::Requested,
+            LeaseState::Waiting,
+            LeaseState::Active,
+            LeaseState::Ending,
+        ][..]
     } else {
         &[]
     };
@@ -112,9 +149,39 @@ pub async fn list(
         }
     }
     items.sort_by(|a, b| b.asked_at_ms.cmp(&a.asked_at_ms).then_with(|| a.id.cmp(&b.id)));
-    Ok(Json(List {
-        items: items.into_iter().map(shown).collect(),
-    }))
+    let mut shown_leases = Vec::with_capacity(items.len());
+    for lease in items {
+        let place = place_of(&broker, &lease).await?;
+        shown_leases.push(shown(lease, place));
+    }
+    Ok(Json(List { items: shown_leases }))
+}
+
+/// `GET /v1/datasets/{id|name}/line`: who waits is told to nobody but themselves and the owner's stewards.
+pub async fn line(
+    State(broker): State<Arc<Broker>>,
+    caller: Caller,
+    Path(reference): Path<String>,
+) -> Result<Json<List<Place>>, ApiProblem> {
+    datasets::may_read(&caller)?;
+    let entry = datasets::find(&broker, &reference).await?;
+    let stewarded = caller.is_steward() && entry.dataset.owner == broker.config.organisation;
+    let mut items = Vec::with_capacity(entry.status.line.len());
+    for (index, place) in entry.status.line.into_iter().enumerate() {
+        let visible = stewarded
+            || broker
+                .ledger
+                .lease(&place.lease)
+                .await?
+                .is_some_and(|lease| is_own(&broker, &caller, &lease));
+        items.push(Place {
+            place: numbered(index),
+            mode: terms::shown_mode(place.mode),
+            kept_until: place.until_ms / 1000,
+            lease: visible.then(|| place.lease.into()),
+        });
+    }
+    Ok(Json(List { items }))
 }
 
 /// `GET /v1/leases/{id}`.
@@ -123,7 +190,24 @@ pub async fn show(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Lease>, ApiProblem> {
-    Ok(Json(shown(find(&broker, &caller, &id).await?)))
+    let lease = find(&broker, &caller, &id).await?;
+    let place = place_of(&broker, &lease).await?;
+    Ok(Json(shown(lease, place)))
+}
+
+/// How many leases the caller has, or waits for, that are not over.
+async fn own_open(broker: &Broker, caller: &Caller) -> Result<usize, ApiProblem> {
+    let mut count: usize = 0;
+    for state in [LeaseState::Requested, LeaseState::Waiting, LeaseState::Active] {
+        let page = PageRequest::default();
+        let found = broker
+            .ledger
+            .leases_of(&caller.pseudonym, Some(state), &page)
+            .await?;
+        let own = found.items.iter().filter(|lease| is_own(broker, caller, lease));
+        count = count.saturating_add(own.count());
+    }
+    Ok(count)
 }
 
 /// `POST /v1/leases`.
@@ -145,7 +229,9 @@ pub async fn request(
         let detail = format!("expected {} to {} seconds", bounds.start(), bounds.end());
         return Err(ApiProblem::field("ttl_seconds", detail));
     }
-    if entry.status.mode == Some(Mode::Exclusive)
+    // Said at once where it is plain; whoever would wait, or shares, learns it from the ledger.
+    if !request.wait
+        && entry.status.mode == Some(Mode::Exclusive)
         && let Some(held) = broker.ledger.holders(&entry.dataset.id).await?.first()
     {
         return Err(ApiProblem::refused(&Refusal::LeaseConflict {
@@ -154,31 +240,57 @@ pub async fn request(
             expires_at_ms: held.due_at_ms(),
         }));
     }
-    let held = broker
-        .ledger
-        .leases_of(
-            &caller.pseudonym,
-            Some(LeaseState::Active),
-            &PageRequest::default(),
-        )
-        .await?;
-    let own = held.items.iter().filter(|lease| is_own(&broker, &caller, lease));
-    if own.count() >= MOST_LEASES {
+    if own_open(&broker, &caller).await? >= MOST_LEASES {
         return Err(ApiProblem::too_many_leases(MOST_LEASES));
     }
     let command = Command::Lease {
         dataset: entry.dataset.id.into(),
         subject: caller.pseudonym.to_string(),
-        mode: None,
+        mode: request.mode.map(terms::mode),
         ttl_seconds: request.ttl_seconds,
         groups: Vec::new(),
-        wait: false,
+        wait: request.wait,
         cluster: Some(broker.config.cluster.to_string()),
     };
     acceptance.accept(Ids::new(&broker)?, command, None).await
 }
 
-/// `DELETE /v1/leases/{id}`: by its holder.
+/// One of the caller's own leases that is not over.
+async fn find_open(broker: &Broker, caller: &Caller, id: &str) -> Result<LedgerLease, ApiProblem> {
+    let lease = find(broker, caller, id).await?;
+    if !is_own(broker, caller, &lease) {
+        return Err(ApiProblem::not_found());
+    }
+    match lease.state {
+        LeaseState::Requested | LeaseState::Waiting | LeaseState::Active => Ok(lease),
+        lease_state @ (LeaseState::Ending | LeaseState::Ended) => {
+            Err(ApiProblem::refused(&Refusal::LeaseNotActive { lease_state }))
+        }
+    }
+}
+
+/// `POST /v1/leases/{id}/renewal`: by its holder, while nobody waits.
+pub async fn renew(
+    State(broker): State<Arc<Broker>>,
+    caller: Caller,
+    write: Write,
+    Path(id): Path<String>,
+    body: JsonBody,
+) -> Result<Response, ApiProblem> {
+    let RenewLease { ttl_seconds } = body.parse()?;
+    let acceptance = match Acceptance::begin(&broker, &caller, write, &body.bytes).await? {
+        Ok(acceptance) => acceptance,
+        Err(before) => return Ok(before),
+    };
+    let command = Command::Renew {
+        lease: find_open(&broker, &caller, &id).await?.id.into(),
+        subject: caller.pseudonym.to_string(),
+        ttl_seconds,
+    };
+    acceptance.accept(Ids::new(&broker)?, command, None).await
+}
+
+/// `DELETE /v1/leases/{id}`: by its holder; also leaves the line or withdraws a request.
 pub async fn release(
     State(broker): State<Arc<Broker>>,
     caller: Caller,
@@ -189,17 +301,8 @@ pub async fn release(
         Ok(acceptance) => acceptance,
         Err(before) => return Ok(before),
     };
-    let lease = find(&broker, &caller, &id).await?;
-    if !is_own(&broker, &caller, &lease) {
-        return Err(ApiProblem::not_found());
-    }
-    if lease.state != LeaseState::Active {
-        return Err(ApiProblem::refused(&Refusal::LeaseNotActive {
-            lease_state: lease.state,
-        }));
-    }
     let command = Command::Release {
-        lease: lease.id.into(),
+        lease: find_open(&broker, &caller, &id).await?.id.into(),
         subject: caller.pseudonym.to_string(),
     };
     acceptance.accept(Ids::new(&broker)?, command, None).await

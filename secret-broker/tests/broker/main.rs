@@ -14,9 +14,13 @@ mod canary;
 mod fixture;
 mod issuer;
 mod ledger_command;
+mod line;
 mod machines;
 mod people;
 mod refusals;
 mod restart;
 mod shares;
+#[allow(dead_code, reason = "shared with the tests of a channel")]
+#[path = "../channel/story.rs"]
+mod story;
 mod tokens;

@@ -8,6 +8,7 @@
     clippy::panic
 )]
 
+mod approval;
 mod consortium;
 mod failure;
 #[allow(dead_code, reason = "shared with the other tests")]

@@ -32,13 +32,55 @@ pub struct Dataset {
     pub description: String,
     /// Longest lease, seconds.
     pub max_ttl_seconds: u64,
+    /// On which terms it is leased.
+    #[serde(default)]
+    pub policy: Policy,
     /// Unix seconds.
     pub created_at: i64,
     /// `free` or `leased`.
     pub lease_state: String,
+    /// How many stand in its line.
+    #[serde(default)]
+    pub waiting: u64,
     /// What the node last said of the data, when it could not be mounted.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub finding: Option<Finding>,
+}
+
+/// On which terms a dataset is leased. In a request each may be left out: registering then takes what is said at each, amending leaves
+/// it as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// MSP ids of organisations whose researchers may lease it, besides the owner's. At first, and as `["*"]`: all.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub organisations: Option<Vec<String>>,
+    /// Whether one person may have it alone. At first: yes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub exclusive: Option<bool>,
+    /// How many may have it at the same time, up to 64. At first: 0, so that nobody shares it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub most_shared: Option<u32>,
+    /// Whether a data steward of the owner has to approve leases of other organisations' researchers. At first: no.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub approve_leases: Option<bool>,
+    /// How many may wait for it, up to 100. At first: 0, so that nobody waits.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub most_waiting: Option<u32>,
+    /// How long a place in the line and a request for approval are kept, seconds. At first: a week.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub place_seconds: Option<u64>,
+}
+
+/// Whether a lease keeps others out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Nobody else has the dataset.
+    #[default]
+    Exclusive,
+    /// Others may have it too.
+    Shared,
 }
 
 /// Why a dataset could not be mounted.
@@ -64,8 +106,60 @@ pub struct RegisterDataset {
     /// Longest lease, seconds; 10 to 2 592 000.
     #[serde(default)]
     pub max_ttl_seconds: Option<u64>,
+    /// Exclusive leases for everybody where absent.
+    #[serde(default)]
+    pub policy: Policy,
     /// Where the data is and what opens it; encrypted before it is stored.
     pub volume: serde_json::Value,
+}
+
+/// Body of `PATCH /v1/datasets/{id|name}`: what is absent stays as it is. Leases that were granted keep their terms.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AmendDataset {
+    /// One line for people, up to 200 characters.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub title: Option<String>,
+    /// Up to 4000 characters.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub description: Option<String>,
+    /// Longest lease, seconds; 10 to 2 592 000.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub max_ttl_seconds: Option<u64>,
+    /// Those that change.
+    #[serde(default)]
+    pub policy: Policy,
+}
+
+/// A place in the line of a dataset, the first first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// From 1.
+    pub place: u64,
+    /// What it waits for.
+    pub mode: Mode,
+    /// Until when it is kept, Unix seconds.
+    pub kept_until: i64,
+    /// Id of the lease that waits: for its own person, and for data stewards of the dataset's owner.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lease: Option<String>,
+}
+
+/// Body of `POST /v1/leases/{id}/denial` and `POST /v1/leases/{id}/revocation`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reason {
+    /// One line for the holder, up to 500 characters.
+    pub reason: String,
+}
+
+/// Body of `POST /v1/leases/{id}/renewal`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenewLease {
+    /// Seconds from now; the dataset's longest lease where absent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ttl_seconds: Option<u64>,
 }
 
 /// Body of `POST /v1/leases`.
@@ -77,6 +171,12 @@ pub struct RequestLease {
     /// Seconds; the dataset's longest lease where absent.
     #[serde(default)]
     pub ttl_seconds: Option<u64>,
+    /// Exclusive where absent and the dataset's terms have it, else shared.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mode: Option<Mode>,
+    /// Stand in the line where it cannot be granted at once.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub wait: bool,
 }
 
 /// A lease as its holder sees it.
@@ -92,16 +192,28 @@ pub struct Lease {
     pub owner: String,
     /// Pseudonym of the holder.
     pub subject: String,
-    /// `active`, `ending` or `ended`.
+    /// Whether it keeps others out.
+    #[serde(default)]
+    pub mode: Mode,
+    /// `requested` (its owner has to approve it), `waiting` (in the line), `active`, `ending` or `ended`.
     pub state: String,
-    /// Why it ended: `released`, `expired`, `revoked`.
+    /// Place in the line, from 1, while it waits.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub place: Option<u64>,
+    /// Why it ended: `released`, `expired`, `revoked`, `retired`, `denied`, `lapsed`, `suspended`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub end_cause: Option<String>,
+    /// In the words of the dataset's owner.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub end_reason: Option<String>,
     /// Unix seconds.
+    #[serde(default)]
+    pub asked_at: i64,
+    /// Unix seconds; 0 before.
     pub granted_at: i64,
-    /// Unix seconds.
+    /// Unix seconds: when the lease is over, and before it is granted, when its place or request is.
     pub expires_at: i64,
-    /// Grows with every lease of the dataset.
+    /// Grows with every lease of the dataset; 0 before it is granted.
     pub fencing_token: u64,
     /// `pending`, `ready` or `failed`.
     pub mount: String,
@@ -133,7 +245,7 @@ pub struct List<T> {
 pub struct Operation {
     /// A UUID.
     pub id: String,
-    /// `register_dataset`, `remove_dataset`, `lease`, `release`.
+    /// `register_dataset`, `amend_dataset`, `remove_dataset`, `lease`, `renew`, `release`, `approve_lease`, `deny_lease`, `revoke`.
     pub kind: String,
     /// `pending`, `running`, `succeeded` or `failed`.
     pub status: String,

@@ -1,0 +1,82 @@
+//! What the data stewards of a dataset's owner decide about others' leases of it: approve or deny what was asked for, and revoke.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use leasehold_broker_wire::rest::Reason;
+use leasehold_chaincode::{Command, Refusal};
+
+use super::accept::{Acceptance, Ids, Write};
+use super::body::JsonBody;
+use super::caller::Caller;
+use super::leases;
+use super::problem::ApiProblem;
+use crate::audit::{self, Decision};
+use crate::broker::Broker;
+use crate::identity::Role;
+
+/// Accepts a decision on a lease of one of the organisation's datasets.
+async fn decide(
+    broker: &Broker,
+    caller: &Caller,
+    write: Write,
+    lease: &str,
+    body: &[u8],
+    decision: impl FnOnce(String) -> Command,
+) -> Result<Response, ApiProblem> {
+    let acceptance = match Acceptance::begin(broker, caller, write, body).await? {
+        Ok(acceptance) => acceptance,
+        Err(before) => return Ok(before),
+    };
+    let lease = leases::find(broker, caller, lease).await?;
+    let command = decision(lease.id.to_string());
+    if lease.owner != broker.config.organisation {
+        let (submitter, verb) = (&caller.person.pseudonym, command.name());
+        audit::record(submitter, verb, lease.id.as_str(), Decision::Denied, "not_owner");
+        return Err(ApiProblem::refused(&Refusal::NotOwner {
+            owner: lease.owner.into(),
+        }));
+    }
+    acceptance.accept(Ids::new(broker)?, command, None).await
+}
+
+/// `POST /v1/leases/{id}/approval`: the lease is granted, or gets its place in the line.
+pub async fn approve(
+    State(broker): State<Arc<Broker>>,
+    caller: Caller,
+    write: Write,
+    Path(id): Path<String>,
+) -> Result<Response, ApiProblem> {
+    caller.require(Role::Steward, "approve_lease")?;
+    let approval = |lease| Command::ApproveLease { lease };
+    decide(&broker, &caller, write, &id, b"", approval).await
+}
+
+/// `POST /v1/leases/{id}/denial`: the lease is not granted.
+pub async fn deny(
+    State(broker): State<Arc<Broker>>,
+    caller: Caller,
+    write: Write,
+    Path(id): Path<String>,
+    body: JsonBody,
+) -> Result<Response, ApiProblem> {
+    caller.require(Role::Steward, "deny_lease")?;
+    let Reason { reason } = body.parse()?;
+    let denial = |lease| Command::DenyLease { lease, reason };
+    decide(&broker, &caller, write, &id, &body.bytes, denial).await
+}
+
+/// `POST /v1/leases/{id}/revocation`: the lease ends now, and so do the pods that have it mounted.
+pub async fn revoke(
+    State(broker): State<Arc<Broker>>,
+    caller: Caller,
+    write: Write,
+    Path(id): Path<String>,
+    body: JsonBody,
+) -> Result<Response, ApiProblem> {
+    caller.require(Role::Steward, "revoke")?;
+    let Reason { reason } = body.parse()?;
+    let revocation = |lease| Command::Revoke { lease, reason };
+    decide(&broker, &caller, write, &id, &body.bytes, revocation).await
+}
