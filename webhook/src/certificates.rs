@@ -5,6 +5,7 @@
 //! puts what replicas publish into `caBundle` ([`crate::ca_bundle`]); until it has done so this replica is not ready.
 
 mod authority;
+mod clock;
 mod publication;
 mod rotate;
 
@@ -17,6 +18,7 @@ use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 
 pub use authority::{Authority, IssueError};
+pub use clock::Clock;
 pub use publication::{entry_key, pod_of_entry};
 pub use rotate::rotate;
 
@@ -35,6 +37,8 @@ pub struct CertificateOptions {
     pub configuration: String,
     /// Life of a leaf; its CA lives seven times as long. Both are renewed after two thirds.
     pub leaf_lifetime: Duration,
+    /// By which certificates begin, are renewed and expire.
+    pub clock: Clock,
 }
 
 impl CertificateOptions {
@@ -48,6 +52,7 @@ impl CertificateOptions {
             config_map: "leasehold-webhook-ca".into(),
             configuration: "leasehold".into(),
             leaf_lifetime: Duration::from_secs(24 * 3600),
+            clock: Clock::default(),
         }
     }
 
@@ -69,6 +74,7 @@ pub struct ServingCertificate {
 pub struct Leaf {
     certified: Arc<CertifiedKey>,
     expires: SystemTime,
+    clock: Clock,
 }
 
 impl ServingCertificate {
@@ -84,7 +90,7 @@ impl ServingCertificate {
         self.current
             .load()
             .as_ref()
-            .is_some_and(|leaf| SystemTime::now() < leaf.expires)
+            .is_some_and(|leaf| leaf.clock.now() < leaf.expires)
     }
 
     /// From now on handshakes get this leaf.

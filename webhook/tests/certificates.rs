@@ -9,16 +9,16 @@ mod fake_api;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fake_api::FakeApi;
 use k8s_openapi::ByteString;
 use leasehold_webhook::ca_bundle::{CaBundleOptions, maintain};
-use leasehold_webhook::certificates::{CertificateOptions, ServingCertificate, rotate};
+use leasehold_webhook::certificates::{CertificateOptions, Clock, ServingCertificate, rotate};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::time_provider::TimeProvider;
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -81,38 +81,40 @@ fn trusted(api: &FakeApi, configuration: &str) -> Vec<CertificateDer<'static>> {
         .collect()
 }
 
-async fn listen(serving: &Arc<ServingCertificate>) -> std::net::SocketAddr {
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(serving.server_config(None).unwrap()));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let _ = acceptor.accept(stream).await;
-        }
-    });
-    address
+/// By whose clock a client judges certificates.
+#[derive(Debug)]
+struct ClientTime(Clock);
+
+impl TimeProvider for ClientTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        let since = self.0.now().duration_since(UNIX_EPOCH).unwrap();
+        Some(UnixTime::since_unix_epoch(since))
+    }
 }
 
-/// The leaf that is served, if a client that trusts these accepts it for this name.
+/// The leaf that is served, if a client that trusts these accepts it for this name at this time.
 async fn handshake(
-    address: std::net::SocketAddr,
+    serving: &Arc<ServingCertificate>,
     roots: Vec<CertificateDer<'static>>,
     name: &'static str,
+    clock: &Clock,
 ) -> std::io::Result<CertificateDer<'static>> {
     let mut store = rustls::RootCertStore::empty();
     roots.into_iter().for_each(|root| store.add(root).unwrap());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
+    let config = rustls::ClientConfig::builder_with_details(provider, Arc::new(ClientTime(clock.clone())))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(store)
         .with_no_client_auth();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let stream = TcpStream::connect(address).await?;
-    let stream = connector
-        .connect(ServerName::try_from(name).unwrap(), stream)
-        .await?;
-    Ok(stream.get_ref().1.peer_certificates().unwrap()[0]
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(serving.server_config(None).unwrap()));
+    let (ours, theirs) = tokio::io::duplex(64 << 10);
+    let (client, _) = tokio::join!(
+        connector.connect(ServerName::try_from(name).unwrap(), ours),
+        acceptor.accept(theirs)
+    );
+    Ok(client?.get_ref().1.peer_certificates().unwrap()[0]
         .clone()
         .into_owned())
 }
@@ -127,17 +129,22 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 
 const NAME: &str = "leasehold-webhook.leasehold-system.svc";
 
-#[tokio::test]
+/// On a clock that goes on only when nothing is left to do: how fast the machine is makes no difference.
+#[tokio::test(start_paused = true)]
 async fn through_every_renewal_of_leaf_and_ca_no_handshake_fails() {
     let api = cluster();
     let serving = ServingCertificate::new();
     let shutdown = CancellationToken::new();
-    let address = listen(&serving).await;
+    let (began, start) = (SystemTime::now(), Instant::now());
+    let clock = Clock::new(move || began + start.elapsed());
     assert!(!serving.is_ready());
 
     let rotating = rotate(
         api.client(),
-        options(Duration::from_secs(1)),
+        CertificateOptions {
+            clock: clock.clone(),
+            ..options(Duration::from_secs(1))
+        },
         &serving,
         shutdown.clone(),
     );
@@ -156,8 +163,9 @@ async fn through_every_renewal_of_leaf_and_ca_no_handshake_fails() {
             assert!(serving.is_ready());
             let roots = trusted(&api, MUTATING);
             cas.extend(roots.iter().map(|root| root.to_vec()));
-            leaves.insert(handshake(address, roots, NAME).await.unwrap().to_vec());
-            handshake(address, trusted(&api, VALIDATING), NAME).await.unwrap();
+            leaves.insert(handshake(&serving, roots, NAME, &clock).await.unwrap().to_vec());
+            let roots = trusted(&api, VALIDATING);
+            handshake(&serving, roots, NAME, &clock).await.unwrap();
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let published = api.get(CONFIG_MAP).unwrap()["data"].as_object().unwrap().len();
@@ -207,9 +215,11 @@ async fn the_ca_is_good_for_the_webhooks_own_name_only() {
     let root = CertificateDer::from_pem_slice(ca.pem().as_bytes()).unwrap();
     let serving = ServingCertificate::new();
     serving.serve(ca.leaf(Duration::from_secs(60)).unwrap().0);
-    let address = listen(&serving).await;
-    handshake(address, vec![root.clone()], NAME).await.unwrap();
-    handshake(address, vec![root], "kubernetes.default.svc")
+    let clock = Clock::default();
+    handshake(&serving, vec![root.clone()], NAME, &clock)
+        .await
+        .unwrap();
+    handshake(&serving, vec![root], "kubernetes.default.svc", &clock)
         .await
         .unwrap_err();
 }

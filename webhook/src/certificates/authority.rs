@@ -13,7 +13,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use sha2::{Digest, Sha256};
 
-use super::Leaf;
+use super::{Clock, Leaf};
 
 /// Certificates begin this much earlier, for clocks that lag.
 const CLOCK_SKEW: Duration = Duration::from_secs(300);
@@ -47,6 +47,7 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     begins: SystemTime,
     expires: SystemTime,
+    clock: Clock,
 }
 
 impl std::fmt::Debug for Authority {
@@ -63,6 +64,14 @@ impl Authority {
     /// # Errors
     /// The name is not a DNS name, or no randomness is to be had.
     pub fn make(server_name: &str, lifetime: Duration) -> Result<Self, IssueError> {
+        Self::make_by(Clock::default(), server_name, lifetime)
+    }
+
+    /// As [`Self::make`], by another clock than the system's. So are its leaves.
+    ///
+    /// # Errors
+    /// As for [`Self::make`].
+    pub fn make_by(clock: Clock, server_name: &str, lifetime: Duration) -> Result<Self, IssueError> {
         let failed = |source| IssueError::Certificate {
             server_name: server_name.to_owned(),
             source,
@@ -72,7 +81,7 @@ impl Authority {
         let digest = Sha256::digest(key.public_key_raw());
         let serial: String = hex::encode(digest).chars().take(16).collect();
 
-        let begins = SystemTime::now();
+        let begins = clock.now();
         let expires = begins + lifetime;
         let mut params = CertificateParams::default();
         params.not_before = (begins - CLOCK_SKEW).into();
@@ -98,6 +107,7 @@ impl Authority {
             issuer,
             begins,
             expires,
+            clock,
         })
     }
 
@@ -130,7 +140,7 @@ impl Authority {
             source,
         };
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
-        let begins = SystemTime::now();
+        let begins = self.clock.now();
         let expires = (begins + lifetime).min(self.expires);
         let mut params = CertificateParams::new(vec![self.server_name.clone()]).map_err(failed)?;
         params.not_before = (begins - CLOCK_SKEW).into();
@@ -150,7 +160,12 @@ impl Authority {
             source,
         })?;
         let certified = Arc::new(CertifiedKey::new(vec![certificate.into()], signer));
-        Ok((Leaf { certified, expires }, two_thirds(begins, expires)))
+        let leaf = Leaf {
+            certified,
+            expires,
+            clock: self.clock.clone(),
+        };
+        Ok((leaf, two_thirds(begins, expires)))
     }
 }
 

@@ -7,7 +7,7 @@ use kube::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::publication::Publication;
-use super::{Authority, CertificateOptions, IssueError, ServingCertificate};
+use super::{Authority, CertificateOptions, Clock, IssueError, ServingCertificate};
 
 /// How often the configurations are asked whether they trust a new CA.
 const ASK_EVERY: Duration = Duration::from_millis(250);
@@ -42,17 +42,18 @@ async fn keep_rotating(
     let name = options.server_name();
     let mut former: Option<Authority> = None;
     loop {
-        let authority = Authority::make(&name, options.leaf_lifetime * 7)?;
+        let authority = Authority::make_by(options.clock.clone(), &name, options.leaf_lifetime * 7)?;
         wait_until_trusted(publication, former.as_ref(), &authority).await;
         if former.is_some() {
             tokio::time::sleep(SETTLE.min(options.leaf_lifetime / 10)).await;
         }
         // This CA signs leaf after leaf until a successor is due.
-        while SystemTime::now() < authority.renew_at() {
+        while options.clock.now() < authority.renew_at() {
             let (leaf, renew_at) = authority.leaf(options.leaf_lifetime)?;
             serving.serve(leaf);
             tracing::info!(ca = authority.serial(), "a new certificate is served");
-            assert_until(publication, &authority, renew_at.min(authority.renew_at())).await;
+            let due = renew_at.min(authority.renew_at());
+            assert_until(publication, &authority, due, &options.clock).await;
         }
         former = Some(authority);
     }
@@ -86,12 +87,12 @@ async fn wait_until_trusted(publication: &Publication, former: Option<&Authority
 }
 
 /// Waits for `until`, and sees to it that the CA stays published.
-async fn assert_until(publication: &Publication, authority: &Authority, until: SystemTime) {
+async fn assert_until(publication: &Publication, authority: &Authority, until: SystemTime, clock: &Clock) {
     loop {
         if let Err(error) = publication.publish(&[authority]).await {
             tracing::warn!(%error, ca = authority.serial(), "cannot assert that the webhook's CA is published; trying again");
         }
-        let left = until.duration_since(SystemTime::now()).unwrap_or_default();
+        let left = until.duration_since(clock.now()).unwrap_or_default();
         tokio::time::sleep(left.min(ASSERT_EVERY)).await;
         if left <= ASSERT_EVERY {
             return;
