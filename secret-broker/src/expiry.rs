@@ -147,12 +147,19 @@ fn milliseconds(milliseconds: i64) -> Duration {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::ledger::{Ledger, LedgerOptions};
-    use leasehold_chaincode::{Contract, DatasetId, DatasetName, LeaseId, Mode, Mount, Subject};
+    use crate::ledger::{Committed, Ledger, LedgerOptions};
+    use leasehold_chaincode::{
+        Ciphertext, Contract, DatasetId, DatasetName, LeaseId, Metadata, Mode, Mount, Policy, Subject,
+    };
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    fn msp(name: &str) -> Msp {
+        Msp::new(name).unwrap()
+    }
 
     /// A lease of `UiOMSP`'s cluster, of before clusters had names.
     pub(crate) fn lease() -> Lease {
-        let msp = |name: &str| Msp::new(name).unwrap();
         Lease {
             id: LeaseId::new("0".repeat(32)).unwrap(),
             number: 1,
@@ -193,9 +200,86 @@ pub(crate) mod tests {
         ledger.close().await;
     }
 
+    /// A ledger whose organisation has enrolled and whose clock stands at the number that comes with it.
+    async fn ledger(directory: &tempfile::TempDir) -> (BrokerLedger, Arc<AtomicI64>) {
+        let mut options = LedgerOptions::new(directory.path().join("ledger.db"), msp("UiSMSP"));
+        let clock_ms = Arc::new(AtomicI64::new(0));
+        options.clock = Arc::new({
+            let clock_ms = Arc::clone(&clock_ms);
+            move || clock_ms.load(Ordering::SeqCst)
+        });
+        let ledger = BrokerLedger::Embedded(Ledger::open(options).await.unwrap());
+        let join = Command::JoinConsortium {
+            broker: "https://broker.example.org".to_owned(),
+            keys: Vec::new(),
+        };
+        submit(&ledger, join).await;
+        let cluster = Command::RegisterCluster {
+            name: "main".to_owned(),
+            keys: Vec::new(),
+        };
+        submit(&ledger, cluster).await;
+        (ledger, clock_ms)
+    }
+
+    async fn submit(ledger: &BrokerLedger, command: Command) -> Committed {
+        let tx_id = TxId::new(uuid::Uuid::new_v4().to_string()).unwrap();
+        ledger.submit(Submission { tx_id, command }).await.unwrap()
+    }
+
+    /// A lease of 50 s of a new dataset.
+    async fn taken(ledger: &BrokerLedger, dataset: &str) -> Lease {
+        let register = Command::RegisterDataset {
+            name: dataset.to_owned(),
+            metadata: Metadata {
+                title: "Texts".to_owned(),
+                ..Metadata::default()
+            },
+            policy: Policy::exclusive(3_600),
+            volume_ciphertext: Ciphertext("bm90aGluZyB0byByZWFk".to_owned()),
+            key_version: 1,
+        };
+        submit(ledger, register).await;
+        let take = Command::Lease {
+            dataset: dataset.to_owned(),
+            subject: "a1".repeat(32),
+            mode: None,
+            ttl_seconds: Some(50),
+            groups: Vec::new(),
+            wait: false,
+            cluster: None,
+        };
+        *submit(ledger, take).await.events[0].lease.clone().unwrap()
+    }
+
+    /// To the millisecond, however long the machine takes to look.
+    #[tokio::test]
+    async fn it_ends_what_is_due_and_sleeps_until_the_very_moment_of_the_next_expiry() {
+        let now_ms = || chrono::Utc::now().timestamp_millis();
+        let directory = tempfile::tempdir().unwrap();
+        let (ledger, clock_ms) = ledger(&directory).await;
+        clock_ms.store(now_ms() - 50_000, Ordering::SeqCst);
+        let due = taken(&ledger, "texts").await;
+        clock_ms.store(now_ms(), Ordering::SeqCst);
+        let pause = end_due_leases(&ledger, &msp("UiSMSP")).await.unwrap();
+        assert_eq!(pause, Some(LONGEST_SLEEP), "there is no other lease");
+        let ended = ledger.lease(&due.id).await.unwrap().unwrap();
+        assert_eq!(ended.state, LeaseState::Ending);
+
+        let next = taken(&ledger, "scans").await;
+        let left_ms = || next.due_at_ms() - now_ms();
+        let most = milliseconds(left_ms());
+        let pause = end_due_leases(&ledger, &msp("UiSMSP")).await.unwrap().unwrap();
+        let least = milliseconds(left_ms());
+        assert!(
+            (least..=most).contains(&pause),
+            "{pause:?} is not between {least:?} and {most:?}"
+        );
+        ledger.close().await;
+    }
+
     #[test]
     fn a_lease_is_ended_after_the_margin_and_anothers_only_if_nobody_else_does() {
-        let msp = |name: &str| Msp::new(name).unwrap();
         let lease = lease();
         let margin_ms = Contract::FABRIC.end_margin_ms;
         for (organisation, ends_at_ms_) in [
