@@ -24,13 +24,13 @@ use talk::{answers, limits, next, response, text, transaction, until, works};
 
 #[tokio::test]
 async fn a_handler_that_takes_too_long_is_answered_with_an_error() {
-    let limits = limits(|limits| limits.transaction = Duration::from_millis(50));
+    let limits = limits(|limits| limits.transaction = Duration::from_secs(2));
     let served = Served::with("probe", limits, None).await;
     let mut peer = served.registered().await;
     peer.send(transaction("hangs", &json!([["hang"]])));
     assert_eq!(
         text(&next(&mut peer, Type::Error, "hangs").await),
-        "the chaincode gave no answer in 50 ms"
+        "the chaincode gave no answer in 2000 ms"
     );
     assert_eq!(served.hanging.load(Ordering::SeqCst), 0, "the handler is gone");
     // So does one whose peer does not answer; what the peer says later is for nobody.
@@ -108,7 +108,7 @@ async fn values_far_above_four_mebibytes_pass_both_ways() {
 
 #[tokio::test]
 async fn a_peer_that_does_not_know_the_package_id_is_told_in_time() {
-    let limits = limits(|limits| limits.registration = Duration::from_millis(50));
+    let limits = limits(|limits| limits.registration = Duration::from_secs(3));
     let served = Served::with("probe", limits, None).await;
     let network = Network::with(Options {
         registration: PATIENCE,
