@@ -69,6 +69,28 @@ impl Loaded {
         self.values.insert(key, value);
     }
 
+    /// How many keys are known.
+    #[must_use]
+    pub fn known(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Keeps up with a change that was made since. Of a key that had no value nothing is kept: it was looked up to be made, and is
+    /// seldom asked for again.
+    pub fn keep_up(&mut self, key: &str, value: Option<&[u8]>) {
+        self.ranges.clear();
+        match (self.values.get_mut(key), value) {
+            (Some(Some(known)), Some(value)) => {
+                known.clear();
+                known.extend_from_slice(value);
+            }
+            (Some(_), _) => {
+                self.values.remove(key);
+            }
+            (None, _) => {}
+        }
+    }
+
     /// The pairs of a range.
     pub fn learn_range(&mut self, range: Range, pairs: Pairs) {
         self.ranges.insert(range, pairs);
@@ -155,6 +177,22 @@ mod tests {
         assert_eq!(loaded.get_many(&keys), Ok(vec![None, Some(vec![1])]));
         assert_eq!(loaded.range("a", "c", 2), Ok(vec![(keys[1].clone(), vec![1])]));
         assert!(!loaded.lacks());
+    }
+
+    #[test]
+    fn what_changes_is_never_read_as_it_was() {
+        let mut loaded = Loaded::default();
+        for (key, value) in [("a", Some(vec![1])), ("b", Some(vec![1])), ("c", None)] {
+            loaded.learn(key.to_owned(), value);
+        }
+        loaded.keep_up("a", Some(&[2]));
+        loaded.keep_up("b", None);
+        loaded.keep_up("c", Some(&[2]));
+        loaded.keep_up("d", Some(&[2]));
+        assert_eq!(loaded.get("a"), Ok(Some(vec![2])));
+        for key in ["b", "c", "d"] {
+            assert_eq!(loaded.get(key), Err(StateError::NotLoaded), "{key}");
+        }
     }
 
     #[test]

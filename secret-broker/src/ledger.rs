@@ -3,7 +3,7 @@
 //! It promises that a submission that was answered with [`Committed`] is on disk and stays; that one that was refused left
 //! nothing; that the same transaction id is committed once, however often it is submitted; and that [`Ledger::verify`] finds any
 //! block that was changed. Blocks are signed; a [`Receipt`] of one, kept elsewhere, shows if they were all replaced. State and
-//! history are derived from the blocks.
+//! history are derived from the blocks; a file's tables of them may be some blocks behind, and what is missing there is in memory.
 //!
 //! One task writes, in blocks of as many submissions as were waiting; reads go on beside it, each on one consistent snapshot. A
 //! full queue answers [`SubmitError::Busy`] at once.
@@ -12,6 +12,7 @@ mod address;
 mod announce;
 mod block;
 mod bytes;
+mod catch_up;
 mod chain;
 mod export;
 mod file;
@@ -304,8 +305,11 @@ impl Ledger {
         storage::schema::migrate(&mut connection).await.map_err(failed)?;
         let mut session = connection.write().await.map_err(failed)?;
         let (sealer, last) = founding::found(&mut session, &options).await?;
+        let pending = catch_up::pending(&mut session, options.contract).await;
+        let pending = pending.map_err(|error| options.failed(error))?;
         session.commit().await.map_err(failed)?;
-        let reads = Readers::open(&options.address).await.map_err(failed)?;
+        let reads = Readers::open(&options.address, pending.clone());
+        let reads = reads.await.map_err(failed)?;
         let last = Known::of(&last).map_err(failed)?;
         let (requests, inbox) = mpsc::channel(options.queue.max(1));
         let (witness, announce) = Witness::new(sealer.ledger, last);
@@ -313,7 +317,7 @@ impl Ledger {
         let stop = CancellationToken::new();
         let (lookout, looked) = announce::Lookout::new(reads.clone(), witness.clone());
         let link = Link::new(options.address.clone(), connection);
-        let writer = writer::Writer::new(link, last.head, sealer, options, witness.clone(), lock);
+        let writer = writer::Writer::new(link, last.head, sealer, options, witness.clone(), pending, lock);
         let writing = writer.run(inbox, stop.clone());
         // Both end together, and with the writer ends the ledger.
         let task = tokio::spawn(async move {
@@ -411,7 +415,12 @@ impl Ledger {
     /// [`VerifyError::Corrupt`] with the first block and field that is not as it was written.
     pub async fn verify(&self) -> Result<Verified, VerifyError> {
         let mut snapshot = self.reads.read().await?;
-        verify::verify(&mut snapshot, Depth::Whole, &[]).await
+        let mut beside = match &self.reads {
+            Readers::Sqlite(..) => Some(self.reads.read().await?),
+            Readers::Postgres(_) => None,
+        };
+        let verified = verify::verify_even_unsigned(&mut snapshot, beside.as_mut(), Depth::Whole, &[]);
+        verify::signed(verified.await?)
     }
 
     /// Derives state, history and indexes from the blocks anew, between two blocks.
@@ -426,6 +435,14 @@ impl Ledger {
             .await
             .map_err(|_| closed())?;
         answered.await.map_err(|_| closed())?
+    }
+
+    /// Brings a file's tables up to its last block, as is done when there is nothing else to do. Nothing depends on it.
+    pub async fn settle(&self) {
+        let (done, settled) = oneshot::channel();
+        if self.requests.send(writer::Request::Settle(done)).await.is_ok() {
+            let _ = settled.await;
+        }
     }
 
     /// Resolves when the writer has ended: after [`Ledger::close`], or by a defect that its owner must notice.

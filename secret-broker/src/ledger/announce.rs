@@ -50,7 +50,7 @@ pub(super) struct Lookout {
 impl Lookout {
     pub(super) fn new(reads: Readers, witness: Witness) -> (Self, Looked) {
         let pool = match &reads {
-            Readers::Sqlite(_) => None,
+            Readers::Sqlite(..) => None,
             Readers::Postgres(pool) => Some(pool.clone()),
         };
         let (looked, when) = watch::channel(Instant::now());

@@ -161,7 +161,18 @@ impl LedgerFile {
     ) -> Result<Verified, VerifyError> {
         let mut connection = self.connect().await?;
         let mut session = connection.read().await?;
-        let outcome = verify::verify_even_unsigned(&mut session, depth, receipts).await;
+        let outcome = match (&self.address, depth) {
+            (LedgerAddress::Sqlite(_), Depth::Whole) => {
+                let mut other = self.connect().await?;
+                let mut beside = other.read().await?;
+                let outcome =
+                    verify::verify_even_unsigned(&mut session, Some(&mut beside), depth, receipts).await;
+                beside.rollback().await?;
+                other.close().await?;
+                outcome
+            }
+            _ => verify::verify_even_unsigned(&mut session, None, depth, receipts).await,
+        };
         session.rollback().await?;
         connection.close().await?;
         outcome

@@ -171,7 +171,7 @@ async fn sign_the_unsigned(
     options: &LedgerOptions,
     sealer: &Sealer,
 ) -> Result<StoredBlock, OpenError> {
-    let damaged = verify::verify_even_unsigned(session, Depth::Chain, &[]).await;
+    let damaged = verify::verify_even_unsigned(session, None, Depth::Chain, &[]).await;
     damaged.map_err(|error| OpenError::Damaged {
         path: options.address.clone(),
         error: Box::new(error),

@@ -4,17 +4,23 @@
 pub(super) mod blocks;
 pub(super) mod derived;
 pub(super) mod link;
+mod packed;
+pub(super) mod pending;
 pub(super) mod postgres;
 pub(super) mod schema;
 pub(super) mod session;
 pub(super) mod sqlite;
 
 pub(super) use link::Link;
+pub(super) use pending::Pending;
 pub(super) use session::Session;
 
 use super::{LedgerAddress, OpenError};
 use sqlx::{Connection as _, PgConnection, SqliteConnection, SqlitePool};
 use std::fs::File;
+
+/// How often a reader looks for a state that is whole.
+const VIEWS: usize = 1_000;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StorageError {
@@ -39,6 +45,10 @@ pub(super) enum StorageError {
     Unfit(String),
     #[error("a channel's ledger is kept by its peers")]
     Channel,
+    #[error("the state was written and its writer did not say so; try again")]
+    Overtaken,
+    #[error("a value of the state is not text: {0}")]
+    NotText(std::string::FromUtf8Error),
     #[error("{0}; trying again soon")]
     Unreachable(String),
 }
@@ -47,7 +57,7 @@ impl StorageError {
     /// Whether waiting may help: the database could not be reached, or is starting or stopping.
     pub(super) fn is_passing(&self) -> bool {
         match self {
-            Self::Late(_) | Self::Unreachable(_) => true,
+            Self::Late(_) | Self::Overtaken | Self::Unreachable(_) => true,
             Self::Database(error) => postgres::is_passing(error),
             _ => false,
         }
@@ -107,7 +117,9 @@ impl Connection {
     /// A transaction in which nobody else writes; what the last one wrote is seen.
     pub(super) async fn write(&mut self) -> Result<Session<'_>, StorageError> {
         Ok(match self {
-            Self::Sqlite(connection) => Session::Sqlite(connection.begin_with("BEGIN IMMEDIATE").await?),
+            Self::Sqlite(connection) => {
+                Session::Sqlite(connection.begin_with("BEGIN IMMEDIATE").await?, None)
+            }
             Self::Postgres(connection) => Session::Postgres(postgres::begin_write(connection).await?),
         })
     }
@@ -115,7 +127,7 @@ impl Connection {
     /// A transaction that sees one state and changes nothing.
     pub(super) async fn read(&mut self) -> Result<Session<'_>, StorageError> {
         Ok(match self {
-            Self::Sqlite(connection) => Session::Sqlite(connection.begin().await?),
+            Self::Sqlite(connection) => Session::Sqlite(connection.begin().await?, None),
             Self::Postgres(connection) => Session::Postgres(postgres::begin_read(connection).await?),
         })
     }
@@ -131,14 +143,14 @@ impl Connection {
 /// The readers' connections. Clones share them.
 #[derive(Clone)]
 pub(super) enum Readers {
-    Sqlite(SqlitePool),
+    Sqlite(SqlitePool, Pending),
     Postgres(postgres::Pool),
 }
 
 impl Readers {
-    pub(super) async fn open(address: &LedgerAddress) -> Result<Self, StorageError> {
+    pub(super) async fn open(address: &LedgerAddress, pending: Pending) -> Result<Self, StorageError> {
         Ok(match address {
-            LedgerAddress::Sqlite(path) => Self::Sqlite(sqlite::read_pool(path).await?),
+            LedgerAddress::Sqlite(path) => Self::Sqlite(sqlite::read_pool(path).await?, pending),
             LedgerAddress::Postgres(address) => Self::Postgres(postgres::Pool::open(address)?),
             LedgerAddress::Fabric(_) => return Err(StorageError::Channel),
         })
@@ -147,15 +159,32 @@ impl Readers {
     /// A transaction that sees one state and changes nothing.
     pub(super) async fn read(&self) -> Result<Session<'static>, StorageError> {
         Ok(match self {
-            Self::Sqlite(pool) => Session::Sqlite(pool.begin().await?),
+            Self::Sqlite(pool, pending) => read_with(pool, pending).await?,
             Self::Postgres(pool) => Session::Postgres(pool.begin_read().await?),
         })
     }
 
     pub(super) async fn close(&self) {
         match self {
-            Self::Sqlite(pool) => pool.close().await,
+            Self::Sqlite(pool, _) => pool.close().await,
             Self::Postgres(pool) => pool.close().await,
         }
     }
+}
+
+/// A state that is whole: what is in memory goes on where the tables end.
+async fn read_with(pool: &SqlitePool, pending: &Pending) -> Result<Session<'static>, StorageError> {
+    for _ in 0..VIEWS {
+        // In this order, so that nothing is missing between the two. The tables may be further by now.
+        let view = pending.view();
+        let mut session = Session::Sqlite(pool.begin().await?, None);
+        if derived::height(&mut session).await? <= view.height {
+            session.see(view);
+            return Ok(session);
+        }
+        session.rollback().await?;
+        // The writer tells what it has committed right after.
+        tokio::task::yield_now().await;
+    }
+    Err(StorageError::Overtaken)
 }

@@ -5,6 +5,7 @@ mod crash;
 mod disk;
 mod exchange;
 mod flips;
+mod lag;
 mod older;
 mod opening;
 mod postgres;
@@ -186,7 +187,7 @@ fn lease_id(committed: &Committed) -> String {
 
 /// What a connection to the file sees, for the ledger's own statements.
 async fn session(connection: &mut sqlx::SqliteConnection) -> storage::Session<'_> {
-    storage::Session::Sqlite(sqlx::Connection::begin(connection).await.unwrap())
+    storage::Session::Sqlite(sqlx::Connection::begin(connection).await.unwrap(), None)
 }
 
 /// Waits for something that must come.

@@ -1,14 +1,15 @@
 //! Reads the whole ledger again: every hash and signature, every decision, and everything that is derived from them.
 
-use super::block::{Body, Hash, StoredBlock, Transaction};
-use super::bytes::{Bytes, KeyId};
-use super::chain::{Care, Chain, corrupt};
-use super::receipt::{Receipt, ReceiptError};
-use super::storage::{self, Connection, Session, StorageError, blocks, derived, schema};
-use leasehold_chaincode::{Contract, MemoryState, TxContext};
-use std::collections::BTreeMap;
+mod replay;
+mod walk;
 
-/// Blocks, or derived rows, read at once.
+use super::bytes::{Bytes, KeyId};
+use super::chain::corrupt;
+use super::receipt::{Receipt, ReceiptError};
+use super::storage::{self, Connection, Session, StorageError, derived, schema};
+use walk::walk;
+
+/// Derived rows written at once.
 const BATCH: usize = 256;
 
 /// A ledger that is as it was written.
@@ -146,72 +147,80 @@ impl Verified {
     }
 }
 
-/// What the blocks lead to.
-struct Walk {
-    chain: Chain,
-    replay: Option<Replay>,
-}
-
-impl Walk {
-    fn verified(&self) -> Result<Verified, Corruption> {
-        let head = self.chain.finish()?;
-        Ok(Verified {
-            height: head.height,
-            head_hash: hex::encode(head.hash),
-            ledger_id: Bytes(self.chain.ledger),
-            key_id: self.chain.key,
-            unvouched_keys: self.chain.unvouched.clone(),
-            signers: self.chain.signers.clone(),
-            transactions: self
-                .replay
-                .as_ref()
-                .map(|replay| u64::try_from(replay.places.len()).unwrap_or(u64::MAX)),
-            body_bytes: self.chain.body_bytes,
-        })
-    }
-
-    fn take(&mut self, block: &StoredBlock) -> Result<(), Corruption> {
-        let body = self.chain.take(block)?;
-        if let (Some(replay), Some(body)) = (&mut self.replay, body) {
-            replay.take(block.height, body)?;
-        }
-        Ok(())
-    }
-}
-
 /// Verifies what a session sees.
 pub(super) async fn verify(
     session: &mut Session<'_>,
     depth: Depth,
     receipts: &[Receipt],
 ) -> Result<Verified, VerifyError> {
-    let verified = verify_even_unsigned(session, depth, receipts).await?;
+    signed(verify_even_unsigned(session, None, depth, receipts).await?)
+}
+
+/// That somebody signed it.
+pub(super) fn signed(verified: Verified) -> Result<Verified, VerifyError> {
     match verified.key_id {
         Some(_) => Ok(verified),
         None => Err(VerifyError::Unsigned),
     }
 }
 
-/// The same, but nobody need have signed it: whoever can write it can also have made it.
+/// The same, but nobody need have signed it: whoever can write it can also have made it. With another session beside the first the
+/// file is looked through at the same time.
 pub(super) async fn verify_even_unsigned(
     session: &mut Session<'_>,
+    beside: Option<&mut Session<'_>>,
     depth: Depth,
     receipts: &[Receipt],
 ) -> Result<Verified, VerifyError> {
     for receipt in receipts {
         receipt.check()?;
     }
-    let walk = walk(session, depth, receipts).await?;
-    let verified = walk.verified()?;
-    if let Some(replay) = &walk.replay {
-        replay.compare_state(session, verified.height).await?;
-        replay.compare_places(session, verified.height).await?;
+    let derived = match depth {
+        Depth::Chain => None,
+        Depth::Whole => Some(derived_until(session).await?),
+    };
+    // Where that cannot be read, what is wrong with the blocks is said first.
+    let compared = derived
+        .as_ref()
+        .and_then(|derived| derived.as_ref().ok())
+        .copied();
+    let looked_through = async {
+        match beside {
+            Some(session) if depth == Depth::Whole => Some(schema::unsound(session).await),
+            _ => None,
+        }
+    };
+    let (walk, looked_through) = tokio::join!(walk(session, depth, receipts, compared), looked_through);
+    let verified = walk?.verified()?;
+    if let Some(derived) = derived {
+        let wrong = |reason| corrupt(verified.height, "state", reason);
+        let derived = derived.map_err(wrong)?;
+        if derived > verified.height {
+            let reason =
+                format!("it is derived from block {derived}, which is not there; rebuild the ledger's state");
+            return Err(wrong(reason).into());
+        }
         let unsound = |reason: String| corrupt(verified.height, "file", reason);
-        if let Some(reason) = schema::unsound(session).await? {
+        let found = match looked_through {
+            Some(found) => found?,
+            None => schema::unsound(session).await?,
+        };
+        if let Some(reason) = found {
             return Err(unsound(reason).into());
         }
     }
     Ok(verified)
+}
+
+/// Up to which block the tables are derived, or why that is not known.
+async fn derived_until(session: &mut Session<'_>) -> Result<Result<u64, String>, VerifyError> {
+    match derived::height(session).await {
+        Ok(height) => Ok(Ok(height)),
+        // As the walk will say.
+        Err(StorageError::NoBlocks) => Ok(Ok(0)),
+        Err(error) if storage::is_damage(&error) => Ok(Err(format!("it cannot be read: {error}"))),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Derives everything from the blocks anew.
@@ -224,7 +233,7 @@ pub(super) async fn rebuild(connection: &mut Connection) -> Result<Verified, Ver
 
 /// The same, as a part of something larger.
 pub(super) async fn rebuild_in(session: &mut Session<'_>) -> Result<Verified, VerifyError> {
-    let walk = walk(session, Depth::Whole, &[]).await?;
+    let walk = walk(session, Depth::Whole, &[], None).await?;
     let verified = walk.verified()?;
     derived::clear(session).await?;
     let Some(replay) = walk.replay else {
@@ -246,202 +255,6 @@ pub(super) async fn rebuild_in(session: &mut Session<'_>) -> Result<Verified, Ve
     for places in places.chunks(BATCH) {
         derived::write_places(session, places).await?;
     }
+    derived::set_height(session, verified.height).await?;
     Ok(verified)
-}
-
-/// Walks the blocks; where something is wrong once more, to say where.
-async fn walk(session: &mut Session<'_>, depth: Depth, receipts: &[Receipt]) -> Result<Walk, VerifyError> {
-    let care = match depth {
-        Depth::Chain => Care::Hashes,
-        Depth::Whole => Care::Bodies,
-    };
-    match walk_with(session, care, depth, receipts).await {
-        Err(VerifyError::Corrupt(found)) => {
-            walk_with(session, Care::EveryField, depth, receipts).await?;
-            // Not found again: it was being changed.
-            Err(found.into())
-        }
-        outcome => outcome,
-    }
-}
-
-async fn walk_with(
-    session: &mut Session<'_>,
-    care: Care,
-    depth: Depth,
-    receipts: &[Receipt],
-) -> Result<Walk, VerifyError> {
-    let mut walk = Walk {
-        chain: Chain::new(care),
-        replay: (depth == Depth::Whole).then(Replay::default),
-    };
-    let mut from = 0;
-    // One by one where the first that cannot be read is to be named.
-    let batch = if care == Care::EveryField { 1 } else { BATCH };
-    loop {
-        let blocks = match blocks::from(session, from, batch).await {
-            Ok(blocks) => blocks,
-            Err(error) if storage::is_damage(&error) => {
-                return Err(corrupt(from, "file", format!("it cannot be read: {error}")).into());
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let Some(last) = blocks.last() else { break };
-        from = last.height.saturating_add(1);
-        for block in &blocks {
-            walk.take(block)?;
-            hold_against(receipts, block, &walk.chain.ledger)?;
-        }
-    }
-    let head = walk.chain.finish()?;
-    match receipts.iter().map(|receipt| receipt.height).max() {
-        Some(receipt) if receipt > head.height => Err(VerifyError::Truncated {
-            ends: head.height,
-            receipt,
-        }),
-        _ => Ok(walk),
-    }
-}
-
-/// That the block is the one that a receipt was given for.
-fn hold_against(receipts: &[Receipt], block: &StoredBlock, ledger: &Hash) -> Result<(), VerifyError> {
-    for receipt in receipts {
-        if block.height == 0 && receipt.ledger_id.0 != *ledger {
-            return Err(ReceiptError::OtherLedger {
-                receipt: receipt.ledger_id,
-                ledger: Bytes(*ledger),
-            }
-            .into());
-        }
-        if receipt.height == block.height && receipt.hash.0 != block.hash {
-            return Err(VerifyError::Forked {
-                block: block.height,
-                receipt: receipt.hash,
-                found: Bytes(block.hash),
-            });
-        }
-    }
-    Ok(())
-}
-
-/// The contract, run again.
-#[derive(Default)]
-struct Replay {
-    contract: Option<Contract>,
-    state: MemoryState,
-    places: BTreeMap<String, (u64, usize)>,
-}
-
-impl Replay {
-    fn take(&mut self, height: u64, body: Body) -> Result<(), Corruption> {
-        match body {
-            Body::Genesis(genesis) => {
-                self.contract = Some(Contract {
-                    end_margin_ms: genesis.end_margin_ms,
-                });
-            }
-            Body::Key(_) => {}
-            Body::Transactions(transactions) => {
-                for (position, transaction) in transactions.into_iter().enumerate() {
-                    self.replay(height, position, &transaction)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn replay(&mut self, height: u64, position: usize, transaction: &Transaction) -> Result<(), Corruption> {
-        let bad = |reason: String| {
-            corrupt(
-                height,
-                "body",
-                format!("transaction {}: {reason}", transaction.tx_id),
-            )
-        };
-        let contract = self
-            .contract
-            .ok_or_else(|| bad("there was no genesis".to_owned()))?;
-        let context = TxContext {
-            tx_id: transaction.tx_id.clone(),
-            timestamp_ms: transaction.timestamp_ms,
-            caller: transaction.caller.clone(),
-            role: transaction.role,
-        };
-        let outcome = contract
-            .replay(transaction.contract, &self.state, &context, &transaction.command)
-            .map_err(|failure| bad(format!("the contract does not accept it: {failure}")))?;
-        if outcome.result != transaction.result || outcome.events != transaction.events {
-            return Err(bad("the contract answers otherwise than is recorded".to_owned()));
-        }
-        if self
-            .places
-            .insert(transaction.tx_id.to_string(), (height, position))
-            .is_some()
-        {
-            return Err(bad("it is on the ledger twice".to_owned()));
-        }
-        self.state.take(outcome.writes);
-        Ok(())
-    }
-
-    async fn compare_state(&self, session: &mut Session<'_>, height: u64) -> Result<(), VerifyError> {
-        let wrong =
-            |reason: String| corrupt(height, "state", format!("{reason}; rebuild the ledger's state"));
-        let mut expected = self.state.iter();
-        let mut last: Option<String> = None;
-        loop {
-            let pairs = match derived::pairs_after(session, last.as_deref(), BATCH).await {
-                Err(error) if storage::is_damage(&error) => {
-                    return Err(wrong(format!("it cannot be read: {error}")).into());
-                }
-                pairs => pairs?,
-            };
-            if pairs.is_empty() {
-                break;
-            }
-            for (key, value) in &pairs {
-                if expected.next() != Some((key.as_str(), value.as_slice())) {
-                    return Err(wrong(format!("{key} is not what the blocks lead to")).into());
-                }
-            }
-            last = pairs.into_iter().next_back().map(|(key, _)| key);
-        }
-        match expected.next() {
-            Some((key, _)) => Err(wrong(format!("{key} is missing")).into()),
-            None => Ok(()),
-        }
-    }
-
-    async fn compare_places(&self, session: &mut Session<'_>, height: u64) -> Result<(), VerifyError> {
-        let wrong = |reason: String| {
-            corrupt(
-                height,
-                "transactions",
-                format!("{reason}; rebuild the ledger's state"),
-            )
-        };
-        let mut expected = self.places.iter();
-        let mut last: Option<String> = None;
-        loop {
-            let places = match derived::places_after(session, last.as_deref(), BATCH).await {
-                Err(error) if storage::is_damage(&error) => {
-                    return Err(wrong(format!("they cannot be read: {error}")).into());
-                }
-                places => places?,
-            };
-            if places.is_empty() {
-                break;
-            }
-            for (tx_id, height, position) in &places {
-                if expected.next() != Some((tx_id, &(*height, *position))) {
-                    return Err(wrong(format!("{tx_id} is not where the blocks have it")).into());
-                }
-            }
-            last = places.into_iter().next_back().map(|(tx_id, _, _)| tx_id);
-        }
-        match expected.next() {
-            Some((tx_id, _)) => Err(wrong(format!("{tx_id} is missing")).into()),
-            None => Ok(()),
-        }
-    }
 }

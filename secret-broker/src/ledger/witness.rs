@@ -171,13 +171,36 @@ impl Witness {
         }
         // Before the session's first look, so that it cannot see less.
         let seen = self.lock().last;
-        let outcome = self.compare(session, seen).await;
+        let outcome = match session.height() {
+            Some(height) => self.compare_at(session, height).await,
+            None => self.compare(session, seen).await,
+        };
         match &outcome {
             Ok(_) => self.lock().found = None,
             Err(WitnessError::Distrust(distrust)) => self.lock().found = Some(distrust.clone()),
             Err(WitnessError::Storage(_)) => {}
         }
         outcome
+    }
+
+    /// The same of a file, to which nobody else appends: readers see it as it was after the block at `height`, and the writer may be
+    /// further by now, or about to say that this block counts.
+    async fn compare_at(&self, session: &mut Session<'_>, height: u64) -> Result<Known, WitnessError> {
+        let head = blocks::head(session).await.map_err(unsound)?;
+        if head.height != height {
+            let (ends, seen) = (head.height, height);
+            return Err(Distrust::Gone { ends, seen }.into());
+        }
+        match self.at(height) {
+            Some(seen) if seen.head == head => return Ok(seen),
+            Some(seen) => return Err(other(&seen.head, &head).into()),
+            None => {}
+        }
+        let seen = self.lock().last;
+        if seen.head.height > height {
+            return Err(StorageError::Overtaken.into());
+        }
+        self.check_after(session, seen, height).await
     }
 
     async fn compare(&self, session: &mut Session<'_>, seen: Known) -> Result<Known, WitnessError> {
@@ -195,7 +218,7 @@ impl Witness {
         if head.height == seen.head.height {
             return Err(other(&seen.head, &head).into());
         }
-        match self.check_after(session, seen).await {
+        match self.check_after(session, seen, u64::MAX).await {
             Err(WitnessError::Distrust(found)) => {
                 // Others may have gone on from another block than the one that was seen.
                 match blocks::head_at(session, seen.head.height).await? {
@@ -207,7 +230,12 @@ impl Witness {
         }
     }
 
-    async fn check_after(&self, session: &mut Session<'_>, seen: Known) -> Result<Known, WitnessError> {
+    async fn check_after(
+        &self,
+        session: &mut Session<'_>,
+        seen: Known,
+        until: u64,
+    ) -> Result<Known, WitnessError> {
         let mut chain = Chain::after(Care::Hashes, self.ledger, seen.head, seen.next);
         let mut last = seen;
         loop {
@@ -217,6 +245,9 @@ impl Witness {
                 return Ok(last);
             }
             for block in blocks {
+                if block.height > until {
+                    return Ok(last);
+                }
                 chain.take(&block).map_err(Distrust::from)?;
                 let head = chain.finish().map_err(Distrust::from)?;
                 if !chain.unvouched.is_empty() {

@@ -2,24 +2,37 @@
 //! accepted as one block with one flush to disk, and only then answers any of them: a refusal may rest on a grant in the same
 //! block.
 
-use super::block::{Head, NewBody, NewTransaction, StoredBlock, Transaction};
+mod draft;
+mod tables;
+
+use super::block::Head;
+use super::catch_up::{self, CatchUpError};
 use super::founding::{SealError, Sealer};
-use super::loaded::{self, Changes, Noted, Reads};
-use super::storage::{Link, Session, StorageError, blocks, derived};
+use super::storage::pending::{Changed, View};
+use super::storage::{Link, Pending, Session, StorageError, derived};
 use super::verify::{self, Verified, VerifyError};
 use super::witness::{Known, Witness, WitnessError};
 use super::{Committed, LedgerOptions, ReadError, Submission, SubmitError};
-use leasehold_chaincode::{
-    CONTRACT_VERSION, Failure, Loaded, Outcome, Refusal, Role, StateError, TxContext, Write,
-};
-use std::collections::HashMap;
+use draft::Draft;
+use leasehold_chaincode::Loaded;
 use std::fs::File;
+use std::time::Duration;
+use tables::{write_rows, write_tables};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+
+/// Keys and transactions that a file's tables may lack: those of some seven thousand leases, 30 MB. The more, the fewer pages are
+/// written for each; but after a kill they are all decided again. Tests want every path.
+const MOST_PENDING: usize = if cfg!(test) { 64 } else { 65_536 };
+/// Keys of the state that the writer keeps from one block to the next.
+const MOST_KEPT: usize = if cfg!(test) { 64 } else { 32_768 };
+/// With nothing to do for so long, they are written.
+const IDLE: Duration = Duration::from_secs(1);
 
 pub(super) enum Request {
     Submit(Box<Submission>, oneshot::Sender<Answer>),
     Rebuild(oneshot::Sender<Result<Verified, VerifyError>>),
+    Settle(oneshot::Sender<()>),
 }
 
 type Answer = Result<Committed, SubmitError>;
@@ -30,27 +43,13 @@ pub(super) struct Writer {
     sealer: Sealer,
     options: LedgerOptions,
     witness: Witness,
+    pending: Pending,
+    /// Some of the state after the last block, where nobody else writes.
+    kept: Loaded,
+    /// Whether the file is as `head` and `pending` have it. Not known after a failure, and never where others write too.
+    known: bool,
     /// Held for as long as the file may be written.
     _lock: Option<File>,
-}
-
-/// A block in the making.
-#[derive(Default)]
-struct Draft<'a> {
-    /// As it was before the block, as far as anybody has asked.
-    state: Loaded,
-    changes: Changes,
-    accepted: Vec<(&'a Submission, Committed)>,
-    /// Transactions that were on the ledger before, by id.
-    before: HashMap<String, (Transaction, u64)>,
-    /// Where among the accepted a transaction is, by id.
-    here: HashMap<&'a str, usize>,
-}
-
-/// What the contract says to a submission, as long as nothing changes that it read.
-struct Verdict {
-    outcome: Result<Outcome, Refusal>,
-    reads: Reads,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -63,8 +62,8 @@ enum BlockError {
     Witness(#[from] WitnessError),
     #[error("{0}")]
     Seal(#[from] SealError),
-    #[error("a value of the state is not text: {0}")]
-    NotText(#[from] std::str::Utf8Error),
+    #[error("{0}")]
+    CatchUp(#[from] CatchUpError),
 }
 
 impl From<serde_json::Error> for BlockError {
@@ -80,6 +79,7 @@ impl Writer {
         sealer: Sealer,
         options: LedgerOptions,
         witness: Witness,
+        pending: Pending,
         lock: Option<File>,
     ) -> Self {
         Self {
@@ -88,6 +88,9 @@ impl Writer {
             sealer,
             options,
             witness,
+            pending,
+            kept: Loaded::default(),
+            known: lock.is_some(),
             _lock: lock,
         }
     }
@@ -103,17 +106,49 @@ impl Writer {
                     inbox.close();
                     continue;
                 }
+                () = tokio::time::sleep(IDLE), if self.pending.view().len() > 0 => {
+                    self.settle().await;
+                    continue;
+                }
             };
             if taken == 0 {
                 break;
             }
             self.serve(std::mem::take(&mut requests)).await;
         }
+        self.settle().await;
         self.link.close().await;
     }
 
+    /// Brings the tables up to the last block. Nothing is lost where that fails.
+    async fn settle(&mut self) {
+        let view = self.pending.view();
+        // What a failure left is looked at by the next block, or when the ledger is opened again.
+        if view.len() == 0 || !self.known {
+            return;
+        }
+        self.known = false;
+        match self.write_pending(&view).await {
+            Ok(()) => {
+                self.pending.settle(view.height);
+                self.known = true;
+            }
+            Err(error) => {
+                tracing::warn!(%error, height = view.height, "the state's tables could not be written; the blocks are safe");
+                self.link.close().await;
+            }
+        }
+    }
+
+    async fn write_pending(&mut self, view: &View) -> Result<(), StorageError> {
+        let mut session = self.link.write().await?;
+        write_tables(&mut session, view).await?;
+        session.commit().await
+    }
+
     async fn serve(&mut self, requests: Vec<Request>) {
-        let (mut submissions, mut answers, mut rebuilds) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut submissions, mut answers) = (Vec::new(), Vec::new());
+        let (mut rebuilds, mut settlements) = (Vec::new(), Vec::new());
         for request in requests {
             match request {
                 Request::Submit(submission, answer) => {
@@ -121,6 +156,7 @@ impl Writer {
                     answers.push(answer);
                 }
                 Request::Rebuild(answer) => rebuilds.push(answer),
+                Request::Settle(done) => settlements.push(done),
             }
         }
         if !submissions.is_empty() {
@@ -128,6 +164,7 @@ impl Writer {
                 Ok(outcomes) => outcomes,
                 Err(error) => {
                     tracing::error!(%error, height = self.head.height, "a block could not be written");
+                    self.known = false;
                     self.link.close().await;
                     vec![Err(SubmitError::Storage(error.to_string())); submissions.len()]
                 }
@@ -140,9 +177,16 @@ impl Writer {
         for answer in rebuilds {
             let rebuilt = self.rebuild().await;
             if rebuilt.is_err() {
+                self.known = false;
                 self.link.close().await;
             }
             let _ = answer.send(rebuilt);
+        }
+        if !settlements.is_empty() {
+            self.settle().await;
+        }
+        for done in settlements {
+            let _ = done.send(());
         }
     }
 
@@ -150,24 +194,37 @@ impl Writer {
         let mut session = self.link.write().await?;
         let verified = verify::rebuild_in(&mut session).await?;
         session.commit().await?;
+        self.pending.settle(verified.height);
+        self.kept = Loaded::default();
         Ok(verified)
     }
 
     async fn commit(&mut self, submissions: &[Submission]) -> Result<Vec<Answer>, BlockError> {
         let mut session = self.link.write().await?;
-        // From the storage, not from memory: after a failed commit only that knows what became of it, and others may write too.
-        let Known { head, next } = self.witness.catch_up(&mut session).await?;
-        self.sealer.keep_up(next, &self.options.key)?;
+        let lags = matches!(session, Session::Sqlite(..));
+        let head = if self.known {
+            self.head
+        } else {
+            // From the storage, not from memory: after a failed commit only that knows what became of it, and others may write too.
+            let Known { head, next } = self.witness.catch_up(&mut session).await?;
+            self.sealer.keep_up(next, &self.options.key)?;
+            // Where it is the block that was the last before, what it and those before it led to is here still.
+            if lags && head.hash != self.head.hash {
+                let pending = catch_up::pending(&mut session, self.options.contract).await?;
+                self.pending.replace(pending.view());
+            }
+            head
+        };
+        session.see(self.pending.view());
         let height = head.height.saturating_add(1);
         let timestamp_ms = (self.options.clock)().max(head.timestamp_ms);
         let ids: Vec<_> = submissions
             .iter()
             .map(|submission| submission.tx_id.as_str())
             .collect();
-        let mut draft = Draft {
-            before: derived::transactions(&mut session, &ids).await?,
-            ..Draft::default()
-        };
+        let kept = std::mem::take(&mut self.kept);
+        let kept = if self.known { kept } else { Loaded::default() };
+        let mut draft = Draft::new(kept, derived::transactions(&mut session, &ids).await?);
         let options = &self.options;
         let verdicts = draft
             .foresee(&mut session, submissions, options, timestamp_ms)
@@ -181,12 +238,34 @@ impl Writer {
         }
         if draft.accepted.is_empty() {
             session.rollback().await?;
+            if self.known {
+                self.kept = std::mem::take(&mut draft.state);
+            }
             return Ok(draft.answers(answers));
+        }
+        let view = self.pending.view();
+        let settled = lags && view.len() >= MOST_PENDING;
+        if settled {
+            write_tables(&mut session, &view).await?;
         }
         let block = draft
             .write(&mut session, &head, timestamp_ms, &self.sealer, options)
             .await?;
-        session.commit().await?;
+        let changes = catch_up::changed(std::mem::take(&mut draft.changes))?;
+        let places: Vec<_> = draft.places().collect();
+        if !lags {
+            let places: Vec<_> = places
+                .into_iter()
+                .map(|(tx_id, at)| (tx_id, height, at))
+                .collect();
+            write_rows(&mut session, &changes, &places).await?;
+            session.commit().await?;
+        } else {
+            session.commit().await?;
+            self.known = true;
+            self.kept = still_known(std::mem::take(&mut draft.state), &changes);
+            self.pending.add(height, settled, changes, places.into_iter());
+        }
         self.head = block.head();
         self.witness.add(Known {
             head: self.head,
@@ -196,175 +275,13 @@ impl Writer {
     }
 }
 
-impl<'a> Draft<'a> {
-    /// Loads what the submissions will read, all of them together, and decides each as if it were alone.
-    async fn foresee(
-        &mut self,
-        session: &mut Session<'_>,
-        submissions: &'a [Submission],
-        options: &LedgerOptions,
-        timestamp_ms: i64,
-    ) -> Result<Vec<Option<Verdict>>, BlockError> {
-        let mut verdicts: Vec<_> = submissions.iter().map(|_| None).collect();
-        loop {
-            for (submission, verdict) in submissions.iter().zip(&mut verdicts) {
-                if verdict.is_none() && !self.before.contains_key(submission.tx_id.as_str()) {
-                    // What cannot be decided is found to be so again, when it is its turn.
-                    *verdict = self
-                        .execute(submission, options, timestamp_ms)
-                        .unwrap_or_default();
-                }
-            }
-            if !self.state.lacks() {
-                return Ok(verdicts);
-            }
-            loaded::fetch(&mut self.state, session).await?;
-        }
+/// What was read for a block and is worth keeping for the next.
+fn still_known(mut state: Loaded, changes: &Changed) -> Loaded {
+    if state.known() > MOST_KEPT {
+        return Loaded::default();
     }
-
-    /// The answer to a submission; none where it is accepted, and answered once it is on disk.
-    async fn decide(
-        &mut self,
-        session: &mut Session<'_>,
-        submission: &'a Submission,
-        mut verdict: Option<Verdict>,
-        options: &LedgerOptions,
-        height: u64,
-        timestamp_ms: i64,
-    ) -> Result<Option<Answer>, BlockError> {
-        if let Some(known) = self.known(submission, options) {
-            let tx_id = submission.tx_id.to_string();
-            let reused = || Refusal::TransactionReused { tx_id }.into();
-            return Ok(Some(known.ok_or_else(reused)));
-        }
-        // A transaction before it in the block may have changed what it was decided by.
-        verdict.take_if(|verdict| verdict.reads.touched(&self.changes));
-        let outcome = loop {
-            match verdict {
-                Some(verdict) => break verdict.outcome,
-                None if self.state.lacks() => loaded::fetch(&mut self.state, session).await?,
-                None => {}
-            }
-            verdict = match self.execute(submission, options, timestamp_ms) {
-                Ok(verdict) => verdict,
-                // A damaged record is no reason to fail the others.
-                Err(error) => return Ok(Some(Err(SubmitError::Storage(error.to_string())))),
-            };
-        };
-        let outcome = match outcome {
-            Ok(outcome) => outcome,
-            Err(refusal) => return Ok(Some(Err(refusal.into()))),
-        };
-        for write in outcome.writes {
-            match write {
-                Write::Put { key, value } => self.changes.insert(key, Some(value)),
-                Write::Delete { key } => self.changes.insert(key, None),
-            };
-        }
-        self.here.insert(submission.tx_id.as_str(), self.accepted.len());
-        let committed = Committed {
-            tx_id: submission.tx_id.clone(),
-            height,
-            timestamp_ms,
-            events: outcome.events,
-            result: outcome.result,
-        };
-        self.accepted.push((submission, committed));
-        Ok(None)
+    for (key, value) in changes {
+        state.keep_up(key, value.as_ref().map(String::as_bytes));
     }
-
-    /// What the submission's transaction came to, if it is on the ledger or in this block; nothing if that is another one.
-    fn known(&self, submission: &Submission, options: &LedgerOptions) -> Option<Option<Committed>> {
-        let tx_id = submission.tx_id.as_str();
-        if let Some((transaction, height)) = self.before.get(tx_id) {
-            let same =
-                transaction.command == submission.command && transaction.caller == options.organisation;
-            return Some(same.then(|| Committed::of(transaction, *height)));
-        }
-        let (first, committed) = self.accepted.get(*self.here.get(tx_id)?)?;
-        Some((first.command == submission.command).then(|| committed.clone()))
-    }
-
-    /// None while something is missing in the state.
-    fn execute(
-        &self,
-        submission: &Submission,
-        options: &LedgerOptions,
-        timestamp_ms: i64,
-    ) -> Result<Option<Verdict>, StateError> {
-        let context = TxContext {
-            tx_id: submission.tx_id.clone(),
-            timestamp_ms,
-            caller: options.organisation.clone(),
-            role: ROLE,
-        };
-        let noted = Noted::new(&self.state, &self.changes);
-        let outcome = match options.contract.execute(&noted, &context, &submission.command) {
-            Ok(outcome) => Ok(outcome),
-            Err(Failure::Refused(refusal)) => Err(refusal),
-            Err(Failure::State(StateError::NotLoaded)) if self.state.lacks() => return Ok(None),
-            Err(Failure::State(error)) => return Err(error),
-        };
-        let reads = noted.reads();
-        Ok(Some(Verdict { outcome, reads }))
-    }
-
-    async fn write(
-        &mut self,
-        session: &mut Session<'_>,
-        head: &Head,
-        timestamp_ms: i64,
-        sealer: &Sealer,
-        options: &LedgerOptions,
-    ) -> Result<StoredBlock, BlockError> {
-        let transactions: Vec<_> = self
-            .accepted
-            .iter()
-            .map(|(submission, committed)| NewTransaction {
-                tx_id: &submission.tx_id,
-                caller: &options.organisation,
-                role: ROLE,
-                timestamp_ms,
-                contract: CONTRACT_VERSION,
-                command: &submission.command,
-                events: &committed.events,
-                result: &committed.result,
-            })
-            .collect();
-        let body = NewBody::Transactions(&transactions);
-        let block = StoredBlock::after(head, &sealer.ledger, timestamp_ms, &body, &sealer.key)?;
-        blocks::append(session, &block).await?;
-        let places: Vec<_> = (0..)
-            .zip(&transactions)
-            .map(|(at, tx)| (tx.tx_id.as_str(), block.height, at))
-            .collect();
-        derived::write_places(session, &places).await?;
-        let (mut puts, mut deletes) = (Vec::new(), Vec::new());
-        for (key, value) in &self.changes {
-            match value {
-                Some(value) => puts.push((key.as_str(), std::str::from_utf8(value)?)),
-                None => deletes.push(key.as_str()),
-            }
-        }
-        // By key, as the table is sorted.
-        puts.sort_unstable();
-        derived::write(session, &puts, &deletes).await?;
-        Ok(block)
-    }
-
-    /// All answers, in the submissions' order: those who were accepted are told only now.
-    fn answers(self, answers: Vec<Option<Answer>>) -> Vec<Answer> {
-        let mut accepted = self.accepted.into_iter().map(|(_, committed)| Ok(committed));
-        answers
-            .into_iter()
-            .map(|answer| {
-                answer
-                    .or_else(|| accepted.next())
-                    .unwrap_or(Err(SubmitError::Closed))
-            })
-            .collect()
-    }
+    state
 }
-
-/// This ledger is its organisation's own: the broker answers for it, and has checked who of its people asks.
-const ROLE: Role = Role::Administrator;

@@ -5,12 +5,16 @@ use super::{StorageError, to_height};
 use crate::ledger::block::{Hash, Head, Seal, StoredBlock};
 use crate::ledger::bytes::{Bytes, KeyId};
 
-/// The last block's head.
+/// The head of the last block that a session sees.
 pub(in crate::ledger) async fn head(session: &mut Session<'_>) -> Result<Head, StorageError> {
+    let highest = session
+        .view()
+        .map_or(Value::Integer(i64::MAX), |view| Value::count(view.height));
     let rows = session
         .rows(
-            "SELECT height, timestamp_ms, hash, signer, signature FROM blocks ORDER BY height DESC LIMIT 1",
-            &[],
+            "SELECT height, timestamp_ms, hash, signer, signature FROM blocks WHERE height <= $1 \
+             ORDER BY height DESC LIMIT 1",
+            &[highest],
         )
         .await?;
     to_head(rows.first().ok_or(StorageError::NoBlocks)?)
@@ -106,7 +110,6 @@ pub(in crate::ledger) async fn from(
 fn to_block(row: &Row) -> Result<StoredBlock, StorageError> {
     let height = row.integer(0)?;
     let form = |field| StorageError::Form { height, field };
-    let seal = to_seal(row, 6, height)?;
     Ok(StoredBlock {
         height: to_height(height)?,
         previous_hash: to_hash(row, 1, height, "previous_hash")?,
@@ -114,7 +117,7 @@ fn to_block(row: &Row) -> Result<StoredBlock, StorageError> {
         body: row.text(3).map_err(|_| form("body"))?,
         body_hash: to_hash(row, 4, height, "body_hash")?,
         hash: to_hash(row, 5, height, "hash")?,
-        seal,
+        seal: to_seal(row, 6, height)?,
     })
 }
 

@@ -1,23 +1,92 @@
-//! What is derived from the blocks: the contract's state, and where each transaction is.
+//! What is derived from the blocks: the contract's state, and where each transaction is. A file's tables may be some blocks behind;
+//! what is asked for here is found all the same, except in what says that it reads a table.
 
 use super::session::{Row, Session, Sql, Value};
-use super::{StorageError, blocks, to_height};
+use super::{StorageError, blocks, is_damage, packed, to_height};
 use crate::ledger::block::Transaction;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::LazyLock;
+
+/// Up to which block the tables are derived.
+pub(in crate::ledger) async fn height(session: &mut Session<'_>) -> Result<u64, StorageError> {
+    if let Session::Postgres(_) = session {
+        return Ok(blocks::head(session).await?.height);
+    }
+    let rows = match session.rows("SELECT height FROM derived", &[]).await {
+        Err(error) if is_damage(&error) => {
+            let table = "SELECT 1 FROM sqlite_schema WHERE name = 'derived'";
+            if session.rows(table, &[]).await?.is_empty() {
+                // An earlier version, which is looked at, derived every block at once.
+                return Ok(blocks::head(session).await?.height);
+            }
+            return Err(error);
+        }
+        rows => rows?,
+    };
+    match rows.as_slice() {
+        [row] => to_height(row.integer(0)?),
+        rows => {
+            let reason = format!("the table `derived` has {} rows, not one", rows.len());
+            Err(StorageError::Database(sqlx::Error::Decode(reason.into())))
+        }
+    }
+}
+
+/// Says up to which block the tables are derived.
+pub(in crate::ledger) async fn set_height(
+    session: &mut Session<'_>,
+    height: u64,
+) -> Result<(), StorageError> {
+    if let Session::Postgres(_) = session {
+        return Ok(());
+    }
+    session.run("DELETE FROM derived", &[]).await?;
+    let value = [Value::count(height)];
+    session
+        .run("INSERT INTO derived (height) VALUES ($1)", &value)
+        .await
+}
 
 /// Values of those keys that have one.
 pub(in crate::ledger) async fn values(
     session: &mut Session<'_>,
     keys: &[String],
 ) -> Result<HashMap<String, Vec<u8>>, StorageError> {
+    let mut found = HashMap::with_capacity(keys.len());
+    let mut wanted = Vec::with_capacity(keys.len());
+    for key in keys {
+        match session.view().and_then(|view| view.value(key)) {
+            Some(Some(value)) => {
+                found.insert(key.clone(), value.into_bytes());
+            }
+            Some(None) => {}
+            None => wanted.push(key.as_str()),
+        }
+    }
+    if wanted.is_empty() {
+        return Ok(found);
+    }
     let statement = Sql {
-        sqlite: "SELECT state.key, state.value FROM json_each($1) AS wanted \
-                 CROSS JOIN state ON state.key = wanted.value",
+        sqlite: packed::VALUES,
         postgres: "SELECT key, value FROM state WHERE key = ANY (ARRAY(SELECT json_array_elements_text($1::text::json)))",
     };
-    let keys = serde_json::to_string(keys)?;
+    let keys = serde_json::to_string(&wanted)?;
     let rows = session.rows(statement, &[Value::Text(&keys)]).await?;
-    rows.iter().map(to_pair).collect()
+    match session {
+        Session::Sqlite(..) => {
+            for (at, value) in packed::values(&rows)? {
+                let key = wanted.get(at).ok_or_else(packed::other_form)?;
+                found.insert((*key).to_owned(), value);
+            }
+        }
+        Session::Postgres(_) => {
+            for row in &rows {
+                let (key, value) = to_pair(row)?;
+                found.insert(key, value);
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Up to `limit` pairs with `start <= key < end`, by key.
@@ -27,36 +96,56 @@ pub(in crate::ledger) async fn range(
     end: &str,
     limit: usize,
 ) -> Result<Vec<(String, Vec<u8>)>, StorageError> {
+    let newer = session
+        .view()
+        .map(|view| view.range(start, end))
+        .unwrap_or_default();
+    // As many more as may not count.
+    let rows = limit.saturating_add(newer.len());
     let rows = session
         .rows(
             "SELECT key, value FROM state WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3",
-            &[Value::Text(start), Value::Text(end), Value::count(limit)],
+            &[Value::Text(start), Value::Text(end), Value::count(rows)],
         )
         .await?;
-    rows.iter().map(to_pair).collect()
+    let pairs: Result<Vec<_>, _> = rows.iter().map(to_pair).collect();
+    if newer.is_empty() {
+        return pairs;
+    }
+    let mut pairs: BTreeMap<_, _> = pairs?.into_iter().collect();
+    for (key, value) in newer {
+        match value {
+            Some(value) => pairs.insert(key, value.into_bytes()),
+            None => pairs.remove(&key),
+        };
+    }
+    Ok(pairs.into_iter().take(limit).collect())
 }
 
-/// Up to `limit` pairs after a key, or the first ones.
+/// Up to `limit` pairs of the table after a key, or the first ones.
 pub(in crate::ledger) async fn pairs_after(
     session: &mut Session<'_>,
     key: Option<&str>,
     limit: usize,
 ) -> Result<Vec<(String, Vec<u8>)>, StorageError> {
     // No key is empty.
-    let rows = session
-        .rows(
-            "SELECT key, value FROM state WHERE key > $1 ORDER BY key LIMIT $2",
-            &[Value::Text(key.unwrap_or_default()), Value::count(limit)],
-        )
-        .await?;
-    rows.iter().map(to_pair).collect()
+    let statement = Sql {
+        sqlite: packed::PAIRS,
+        postgres: "SELECT key, value FROM state WHERE key > $1 ORDER BY key LIMIT $2",
+    };
+    let values = [Value::Text(key.unwrap_or_default()), Value::count(limit)];
+    let rows = session.rows(statement, &values).await?;
+    match session {
+        Session::Sqlite(..) => packed::pairs(&rows),
+        Session::Postgres(_) => rows.iter().map(to_pair).collect(),
+    }
 }
 
 fn to_pair(row: &Row) -> Result<(String, Vec<u8>), StorageError> {
     Ok((row.text(0)?, row.text(1)?.into_bytes()))
 }
 
-/// Sets and removes keys: two statements, however many there are.
+/// Sets and removes keys.
 pub(in crate::ledger) async fn write(
     session: &mut Session<'_>,
     puts: &[(&str, &str)],
@@ -70,15 +159,53 @@ pub(in crate::ledger) async fn write(
         let deletes = serde_json::to_string(deletes)?;
         session.run(statement, &[Value::Text(&deletes)]).await?;
     }
+    if let Session::Sqlite(..) = session {
+        let rows = puts
+            .iter()
+            .map(|(key, value)| [Value::Text(key), Value::Text(value)]);
+        return inserted(session, &STATE_ROWS, rows).await;
+    }
     if !puts.is_empty() {
-        let statement = Sql {
-            sqlite: "INSERT OR REPLACE INTO state (key, value) SELECT value ->> 0, value ->> 1 FROM json_each($1)",
-            postgres: "INSERT INTO state (key, value) SELECT value ->> 0, value ->> 1 \
-                       FROM json_array_elements($1::text::json) \
-                       ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-        };
+        let statement = "INSERT INTO state (key, value) SELECT value ->> 0, value ->> 1 \
+                         FROM json_array_elements($1::text::json) \
+                         ON CONFLICT (key) DO UPDATE SET value = excluded.value";
         let puts = serde_json::to_string(puts)?;
         session.run(statement, &[Value::Text(&puts)]).await?;
+    }
+    Ok(())
+}
+
+/// How many rows a statement inserts, and the statement. Bound one by one they cost SQLite a third of what they cost it in an array.
+type Rows = [(usize, String); 3];
+
+static STATE_ROWS: LazyLock<Rows> =
+    LazyLock::new(|| rows_of("INSERT OR REPLACE INTO state (key, value) VALUES ", "(?, ?)"));
+static PLACE_ROWS: LazyLock<Rows> = LazyLock::new(|| {
+    rows_of(
+        "INSERT INTO transactions (tx_id, height, position) VALUES ",
+        "(?, ?, ?)",
+    )
+});
+
+fn rows_of(insert: &str, row: &str) -> Rows {
+    [256, 16, 1].map(|count| (count, [insert, &vec![row; count].join(", ")].concat()))
+}
+
+/// Inserts rows, as few statements as they take.
+async fn inserted<const COLUMNS: usize>(
+    session: &mut Session<'_>,
+    statements: &'static Rows,
+    rows: impl Iterator<Item = [Value<'_>; COLUMNS]>,
+) -> Result<(), StorageError> {
+    let values: Vec<_> = rows.flatten().collect();
+    let mut rest = values.as_slice();
+    for (rows, statement) in statements {
+        while let Some((values, after)) = rest.split_at_checked(rows.saturating_mul(COLUMNS))
+            && !values.is_empty()
+        {
+            session.run(statement.as_str(), values).await?;
+            rest = after;
+        }
     }
     Ok(())
 }
@@ -88,13 +215,15 @@ pub(in crate::ledger) async fn write_places(
     session: &mut Session<'_>,
     places: &[(&str, u64, usize)],
 ) -> Result<(), StorageError> {
-    let statement = Sql {
-        sqlite: "INSERT INTO transactions (tx_id, height, position) \
-                 SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each($1)",
-        postgres: "INSERT INTO transactions (tx_id, height, position) \
-                   SELECT value ->> 0, (value ->> 1)::bigint, (value ->> 2)::bigint \
-                   FROM json_array_elements($1::text::json)",
-    };
+    if let Session::Sqlite(..) = session {
+        let rows = places
+            .iter()
+            .map(|(tx_id, height, at)| [Value::Text(tx_id), Value::count(*height), Value::count(*at)]);
+        return inserted(session, &PLACE_ROWS, rows).await;
+    }
+    let statement = "INSERT INTO transactions (tx_id, height, position) \
+                     SELECT value ->> 0, (value ->> 1)::bigint, (value ->> 2)::bigint \
+                     FROM json_array_elements($1::text::json)";
     let places = serde_json::to_string(places)?;
     session.run(statement, &[Value::Text(&places)]).await
 }
@@ -126,18 +255,32 @@ async fn places(
     session: &mut Session<'_>,
     tx_ids: &[&str],
 ) -> Result<Vec<(String, u64, usize)>, StorageError> {
+    let mut found = Vec::new();
+    let mut wanted = Vec::with_capacity(tx_ids.len());
+    for tx_id in tx_ids {
+        match session.view().and_then(|view| view.place(tx_id)) {
+            Some((height, position)) => found.push(((*tx_id).to_owned(), height, position)),
+            None => wanted.push(*tx_id),
+        }
+    }
+    if wanted.is_empty() {
+        return Ok(found);
+    }
     let statement = Sql {
         sqlite: "SELECT tx_id, height, position FROM transactions \
                  WHERE tx_id IN (SELECT value FROM json_each($1))",
         postgres: "SELECT tx_id, height, position FROM transactions \
                    WHERE tx_id = ANY (ARRAY(SELECT json_array_elements_text($1::text::json)))",
     };
-    let tx_ids = serde_json::to_string(tx_ids)?;
+    let tx_ids = serde_json::to_string(&wanted)?;
     let rows = session.rows(statement, &[Value::Text(&tx_ids)]).await?;
-    rows.iter().map(to_place).collect()
+    for row in &rows {
+        found.push(to_place(row)?);
+    }
+    Ok(found)
 }
 
-/// Up to `limit` transactions' places after an id, or the first ones.
+/// Up to `limit` transactions' places of the table after an id, or the first ones.
 pub(in crate::ledger) async fn places_after(
     session: &mut Session<'_>,
     tx_id: Option<&str>,

@@ -18,7 +18,7 @@ pub(in crate::ledger) async fn migrate(connection: &mut Connection) -> Result<()
 /// Whether the ledger has this version's tables; none where there is no ledger at all.
 pub(in crate::ledger) async fn is_current(session: &mut Session<'_>) -> Result<Option<bool>, StorageError> {
     match session {
-        Session::Sqlite(session) => sqlite::is_current(session).await.map(Some),
+        Session::Sqlite(session, _) => sqlite::is_current(session).await.map(Some),
         Session::Postgres(session) => postgres::is_current(session).await,
     }
 }
@@ -26,7 +26,7 @@ pub(in crate::ledger) async fn is_current(session: &mut Session<'_>) -> Result<O
 /// What is wrong with the ledger beside its rows: its tables, guards and indexes are others, or its pages are not in order.
 pub(in crate::ledger) async fn unsound(session: &mut Session<'_>) -> Result<Option<String>, StorageError> {
     match session {
-        Session::Sqlite(session) => sqlite::unsound(session).await,
+        Session::Sqlite(session, _) => sqlite::unsound(session).await,
         Session::Postgres(session) => postgres::unsound(session).await,
     }
 }

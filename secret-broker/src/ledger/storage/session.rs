@@ -1,5 +1,6 @@
 //! Statements on either database: one text where both understand it, a pair where they do not, and rows that read alike.
 
+use super::pending::View;
 use super::{StorageError, postgres};
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
@@ -7,7 +8,8 @@ use sqlx::{Postgres, Row as _, Sqlite};
 
 /// A transaction: what statements run in. Dropped without [`Session::commit`] it is rolled back.
 pub(in crate::ledger) enum Session<'c> {
-    Sqlite(sqlx::Transaction<'c, Sqlite>),
+    /// With what the newest blocks lead to, where that is not in the tables.
+    Sqlite(sqlx::Transaction<'c, Sqlite>, Option<View>),
     Postgres(sqlx::Transaction<'c, Postgres>),
 }
 
@@ -63,6 +65,26 @@ macro_rules! bound {
 }
 
 impl Session<'_> {
+    /// What is not in the tables.
+    pub(super) fn view(&self) -> Option<&View> {
+        match self {
+            Self::Sqlite(_, view) => view.as_ref(),
+            Self::Postgres(_) => None,
+        }
+    }
+
+    /// The last block that is seen, where that is said.
+    pub(in crate::ledger) fn height(&self) -> Option<u64> {
+        self.view().map(|view| view.height)
+    }
+
+    /// From here on the state is that after the view's block.
+    pub(in crate::ledger) fn see(&mut self, seen: View) {
+        if let Self::Sqlite(_, view) = self {
+            *view = Some(seen);
+        }
+    }
+
     /// All rows of an answer.
     pub(in crate::ledger) async fn rows(
         &mut self,
@@ -71,7 +93,7 @@ impl Session<'_> {
     ) -> Result<Vec<Row>, StorageError> {
         let sql = sql.into();
         match self {
-            Self::Sqlite(session) => {
+            Self::Sqlite(session, _) => {
                 let rows = bound!(sql.sqlite, values).fetch_all(&mut **session).await?;
                 Ok(rows.into_iter().map(Row::Sqlite).collect())
             }
@@ -91,7 +113,7 @@ impl Session<'_> {
     ) -> Result<(), StorageError> {
         let sql = sql.into();
         match self {
-            Self::Sqlite(session) => {
+            Self::Sqlite(session, _) => {
                 bound!(sql.sqlite, values).execute(&mut **session).await?;
             }
             Self::Postgres(session) => {
@@ -105,7 +127,7 @@ impl Session<'_> {
     /// Makes it last. After an error only the database knows whether it does.
     pub(in crate::ledger) async fn commit(self) -> Result<(), StorageError> {
         match self {
-            Self::Sqlite(session) => Ok(session.commit().await?),
+            Self::Sqlite(session, _) => Ok(session.commit().await?),
             Self::Postgres(session) => postgres::in_time(session.commit()).await,
         }
     }
@@ -113,7 +135,7 @@ impl Session<'_> {
     /// Undoes it.
     pub(in crate::ledger) async fn rollback(self) -> Result<(), StorageError> {
         match self {
-            Self::Sqlite(session) => Ok(session.rollback().await?),
+            Self::Sqlite(session, _) => Ok(session.rollback().await?),
             Self::Postgres(session) => postgres::in_time(session.rollback()).await,
         }
     }

@@ -8,13 +8,14 @@ use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 use std::path::Path;
 
 /// What can be read: every row by scanning, every record by its key, and how the tables are made.
-const QUERIES: [&str; 7] = [
+const QUERIES: [&str; 8] = [
     "SELECT quote(type) || quote(name) || quote(tbl_name) || quote(sql) FROM sqlite_schema",
     "SELECT quote(version) || quote(success) || quote(checksum) FROM _sqlx_migrations",
     "SELECT quote(height) || quote(previous_hash) || quote(timestamp_ms) || quote(body) || quote(body_hash) || \
      quote(hash) || quote(signer) || quote(signature) FROM blocks",
     "SELECT quote(tx_id) || quote(height) || quote(position) FROM transactions",
     "SELECT quote(key) || quote(value) FROM state",
+    "SELECT quote(height) FROM derived",
     "SELECT quote(b.hash) || length(b.body) FROM json_each(?1 -> 'blocks') k LEFT JOIN blocks b ON b.height = k.value",
     "SELECT quote(s.value) || quote(t.height) FROM json_each(?1 -> 'keys') k \
      LEFT JOIN state s ON s.key = k.value LEFT JOIN transactions t ON t.tx_id = k.value",

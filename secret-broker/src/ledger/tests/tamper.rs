@@ -41,7 +41,7 @@ async fn tampering() -> (Bench, SqliteConnection, u64) {
 
 async fn verified(bench: &Bench) -> Result<Verified, VerifyError> {
     let reads = storage::sqlite::read_pool(&bench.path()).await.unwrap();
-    let mut session = storage::Session::Sqlite(reads.begin().await.unwrap());
+    let mut session = storage::Session::Sqlite(reads.begin().await.unwrap(), None);
     let outcome = verify::verify(&mut session, Depth::Whole, &[]).await;
     drop(session);
     reads.close().await;
@@ -256,6 +256,35 @@ async fn a_changed_state_is_found_and_rebuilt_from_the_blocks() {
             other => panic!("{statement}: {other:?}"),
         }
         assert_eq!(bench.ledger.rebuild().await.unwrap(), before, "{statement}");
+        assert_eq!(bench.ledger.verify().await.unwrap(), before, "{statement}");
+        bench.accepted("after", register("after")).await;
+    }
+}
+
+#[tokio::test]
+async fn tables_that_are_of_another_block_than_they_say_are_found_and_rebuilt() {
+    for (statement, opened) in [
+        ("UPDATE derived SET height = height - 1", "not what block"),
+        ("UPDATE derived SET height = height + 1", "which is not there"),
+        ("DELETE FROM derived", "rows, not one"),
+    ] {
+        let (mut bench, mut connection, _) = tampering().await;
+        let before = verified(&bench).await.unwrap();
+        run(&mut connection, statement.to_owned()).await;
+        assert_eq!(corruption(&bench).await.field, "state", "{statement}");
+        connection.close().await.unwrap();
+        let refused = Ledger::open(bench.options())
+            .await
+            .map(drop)
+            .unwrap_err()
+            .to_string();
+        assert!(refused.contains(opened), "{statement}: {refused}");
+        assert_eq!(
+            rebuild(bench.path().as_path()).await.unwrap(),
+            before,
+            "{statement}"
+        );
+        bench.reopen().await;
         assert_eq!(bench.ledger.verify().await.unwrap(), before, "{statement}");
         bench.accepted("after", register("after")).await;
     }

@@ -75,10 +75,11 @@ async fn each_submission_of_a_block_is_decided_on_what_those_before_it_left() {
 
 #[tokio::test]
 async fn a_damaged_record_fails_only_the_submissions_that_need_it() {
-    let bench = Bench::new().await;
+    let mut bench = Bench::new().await;
     for name in ["sound", "damaged"] {
         bench.accepted(name, register(name)).await;
     }
+    bench.ledger.close().await;
     let mut connection = storage::sqlite::connect(&bench.path()).await.unwrap();
     let changed = sqlx::query(
         "UPDATE state SET value = '{}' WHERE key LIKE 'dataset/%' AND value LIKE '%\"damaged\"%'",
@@ -88,6 +89,7 @@ async fn a_damaged_record_fails_only_the_submissions_that_need_it() {
     .unwrap();
     assert_eq!(changed.rows_affected(), 1);
     connection.close().await.unwrap();
+    bench.reopen().await;
     let outcomes = together(
         &bench,
         vec![

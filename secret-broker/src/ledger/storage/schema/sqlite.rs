@@ -5,20 +5,29 @@ use crate::ledger::storage::is_damage;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, Row, SqliteConnection};
 
+/// By version, description and statements.
+const MIGRATIONS: [(i64, &str, &str); 3] = [
+    (
+        1,
+        "blocks and what they derive",
+        include_str!("../../../../migrations/ledger/0001_blocks_and_what_they_derive.sql"),
+    ),
+    (
+        2,
+        "blocks are signed",
+        include_str!("../../../../migrations/ledger/0002_blocks_are_signed.sql"),
+    ),
+    (
+        3,
+        "the state may lag",
+        include_str!("../../../../migrations/ledger/0003_the_state_may_lag.sql"),
+    ),
+];
+/// The first version that can be looked at without being brought to this one.
+const READABLE: i64 = 2;
+
 pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), StorageError> {
-    let migrations = [
-        (
-            1,
-            "blocks and what they derive",
-            include_str!("../../../../migrations/ledger/0001_blocks_and_what_they_derive.sql"),
-        ),
-        (
-            2,
-            "blocks are signed",
-            include_str!("../../../../migrations/ledger/0002_blocks_are_signed.sql"),
-        ),
-    ];
-    Ok(migrator(&migrations).run_direct(None, connection, false).await?)
+    Ok(migrator(&MIGRATIONS).run_direct(None, connection, false).await?)
 }
 
 pub(super) async fn is_current(connection: &mut SqliteConnection) -> Result<bool, StorageError> {
@@ -50,7 +59,12 @@ pub(super) async fn unsound(connection: &mut SqliteConnection) -> Result<Option<
         Err(error) => return damage(error).map(Some),
     }
     let mut model = SqliteConnection::connect_with(&SqliteConnectOptions::new().in_memory(true)).await?;
-    migrate(&mut model).await?;
+    let version = version(connection).await?;
+    let known: Vec<_> = MIGRATIONS
+        .into_iter()
+        .filter(|(number, ..)| *number <= version.max(READABLE))
+        .collect();
+    migrator(&known).run_direct(None, &mut model, false).await?;
     let (expected, found) = (described(&mut model).await?, described(connection).await);
     model.close().await?;
     match found {
@@ -58,6 +72,24 @@ pub(super) async fn unsound(connection: &mut SqliteConnection) -> Result<Option<
         Ok(_) => Ok(Some(OTHERS.to_owned())),
         Err(error) if is_damage(&error) => Ok(Some(error.to_string())),
         Err(error) => Err(error),
+    }
+}
+
+/// The last migration that the file has had; the newest where it does not say.
+async fn version(connection: &mut SqliteConnection) -> Result<i64, StorageError> {
+    let row = sqlx::query("SELECT max(version) FROM _sqlx_migrations")
+        .fetch_one(connection)
+        .await;
+    match row.and_then(|row| row.try_get::<Option<i64>, _>(0)) {
+        Ok(version) => Ok(version.unwrap_or(i64::MAX)),
+        Err(error) => {
+            let error = StorageError::from(error);
+            if is_damage(&error) {
+                Ok(i64::MAX)
+            } else {
+                Err(error)
+            }
+        }
     }
 }
 

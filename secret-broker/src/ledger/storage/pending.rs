@@ -1,0 +1,195 @@
+//! What the newest blocks lead to and a file's tables do not have yet.
+//!
+//! Blocks are on disk when they are acknowledged; what is derived from them is written later, for many blocks together, because
+//! their rows lie all over the tables. Until then it is here, for the writer and for readers. It promises a reader one state: that
+//! after the block at the view's height, whatever is added or written meanwhile. After a restart it is derived anew.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+/// Changes of the state, by key; none deletes.
+pub(in crate::ledger) type Changed = Vec<(String, Option<String>)>;
+
+/// The newest view. Clones share it.
+#[derive(Clone)]
+pub(in crate::ledger) struct Pending(Arc<RwLock<View>>);
+
+/// The state after one block, as far as it is not in the tables.
+#[derive(Clone, Default)]
+pub(in crate::ledger) struct View {
+    /// Of that block.
+    pub(in crate::ledger) height: u64,
+    rows: Arc<RwLock<Rows>>,
+}
+
+/// Grows with each block; a view looks past what is newer than itself.
+#[derive(Default)]
+struct Rows {
+    /// With the heights of the blocks that changed them, the oldest first.
+    state: BTreeMap<String, Vec<(u64, Option<String>)>>,
+    places: HashMap<String, (u64, usize)>,
+}
+
+impl Pending {
+    /// Nothing yet: the tables are what the block at `derived` led to.
+    pub(in crate::ledger) fn new(derived: u64) -> Self {
+        Self(Arc::new(RwLock::new(View::empty(derived))))
+    }
+
+    pub(in crate::ledger) fn view(&self) -> View {
+        read(&self.0).clone()
+    }
+
+    /// Everything is in the tables up to a block.
+    pub(in crate::ledger) fn settle(&self, derived: u64) {
+        self.replace(View::empty(derived));
+    }
+
+    pub(in crate::ledger) fn replace(&self, view: View) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = view;
+    }
+
+    /// Adds what a block led to. Where the tables have been brought up to the block before it, nothing older is kept.
+    pub(in crate::ledger) fn add(
+        &self,
+        height: u64,
+        settled: bool,
+        changes: Changed,
+        places: impl Iterator<Item = (String, usize)>,
+    ) {
+        let mut view = if settled { View::empty(height) } else { self.view() };
+        {
+            let mut rows = view.rows.write().unwrap_or_else(PoisonError::into_inner);
+            for (key, value) in changes {
+                rows.state.entry(key).or_default().push((height, value));
+            }
+            rows.places
+                .extend(places.map(|(tx_id, position)| (tx_id, (height, position))));
+        }
+        view.height = height;
+        self.replace(view);
+    }
+}
+
+impl View {
+    fn empty(height: u64) -> Self {
+        Self {
+            height,
+            rows: Arc::default(),
+        }
+    }
+
+    /// Keys and places that are here.
+    pub(in crate::ledger) fn len(&self) -> usize {
+        let rows = read(&self.rows);
+        rows.state.len().saturating_add(rows.places.len())
+    }
+
+    /// A key's value, or that it has none; nothing where the tables know.
+    pub(in crate::ledger) fn value(&self, key: &str) -> Option<Option<String>> {
+        self.newest(read(&self.rows).state.get(key)?).cloned()
+    }
+
+    /// What is here of a range.
+    pub(in crate::ledger) fn range(&self, start: &str, end: &str) -> BTreeMap<String, Option<String>> {
+        if start >= end {
+            return BTreeMap::new();
+        }
+        let rows = read(&self.rows);
+        let range = rows
+            .state
+            .range::<str, _>((std::ops::Bound::Included(start), std::ops::Bound::Excluded(end)));
+        range
+            .filter_map(|(key, versions)| Some((key.clone(), self.newest(versions)?.clone())))
+            .collect()
+    }
+
+    /// Where a transaction is.
+    pub(in crate::ledger) fn place(&self, tx_id: &str) -> Option<(u64, usize)> {
+        let place = read(&self.rows).places.get(tx_id).copied();
+        place.filter(|(height, _)| *height <= self.height)
+    }
+
+    /// All of it, by key, as the tables are sorted.
+    pub(in crate::ledger) fn changes(&self) -> Changed {
+        let rows = read(&self.rows);
+        let newest =
+            |(key, versions): (&String, &Vec<_>)| Some((key.clone(), self.newest(versions)?.clone()));
+        rows.state.iter().filter_map(newest).collect()
+    }
+
+    /// All places, by transaction.
+    pub(in crate::ledger) fn places(&self) -> Vec<(String, u64, usize)> {
+        let rows = read(&self.rows);
+        let places = rows.places.iter();
+        let mut places: Vec<_> = places
+            .filter(|(_, (height, _))| *height <= self.height)
+            .map(|(tx_id, (height, position))| (tx_id.clone(), *height, *position))
+            .collect();
+        places.sort_unstable();
+        places
+    }
+
+    fn newest<'v>(&self, versions: &'v [(u64, Option<String>)]) -> Option<&'v Option<String>> {
+        let mut newest_first = versions.iter().rev();
+        newest_first
+            .find(|(height, _)| *height <= self.height)
+            .map(|(_, value)| value)
+    }
+}
+
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(key: &str, value: Option<&str>) -> (String, Option<String>) {
+        (key.to_owned(), value.map(str::to_owned))
+    }
+
+    #[test]
+    fn a_view_stays_what_it_was_whatever_is_added_and_written() {
+        let pending = Pending::new(3);
+        pending.add(
+            4,
+            false,
+            vec![set("a", Some("1")), set("b", Some("1"))],
+            [("one".to_owned(), 0)].into_iter(),
+        );
+        let view = pending.view();
+        pending.add(
+            5,
+            false,
+            vec![set("a", None), set("c", Some("1"))],
+            [("two".to_owned(), 0)].into_iter(),
+        );
+        assert_eq!(view.height, 4);
+        assert_eq!(view.value("a"), Some(Some("1".to_owned())));
+        assert_eq!((view.value("c"), view.place("two")), (None, None));
+        assert_eq!(view.range("a", "z").len(), 2);
+        let newer = pending.view();
+        assert_eq!(newer.value("a"), Some(None), "deleted is not unknown");
+        assert_eq!(newer.place("one"), Some((4, 0)));
+        assert_eq!(
+            newer.changes(),
+            [set("a", None), set("b", Some("1")), set("c", Some("1"))]
+        );
+        pending.add(6, true, vec![set("d", Some("1"))], std::iter::empty());
+        let settled = pending.view();
+        assert_eq!(settled.height, 6);
+        assert_eq!(settled.value("a"), None, "it is in the tables");
+        assert_eq!(newer.value("a"), Some(None));
+        pending.settle(6);
+        assert_eq!(pending.view().len(), 0);
+    }
+
+    #[test]
+    fn a_range_that_ends_before_it_starts_is_empty() {
+        let pending = Pending::new(0);
+        pending.add(1, false, vec![set("b", Some("1"))], std::iter::empty());
+        assert!(pending.view().range("c", "a").is_empty());
+    }
+}

@@ -1,0 +1,94 @@
+//! The file's tables may be some blocks behind: nobody who asks the ledger notices, whatever happens to the broker.
+
+use super::*;
+use sqlx::{Connection, Row};
+
+/// Up to which block a file's tables are, and its last block.
+async fn heights(path: &Path) -> (u64, u64) {
+    let mut connection = storage::sqlite::connect(path).await.unwrap();
+    let row = sqlx::query("SELECT derived.height, max(blocks.height) FROM derived, blocks")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    let [derived, last] = [0, 1].map(|at| u64::try_from(row.get::<i64, _>(at)).unwrap());
+    connection.close().await.unwrap();
+    (derived, last)
+}
+
+/// A copy of the file as it is now, with its log and key, as a kill leaves them.
+fn copied(bench: &Bench) -> (TempDir, LedgerOptions) {
+    let directory = TempDir::new().unwrap();
+    for name in ["ledger.db", "ledger.db-wal"] {
+        std::fs::copy(bench.directory.path().join(name), directory.path().join(name)).unwrap();
+    }
+    let mut options = options_at(&directory, &bench.now_ms);
+    options.key = bench.options().key;
+    (directory, options)
+}
+
+async fn answers(ledger: &Ledger, tx_id: &str) -> String {
+    let page = PageRequest::default();
+    let dataset = &ledger.datasets(&page).await.unwrap().items[0].dataset.id;
+    format!(
+        "{:?} {:?} {:?} {:?}",
+        ledger.history(dataset, &page).await.unwrap(),
+        ledger.leases_on(dataset, &page).await.unwrap(),
+        ledger.leases_in(LeaseState::Active, &page).await.unwrap(),
+        ledger.transaction(&tx_id.parse().unwrap()).await.unwrap(),
+    )
+}
+
+#[tokio::test]
+async fn what_the_tables_lack_after_a_kill_is_derived_again_and_answered_alike() {
+    let bench = Bench::new().await;
+    bench.accepted("register", register("texts")).await;
+    for attempt in 0.. {
+        assert!(attempt < 20, "the tables never lag");
+        let holder = person(&format!("{attempt:02}"));
+        let tx_id = format!("take-{attempt}");
+        let lease = lease_id(&bench.accepted(&tx_id, take("texts", &holder)).await);
+        let (directory, options) = copied(&bench);
+        let path = directory.path().join("ledger.db");
+        let (derived, last) = heights(&path).await;
+        let expected = answers(&bench.ledger, &tx_id).await;
+        bench
+            .accepted(&format!("release-{attempt}"), release(&lease, &holder))
+            .await;
+        bench
+            .accepted(
+                &format!("confirm-{attempt}"),
+                Command::ConfirmEnd { lease: lease.clone() },
+            )
+            .await;
+        if derived == last {
+            continue;
+        }
+        let file = LedgerFile::open(&path).await.unwrap();
+        assert_eq!(file.verify(Depth::Whole, &[]).await.unwrap().height, last);
+        drop(file);
+        let ledger = Ledger::open(options).await.unwrap();
+        assert_eq!(answers(&ledger, &tx_id).await, expected);
+        let released = ledger
+            .submit(submission("after", release(&lease, &holder)))
+            .await
+            .unwrap();
+        assert_eq!(released.height, last + 1);
+        ledger.verify().await.unwrap();
+        ledger.close().await;
+        assert_eq!(heights(&path).await, (last + 1, last + 1), "closed, it is whole");
+        return;
+    }
+}
+
+#[tokio::test]
+async fn a_ledger_with_nothing_to_do_writes_its_tables() {
+    let bench = Bench::new().await;
+    let height = bench.accepted("register", register("texts")).await.height;
+    soon("table of the last block", async {
+        while heights(&bench.path()).await != (height, height) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    bench.ledger.verify().await.unwrap();
+}

@@ -1,0 +1,32 @@
+//! Writes what blocks lead to into the tables.
+
+use crate::ledger::storage::pending::{Changed, View};
+use crate::ledger::storage::{Session, StorageError, derived};
+
+/// Brings a file's tables up to a view's block.
+pub(super) async fn write_tables(session: &mut Session<'_>, view: &View) -> Result<(), StorageError> {
+    write_rows(session, &view.changes(), &view.places()).await?;
+    derived::set_height(session, view.height).await
+}
+
+pub(super) async fn write_rows(
+    session: &mut Session<'_>,
+    changes: &Changed,
+    places: &[(String, u64, usize)],
+) -> Result<(), StorageError> {
+    let (mut puts, mut deletes) = (Vec::new(), Vec::new());
+    for (key, value) in changes {
+        match value {
+            Some(value) => puts.push((key.as_str(), value.as_str())),
+            None => deletes.push(key.as_str()),
+        }
+    }
+    // By key, as the table is sorted.
+    puts.sort_unstable();
+    derived::write(session, &puts, &deletes).await?;
+    let places: Vec<_> = places
+        .iter()
+        .map(|(tx_id, height, at)| (tx_id.as_str(), *height, *at))
+        .collect();
+    derived::write_places(session, &places).await
+}
