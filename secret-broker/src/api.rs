@@ -48,6 +48,7 @@ pub fn router(broker: &Arc<Broker>) -> Router {
         .route("/leases/{lease}/approval", post(decisions::approve))
         .route("/leases/{lease}/denial", post(decisions::deny))
         .route("/leases/{lease}/revocation", post(decisions::revoke))
+        .route("/leases/{lease}/declaration", post(decisions::declare_ended))
         .route("/leases/{lease}/skeleton", get(leases::skeleton))
         .route("/skeletons", get(leases::skeletons))
         .route("/operations/{operation}", get(accept::show))

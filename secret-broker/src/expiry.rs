@@ -21,7 +21,9 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// How long other organisations have to end their own leases.
 const OTHERS_FIRST: Duration = Duration::from_secs(10 * 60);
-/// States that time ends.
+/// How many leases are ended before it looks again what is due: requests that nobody decided must not keep active leases waiting.
+const MOST_AT_ONCE: usize = 64;
+/// States that time ends, the most urgent first.
 const TIMED: [LeaseState; 3] = [LeaseState::Active, LeaseState::Waiting, LeaseState::Requested];
 
 /// Runs until shutdown.
@@ -84,6 +86,7 @@ async fn end_due_leases(ledger: &BrokerLedger, organisation: &Msp) -> Result<Opt
             }
         }
     }
+    let mut tried: usize = 0;
     for lease in due {
         let early_ms = ends_at_ms(&lease, organisation, margin_ms).saturating_sub(now_ms);
         if early_ms > 0 {
@@ -91,6 +94,11 @@ async fn end_due_leases(ledger: &BrokerLedger, organisation: &Msp) -> Result<Opt
             continue;
         }
         failed |= !end(ledger, &lease).await;
+        tried = tried.saturating_add(1);
+        if tried == MOST_AT_ONCE {
+            pause = Duration::ZERO;
+            break;
+        }
     }
     if failed {
         return Ok(None);

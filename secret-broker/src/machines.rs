@@ -89,7 +89,7 @@ impl Service {
             .map_err(|e| ledger_unavailable(&e))?;
         let config = &self.broker.config;
         lease
-            .filter(|lease| is_served_by(lease, &config.organisation, &config.cluster))
+            .filter(|lease| lease.id == id && is_served_by(lease, &config.organisation, &config.cluster))
             .ok_or_else(no_such_lease)
     }
 

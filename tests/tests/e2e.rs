@@ -20,5 +20,7 @@ mod crashes;
 mod flow;
 #[path = "e2e/refusals.rs"]
 mod refusals;
+#[path = "e2e/sharing.rs"]
+mod sharing;
 #[path = "e2e/stage.rs"]
 mod stage;

@@ -149,6 +149,17 @@ pub(crate) enum Command {
         #[command(flatten)]
         waiting: Waiting,
     },
+    /// Count a lease as ended whose cluster has not confirmed its end for an hour (data stewards)
+    DeclareEnded {
+        /// Id of the lease
+        #[arg(value_parser = reference)]
+        lease: String,
+        /// One line for the record; the whole consortium can read it
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
     /// Show what became of a write
     Operation {
         /// Its id

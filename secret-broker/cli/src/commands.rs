@@ -89,6 +89,11 @@ pub(crate) async fn run(args: Args, out: &mut dyn Write, err: &mut dyn Write) ->
             reason,
             waiting,
         } => session.revoke(&lease, reason, waiting).await,
+        Command::DeclareEnded {
+            lease,
+            reason,
+            waiting,
+        } => session.declare_ended(&lease, reason, waiting).await,
         Command::Leases => session.leases().await,
         Command::Operation { id } => session.operation(&id).await,
         Command::Skeleton {

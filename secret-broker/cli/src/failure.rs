@@ -30,6 +30,9 @@ pub enum Failure {
         /// What the node said.
         finding: String,
     },
+    /// A lease that is asked for, or waited for.
+    #[error("{0}")]
+    NotYet(String),
     /// A lease ended while its mount was waited for.
     #[error("lease {lease} of dataset {dataset} ended before it could be mounted")]
     Ended {
@@ -73,7 +76,7 @@ impl Failure {
                 2
             }
             Self::Broker(PeopleError::Unreachable { .. } | PeopleError::Tls { .. }) => 3,
-            Self::Broker(PeopleError::TimedOut { .. }) => 4,
+            Self::Broker(PeopleError::TimedOut { .. }) | Self::NotYet(_) => 4,
         })
     }
 }

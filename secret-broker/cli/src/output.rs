@@ -70,14 +70,18 @@ pub(crate) const LEASE: View<Lease> = View {
         }),
         always("MODE", |lease, _| mode(lease.mode).to_owned()),
         always("MOUNT", |lease, _| match lease.state.as_str() {
-            "requested" | "waiting" => "-".to_owned(),
-            _ => lease.mount.clone(),
+            "active" => lease.mount.clone(),
+            _ => "-".to_owned(),
         }),
         always("EXPIRES-IN", |lease, now| match lease.state.as_str() {
             "requested" | "waiting" | "active" => span(lease.expires_at - now),
             _ => "-".to_owned(),
         }),
         wide("AGE", |lease, now| span(now - lease.asked_at)),
+        always("ORGANISATION", |lease, _| lease.organisation.clone()),
+        wide("CLUSTER", |lease, _| {
+            lease.cluster.clone().unwrap_or_else(|| "-".to_owned())
+        }),
         wide("OWNER", |lease, _| lease.owner.clone()),
         wide("TOKEN", |lease, _| lease.fencing_token.to_string()),
         wide("HOLDER", |lease, _| lease.subject.clone()),
@@ -94,7 +98,9 @@ pub(crate) const PLACE: View<Place> = View {
     columns: &[
         always("PLACE", |place, _| place.place.to_string()),
         always("MODE", |place, _| mode(place.mode).to_owned()),
-        always("KEPT-FOR", |place, now| span(place.kept_until - now)),
+        always("KEPT-FOR", |place, now| {
+            place.kept_until.map_or("-".to_owned(), |until| span(until - now))
+        }),
         always("LEASE", |place, _| {
             place.lease.clone().unwrap_or_else(|| "-".to_owned())
         }),
@@ -305,11 +311,20 @@ fn now() -> i64 {
         .map_or(0, |elapsed| i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX))
 }
 
-/// Without control characters but newlines.
+/// Characters that are not seen and change how others are read (Unicode's Cf): a text with them may look like another one.
+fn is_format(char: char) -> bool {
+    matches!(
+        char,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+    )
+}
+
+/// Without control characters but newlines, and without those that hide.
 pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .map(|char| {
-            if char.is_control() && char != '\n' {
+            if (char.is_control() && char != '\n') || is_format(char) {
                 '\u{fffd}'
             } else {
                 char
@@ -348,5 +363,6 @@ mod tests {
             one_line("a\x1b[2Jb\nc\r\u{9b}d"),
             "a\u{fffd}[2Jb c\u{fffd}\u{fffd}d"
         );
+        assert_eq!(one_line("a\u{202e}b\u{200b}é"), "a\u{fffd}b\u{fffd}é");
     }
 }

@@ -203,6 +203,25 @@ impl PeopleClient {
         .await
     }
 
+    /// Declares that a lease has ended whose cluster does not confirm it, as a data steward of the dataset's owner.
+    ///
+    /// # Errors
+    /// See [`PeopleError`].
+    pub async fn declare_ended(
+        &self,
+        lease_id: &str,
+        reason: &Reason,
+        key: &str,
+    ) -> Result<Operation, PeopleError> {
+        self.write(
+            Method::POST,
+            &["leases", lease_id, "declaration"],
+            Some(reason),
+            key,
+        )
+        .await
+    }
+
     /// Gives a lease back, leaves the line, or withdraws a request.
     ///
     /// # Errors

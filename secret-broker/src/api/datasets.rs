@@ -220,11 +220,7 @@ fn check(registration: &Registration, broker: &Broker) -> Result<Policy, ApiProb
     }
     check_words(Some(&registration.title), Some(&registration.description))?;
     check_longest_lease(registration.max_ttl_seconds)?;
-    let policy = terms::changed(
-        Policy::exclusive(limit::MAX_TTL_SECONDS),
-        registration.policy.clone(),
-        registration.max_ttl_seconds,
-    )?;
+    let policy = terms::new(registration.policy.clone(), registration.max_ttl_seconds)?;
     volume::check(
         &registration.volume,
         broker.config.organisation.as_str(),

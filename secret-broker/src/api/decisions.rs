@@ -1,4 +1,5 @@
-//! What the data stewards of a dataset's owner decide about others' leases of it: approve or deny what was asked for, and revoke.
+//! What the data stewards of a dataset's owner decide about others' leases of it: approve or deny what was asked for, revoke, and declare
+//! ended what a cluster that is no more does not confirm.
 
 use std::sync::Arc;
 
@@ -79,4 +80,18 @@ pub async fn revoke(
     let Reason { reason } = body.parse()?;
     let revocation = |lease| Command::Revoke { lease, reason };
     decide(&broker, &caller, write, &id, &body.bytes, revocation).await
+}
+
+/// `POST /v1/leases/{id}/declaration`: an ending lease counts as ended, an hour after its cluster should have confirmed that.
+pub async fn declare_ended(
+    State(broker): State<Arc<Broker>>,
+    caller: Caller,
+    write: Write,
+    Path(id): Path<String>,
+    body: JsonBody,
+) -> Result<Response, ApiProblem> {
+    caller.require(Role::Steward, "declare_ended")?;
+    let Reason { reason } = body.parse()?;
+    let declaration = |lease| Command::DeclareEnded { lease, reason };
+    decide(&broker, &caller, write, &id, &body.bytes, declaration).await
 }

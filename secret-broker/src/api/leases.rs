@@ -1,6 +1,8 @@
 //! Leases of the caller, and for a data steward those of the organisation's datasets, with pseudonyms: asked for, waited for, renewed,
 //! given back.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use axum::Json;
@@ -8,7 +10,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use leasehold_broker_wire::rest::{Finding, Lease, List, Place, RenewLease, RequestLease, Skeleton};
 use leasehold_chaincode::{
-    Command, DatasetRef, DatasetStatus, Lease as LedgerLease, LeaseId, LeaseState, Mode, Mount, PageRequest,
+    Command, DatasetId, DatasetRef, Lease as LedgerLease, LeaseId, LeaseState, Mode, Mount, PageRequest,
     Refusal, limit,
 };
 use serde_json::{Value, json};
@@ -25,8 +27,11 @@ use crate::identity::Role;
 /// Leases of one person that are asked for, waited for or active: an exclusive one keeps a dataset from everybody else, and so does a
 /// place in the line.
 const MOST_LEASES: usize = 64;
+/// A renewal has to bring this share of the dataset's longest lease, or this many seconds where those are fewer.
+const SHARE_GAINED: u64 = 10;
+const MOST_NEEDED_GAIN_SECONDS: i64 = 60;
 
-fn shown(lease: LedgerLease, place: Option<u64>) -> Lease {
+fn shown(lease: LedgerLease, yours: bool, place: Option<u64>) -> Lease {
     let (granted_at, expires_at) = (lease.granted_at_ms() / 1000, lease.due_at_ms() / 1000);
     let fencing_token = lease.fencing_token();
     let (mount, finding) = match lease.mount {
@@ -50,6 +55,9 @@ fn shown(lease: LedgerLease, place: Option<u64>) -> Lease {
         dataset: lease.dataset_name.into(),
         owner: lease.owner.into(),
         subject: lease.subject.into(),
+        organisation: lease.cluster_msp.into(),
+        cluster: lease.cluster.map(Into::into),
+        yours,
         mode: terms::shown_mode(lease.mode),
         state: lease.state.as_str().to_owned(),
         place,
@@ -69,28 +77,38 @@ fn numbered(index: usize) -> u64 {
     u64::try_from(index).unwrap_or(u64::MAX).saturating_add(1)
 }
 
-fn place_in(status: &DatasetStatus, lease: &LeaseId) -> Option<u64> {
-    let index = status.line.iter().position(|place| place.lease == *lease);
-    index.map(numbered)
-}
+/// Where leases stand in the lines of their datasets; each line is read once.
+#[derive(Default)]
+struct Places(HashMap<DatasetId, Vec<LeaseId>>);
 
-/// Where a lease stands in the line; none when it is in none, or no longer.
-async fn place_of(broker: &Broker, lease: &LedgerLease) -> Result<Option<u64>, ApiProblem> {
-    if lease.state != LeaseState::Waiting {
-        return Ok(None);
+impl Places {
+    /// The lease's place; none when it is in no line, or no longer.
+    async fn of(&mut self, broker: &Broker, lease: &LedgerLease) -> Result<Option<u64>, ApiProblem> {
+        if lease.state != LeaseState::Waiting {
+            return Ok(None);
+        }
+        let line = match self.0.entry(lease.dataset.clone()) {
+            Entry::Occupied(line) => line.into_mut(),
+            Entry::Vacant(line) => {
+                let dataset = DatasetRef::Id(lease.dataset.clone());
+                let entry = broker.ledger.dataset(&dataset).await?;
+                let places = entry.map(|entry| entry.status.line).unwrap_or_default();
+                line.insert(places.into_iter().map(|place| place.lease).collect())
+            }
+        };
+        Ok(line.iter().position(|waiting| *waiting == lease.id).map(numbered))
     }
-    let dataset = DatasetRef::Id(lease.dataset.clone());
-    let entry = broker.ledger.dataset(&dataset).await?;
-    Ok(entry.and_then(|entry| place_in(&entry.status, &lease.id)))
 }
 
 /// A lease that the caller may see: their own, or one of the organisation's datasets. Anything else is not there.
 pub(super) async fn find(broker: &Broker, caller: &Caller, id: &str) -> Result<LedgerLease, ApiProblem> {
     let id = LeaseId::new(id).map_err(|_| ApiProblem::not_found())?;
+    // A peer writes the answer: one about another lease than was asked for is none.
     let lease = broker
         .ledger
         .lease(&id)
         .await?
+        .filter(|lease| lease.id == id)
         .ok_or_else(ApiProblem::not_found)?;
     let own = is_own(broker, caller, &lease);
     let stewarded = caller.is_steward() && lease.owner == broker.config.organisation;
@@ -149,10 +167,12 @@ pub async fn list(
         }
     }
     items.sort_by(|a, b| b.asked_at_ms.cmp(&a.asked_at_ms).then_with(|| a.id.cmp(&b.id)));
+    let mut places = Places::default();
     let mut shown_leases = Vec::with_capacity(items.len());
     for lease in items {
-        let place = place_of(&broker, &lease).await?;
-        shown_leases.push(shown(lease, place));
+        let place = places.of(&broker, &lease).await?;
+        let yours = is_own(&broker, &caller, &lease);
+        shown_leases.push(shown(lease, yours, place));
     }
     Ok(Json(List { items: shown_leases }))
 }
@@ -166,22 +186,21 @@ pub async fn line(
     datasets::may_read(&caller)?;
     let entry = datasets::find(&broker, &reference).await?;
     let stewarded = caller.is_steward() && entry.dataset.owner == broker.config.organisation;
-    let mut items = Vec::with_capacity(entry.status.line.len());
-    for (index, place) in entry.status.line.into_iter().enumerate() {
-        let visible = stewarded
-            || broker
-                .ledger
-                .lease(&place.lease)
-                .await?
-                .is_some_and(|lease| is_own(&broker, &caller, &lease));
-        items.push(Place {
+    let own = own_in(&broker, &caller, LeaseState::Waiting).await?;
+    let places = entry.status.line.into_iter().enumerate();
+    let items = places.map(|(index, place)| {
+        let visible = stewarded || own.iter().any(|lease| lease.id == place.lease);
+        Place {
             place: numbered(index),
             mode: terms::shown_mode(place.mode),
-            kept_until: place.until_ms / 1000,
+            // With its length it would tell when, and so who, asked.
+            kept_until: visible.then_some(place.until_ms / 1000),
             lease: visible.then(|| place.lease.into()),
-        });
-    }
-    Ok(Json(List { items }))
+        }
+    });
+    Ok(Json(List {
+        items: items.collect(),
+    }))
 }
 
 /// `GET /v1/leases/{id}`.
@@ -191,21 +210,35 @@ pub async fn show(
     Path(id): Path<String>,
 ) -> Result<Json<Lease>, ApiProblem> {
     let lease = find(&broker, &caller, &id).await?;
-    let place = place_of(&broker, &lease).await?;
-    Ok(Json(shown(lease, place)))
+    let place = Places::default().of(&broker, &lease).await?;
+    let yours = is_own(&broker, &caller, &lease);
+    Ok(Json(shown(lease, yours, place)))
+}
+
+/// The caller's own leases in a state.
+async fn own_in(broker: &Broker, caller: &Caller, state: LeaseState) -> Result<Vec<LedgerLease>, ApiProblem> {
+    let mut own = Vec::new();
+    let mut page = PageRequest::default();
+    loop {
+        // Other organisations may have leased to this pseudonym too.
+        let found = broker
+            .ledger
+            .leases_of(&caller.pseudonym, Some(state), &page)
+            .await?;
+        let leases = found.items.into_iter();
+        own.extend(leases.filter(|lease| is_own(broker, caller, lease)));
+        match found.next {
+            Some(next) => page.after = Some(next),
+            None => return Ok(own),
+        }
+    }
 }
 
 /// How many leases the caller has, or waits for, that are not over.
 async fn own_open(broker: &Broker, caller: &Caller) -> Result<usize, ApiProblem> {
     let mut count: usize = 0;
     for state in [LeaseState::Requested, LeaseState::Waiting, LeaseState::Active] {
-        let page = PageRequest::default();
-        let found = broker
-            .ledger
-            .leases_of(&caller.pseudonym, Some(state), &page)
-            .await?;
-        let own = found.items.iter().filter(|lease| is_own(broker, caller, lease));
-        count = count.saturating_add(own.count());
+        count = count.saturating_add(own_in(broker, caller, state).await?.len());
     }
     Ok(count)
 }
@@ -269,7 +302,8 @@ async fn find_open(broker: &Broker, caller: &Caller, id: &str) -> Result<LedgerL
     }
 }
 
-/// `POST /v1/leases/{id}/renewal`: by its holder, while nobody waits.
+/// `POST /v1/leases/{id}/renewal`: by its holder, while nobody waits, and for a while longer than it lasts anyway: who renews again and
+/// again would keep everybody else's transactions on the dataset waiting.
 pub async fn renew(
     State(broker): State<Arc<Broker>>,
     caller: Caller,
@@ -277,13 +311,30 @@ pub async fn renew(
     Path(id): Path<String>,
     body: JsonBody,
 ) -> Result<Response, ApiProblem> {
+    caller.require(Role::Researcher, "renew")?;
     let RenewLease { ttl_seconds } = body.parse()?;
     let acceptance = match Acceptance::begin(&broker, &caller, write, &body.bytes).await? {
         Ok(acceptance) => acceptance,
         Err(before) => return Ok(before),
     };
+    let lease = find_open(&broker, &caller, &id).await?;
+    let dataset = datasets::find(&broker, lease.dataset.as_str()).await?.dataset;
+    let longest = dataset.policy.max_ttl_seconds;
+    let lasts = i64::try_from(ttl_seconds.unwrap_or(longest)).unwrap_or(i64::MAX);
+    let least_gain = i64::try_from(longest / SHARE_GAINED)
+        .unwrap_or(0)
+        .min(MOST_NEEDED_GAIN_SECONDS);
+    let until_ms = lasts
+        .saturating_mul(1_000)
+        .saturating_add(chrono::Utc::now().timestamp_millis());
+    if until_ms < lease.due_at_ms().saturating_add(least_gain.saturating_mul(1_000)) {
+        let detail = format!(
+            "expected at least {least_gain} seconds more than the lease lasts anyway; renew it later"
+        );
+        return Err(ApiProblem::field("ttl_seconds", detail));
+    }
     let command = Command::Renew {
-        lease: find_open(&broker, &caller, &id).await?.id.into(),
+        lease: lease.id.into(),
         subject: caller.pseudonym.to_string(),
         ttl_seconds,
     };
@@ -342,13 +393,8 @@ pub async fn skeleton(
 /// `GET /v1/skeletons`: of all the caller's active leases.
 pub async fn skeletons(State(broker): State<Arc<Broker>>, caller: Caller) -> Result<Json<Value>, ApiProblem> {
     let mut skeletons = Vec::new();
-    let page = PageRequest::default();
-    let leases = broker
-        .ledger
-        .leases_of(&caller.pseudonym, Some(LeaseState::Active), &page)
-        .await?;
-    for lease in leases.items {
-        if is_own(&broker, &caller, &lease) && is_active(&lease) {
+    for lease in own_in(&broker, &caller, LeaseState::Active).await? {
+        if is_active(&lease) {
             skeletons.push(skeleton_of(&broker, lease).await?);
         }
     }

@@ -2,12 +2,28 @@
 //! where outputs go) are not offered; where the ledger has them, from before or by another client, they stay as they are.
 
 use leasehold_broker_wire::rest;
-use leasehold_chaincode::{Admission, Mode, Msp, Policy};
+use leasehold_chaincode::{Admission, Mode, Msp, Policy, limit};
 
 use super::problem::ApiProblem;
 
 /// Stands for all organisations.
 const ALL: &str = "*";
+
+/// How many may wait where nothing is said of it: while somebody does, nobody renews, so that nobody keeps a dataset for ever.
+const USUAL_LINE: u32 = 10;
+
+/// The terms of a new dataset: exclusive leases for everybody, unless something else is said.
+///
+/// # Errors
+/// A problem that names the field.
+pub fn new(said: rest::Policy, max_ttl_seconds: Option<u64>) -> Result<Policy, ApiProblem> {
+    let usual = Policy {
+        exclusive: said.most_shared.unwrap_or(0) == 0,
+        most_waiting: USUAL_LINE,
+        ..Policy::exclusive(limit::MAX_TTL_SECONDS)
+    };
+    changed(usual, said, max_ttl_seconds)
+}
 
 /// A policy with what a request says, and the rest as it was.
 ///

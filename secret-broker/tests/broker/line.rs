@@ -54,7 +54,7 @@ async fn who_waits_in_line_gets_the_dataset_when_its_turn_comes() {
     let fixture = Fixture::start().await;
     register(&fixture, "texts", json!({"most_waiting": 2})).await;
     let [alice, bob, carol, dave] = ["alice", "bob", "carol", "dave"].map(|name| fixture.person(name));
-    let first = fixture.lease("texts", &alice).await;
+    let first = ask(&fixture, &alice, json!({"dataset": "texts", "ttl_seconds": 600})).await;
     let mut told = story::watch(&fixture).await;
     assert_eq!(story::lease(&mut told).await.lease_id, first);
 
@@ -141,8 +141,18 @@ async fn a_holder_renews_a_lease_that_nobody_waits_for() {
     let before = story::lease(&mut told).await.expires_at_ms;
     let path = format!("/v1/leases/{lease}/renewal");
 
-    let shorter = write(&fixture, "POST", &path, &alice, Some(json!({"ttl_seconds": 60}))).await;
-    assert_eq!(code(&shorter), "invalid_field");
+    let shorter = fixture
+        .call("POST", &path, &alice, Some(json!({"ttl_seconds": 60})))
+        .await;
+    assert_eq!(
+        (shorter.status, &shorter.body["field"]),
+        (400, &json!("ttl_seconds"))
+    );
+    // An account that is bound to nobody is no researcher, whatever it once was.
+    let account = fixture.cluster.account("hub", "nb-alice", "uid-1", "leasehold");
+    let unbound = fixture.cluster.sign(&account);
+    let unbound = fixture.call("POST", &path, &unbound, Some(json!({}))).await;
+    assert_eq!((unbound.status, unbound.code()), (403, "forbidden"));
     let foreign = fixture.call("POST", &path, &bob, Some(json!({}))).await;
     assert_eq!((foreign.status, foreign.code()), (404, "not_found"));
     let mistyped = fixture
@@ -164,12 +174,18 @@ async fn a_holder_renews_a_lease_that_nobody_waits_for() {
         show(&fixture, &lease, &alice).await["expires_at"],
         json!(after / 1_000)
     );
+    let at_once = fixture.call("POST", &path, &alice, Some(json!({}))).await;
+    assert_eq!(
+        (at_once.status, &at_once.body["field"]),
+        (400, &json!("ttl_seconds")),
+        "a renewal that brings nothing"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn as_many_share_a_dataset_as_its_terms_say() {
     let fixture = Fixture::start().await;
-    register(&fixture, "texts", json!({"exclusive": false, "most_shared": 2})).await;
+    register(&fixture, "texts", json!({"most_shared": 2})).await;
     let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| fixture.person(name));
     let alone = json!({"dataset": "texts", "mode": "exclusive"});
     let alone = write(&fixture, "POST", "/v1/leases", &alice, Some(alone)).await;
@@ -229,6 +245,10 @@ async fn a_steward_revokes_a_lease_with_a_reason_that_its_holder_reads() {
         (told.state(), told.end_cause.as_str()),
         (wire::LeaseState::Ending, "revoked")
     );
+    let path = format!("/v1/leases/{lease}/declaration");
+    let reason = json!({"reason": "the cluster is gone"});
+    let declared = write(&fixture, "POST", &path, &steward, Some(reason)).await;
+    assert_eq!(code(&declared), "too_early_to_declare");
     let unknown = format!("/v1/leases/{}/revocation", "0".repeat(32));
     let unknown = fixture
         .call("POST", &unknown, &steward, Some(json!({"reason": "none"})))

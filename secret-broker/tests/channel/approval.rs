@@ -42,7 +42,12 @@ async fn a_lease_that_the_owner_has_to_approve_is_granted_or_denied_by_its_stewa
 
     let first = uio.lease("texts", &alice).await;
     shown(&uio, &first, &alice, "requested").await;
-    shown(&uis, &first, &steward, "requested").await;
+    let asked = shown(&uis, &first, &steward, "requested").await;
+    assert_eq!(
+        (&asked["organisation"], &asked["yours"]),
+        (&json!("UiOMSP"), &json!(false)),
+        "a steward sees whose word a pseudonym is"
+    );
     // Neither the holder's stewards nor the owner's researchers decide.
     let path = format!("/v1/leases/{first}/approval");
     let own = uio.call("POST", &path, &uio.person("steward"), None).await;

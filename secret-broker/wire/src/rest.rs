@@ -55,7 +55,7 @@ pub struct Policy {
     /// MSP ids of organisations whose researchers may lease it, besides the owner's. At first, and as `["*"]`: all.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub organisations: Option<Vec<String>>,
-    /// Whether one person may have it alone. At first: yes.
+    /// Whether one person may have it alone. At first: yes, unless it is shared.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub exclusive: Option<bool>,
     /// How many may have it at the same time, up to 64. At first: 0, so that nobody shares it.
@@ -64,7 +64,7 @@ pub struct Policy {
     /// Whether a data steward of the owner has to approve leases of other organisations' researchers. At first: no.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub approve_leases: Option<bool>,
-    /// How many may wait for it, up to 100. At first: 0, so that nobody waits.
+    /// How many may wait for it, up to 100. At first: 10. While somebody waits nobody renews; with 0 nobody waits.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub most_waiting: Option<u32>,
     /// How long a place in the line and a request for approval are kept, seconds. At first: a week.
@@ -138,14 +138,15 @@ pub struct Place {
     pub place: u64,
     /// What it waits for.
     pub mode: Mode,
-    /// Until when it is kept, Unix seconds.
-    pub kept_until: i64,
-    /// Id of the lease that waits: for its own person, and for data stewards of the dataset's owner.
+    /// Until when it is kept, Unix seconds: with its lease.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub kept_until: Option<i64>,
+    /// Id of the lease that waits: shown for its own person, and for data stewards of the dataset's owner.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub lease: Option<String>,
 }
 
-/// Body of `POST /v1/leases/{id}/denial` and `POST /v1/leases/{id}/revocation`.
+/// Body of `POST /v1/leases/{id}/` with `denial`, `revocation` or `declaration`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reason {
@@ -190,8 +191,17 @@ pub struct Lease {
     pub dataset: String,
     /// MSP id of the dataset's owner.
     pub owner: String,
-    /// Pseudonym of the holder.
+    /// Pseudonym of the holder, in the word of the organisation whose cluster serves the lease.
     pub subject: String,
+    /// MSP id of that organisation: the holder's.
+    #[serde(default)]
+    pub organisation: String,
+    /// Which of its clusters.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cluster: Option<String>,
+    /// Whether the caller is the holder.
+    #[serde(default = "yes")]
+    pub yours: bool,
     /// Whether it keeps others out.
     #[serde(default)]
     pub mode: Mode,
@@ -222,6 +232,10 @@ pub struct Lease {
     pub finding: Option<Finding>,
 }
 
+fn yes() -> bool {
+    true
+}
+
 /// The directories of a leased dataset, relative to its root, sorted, without data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skeleton {
@@ -245,7 +259,8 @@ pub struct List<T> {
 pub struct Operation {
     /// A UUID.
     pub id: String,
-    /// `register_dataset`, `amend_dataset`, `remove_dataset`, `lease`, `renew`, `release`, `approve_lease`, `deny_lease`, `revoke`.
+    /// `register_dataset`, `amend_dataset`, `remove_dataset`, `lease`, `renew`, `release`, `approve_lease`, `deny_lease`, `revoke`,
+    /// `declare_ended`.
     pub kind: String,
     /// `pending`, `running`, `succeeded` or `failed`.
     pub status: String,

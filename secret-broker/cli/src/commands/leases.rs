@@ -42,7 +42,7 @@ impl Session<'_> {
         };
         output::row(self.out, self.format, &lease, &LEASE)?;
         if let Some(what_next) = still_to_come(&lease) {
-            return Ok(writeln!(self.err, "{what_next}")?);
+            return Err(Failure::NotYet(what_next));
         }
         mountable(&lease)?;
         let skeleton = self.broker.skeleton(id).await?;
@@ -100,6 +100,18 @@ impl Session<'_> {
         let (reason, key) = (Reason { reason }, new_key());
         let operation = sent(|| self.broker.revoke(id, &reason, &key)).await?;
         self.say_what_became(operation, waiting, id, "to be revoked")
+            .await
+    }
+
+    pub(super) async fn declare_ended(
+        &mut self,
+        id: &str,
+        reason: String,
+        waiting: Waiting,
+    ) -> Result<(), Failure> {
+        let (reason, key) = (Reason { reason }, new_key());
+        let operation = sent(|| self.broker.declare_ended(id, &reason, &key)).await?;
+        self.say_what_became(operation, waiting, id, "to be declared ended")
             .await
     }
 
@@ -167,7 +179,8 @@ fn which_lease(reference: &str, leases: &[Lease]) -> Result<String, Failure> {
         return Ok(reference.to_owned());
     }
     let mut open = leases.iter().filter(|lease| {
-        matches!(lease.state.as_str(), "requested" | "waiting" | "active")
+        lease.yours
+            && matches!(lease.state.as_str(), "requested" | "waiting" | "active")
             && (lease.dataset == reference || lease.dataset_id == reference)
     });
     match (open.next(), open.next()) {

@@ -20,7 +20,8 @@ async fn a_lease_that_is_not_granted_at_once_says_what_it_waits_for() {
         let output = broker
             .run(&["lease", "uis-texts", "--queue", "--mode", "shared"])
             .await;
-        assert_eq!(code(&output), 0, "{}", err(&output));
+        assert_eq!(code(&output), 4, "what comes after it must not run yet");
+        assert!(out(&output).contains(LEASE), "{}", out(&output));
         assert!(err(&output).contains(said), "{}", err(&output));
         assert_eq!(
             broker.last_body(),
@@ -57,6 +58,11 @@ async fn stewards_approve_deny_and_revoke_by_the_id_of_the_lease() {
         (
             vec!["revoke", LEASE, "--reason", "no agreement"],
             "revocation",
+            reason.clone(),
+        ),
+        (
+            vec!["declare-ended", LEASE, "--reason", "no agreement"],
+            "declaration",
             reason,
         ),
     ] {
@@ -116,5 +122,23 @@ async fn the_line_shows_places_and_whose_is_known() {
     assert!(
         lines[2].contains("shared") && lines[2].ends_with(LEASE),
         "{lines:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_steward_does_not_take_anothers_lease_for_their_own() {
+    let mut anothers = lease("active", "ready");
+    anothers["yours"] = json!(false);
+    let broker = broker(Script {
+        listed: Some(anothers),
+        ..ready()
+    })
+    .await;
+    let output = broker.run(&["release", "uis-texts"]).await;
+    assert_eq!(code(&output), 2);
+    assert!(
+        err(&output).contains("you have no lease of uis-texts"),
+        "{}",
+        err(&output)
     );
 }

@@ -24,6 +24,8 @@ pub struct Script {
     pub mount: &'static str,
     /// What is shown of the lease, where it is not active.
     pub lease: Option<Value>,
+    /// What is listed of leases, where it is not an active one of the caller's.
+    pub listed: Option<Value>,
     pub refusal: Option<Value>,
     pub failure: Option<Value>,
     pub drop_first_write: bool,
@@ -129,12 +131,13 @@ pub async fn broker(script: Script) -> Broker {
         )
     };
     let line = || async {
-        Json(
-            json!({"items": [{"place": 1, "mode": "exclusive", "kept_until": 4_102_444_800_i64},
-                                {"place": 2, "mode": "shared", "kept_until": 4_102_444_800_i64, "lease": LEASE}]}),
-        )
+        Json(json!({"items": [{"place": 1, "mode": "exclusive"},
+                                {"place": 2, "mode": "shared", "kept_until": 4_102_444_800_i64, "lease": LEASE}]}))
     };
-    let leases = || async { Json(json!({"items": [lease("active", "ready")]})) };
+    let leases = |State(script): State<Shared>| async move {
+        let listed = script.lock().unwrap().listed.clone();
+        Json(json!({"items": [listed.unwrap_or_else(|| lease("active", "ready"))]}))
+    };
     let skeleton =
         || async { Json(json!({"lease": LEASE, "dataset": "uis-texts", "directories": ["a", "a/b"]})) };
     let skeletons = || async {
@@ -165,6 +168,7 @@ pub async fn broker(script: Script) -> Broker {
         .route("/v1/leases/{id}/approval", post(accept))
         .route("/v1/leases/{id}/denial", post(accept))
         .route("/v1/leases/{id}/revocation", post(accept))
+        .route("/v1/leases/{id}/declaration", post(accept))
         .route("/v1/leases/{id}/skeleton", get(skeleton))
         .route("/v1/skeletons", get(skeletons))
         .route("/v1/operations/{id}", get(poll))
