@@ -48,6 +48,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::ca_bundle::{CaBundleOptions, maintain};
+use crate::certificates::Clock;
 use crate::leases::{LeaseIndex, follow};
 
 pub use arguments::{ProvisionerArguments, PullPolicy};
@@ -158,6 +159,7 @@ async fn lead(
         config_map: arguments.webhook_ca_config_map.clone(),
         configuration: arguments.webhook_configuration.clone(),
         pod_selector: arguments.webhook_selector.clone(),
+        clock: Clock::default(),
     };
     let wake = Notify::new();
     let (stores, follow_cluster) = observe::Stores::watch(client, &arguments.namespace, &wake);

@@ -66,6 +66,7 @@ fn bundle_options() -> CaBundleOptions {
         config_map: "leasehold-webhook-ca".into(),
         configuration: "leasehold".into(),
         pod_selector: "app.kubernetes.io/name=leasehold-webhook".into(),
+        clock: Clock::default(),
     }
 }
 
@@ -148,7 +149,11 @@ async fn through_every_renewal_of_leaf_and_ca_no_handshake_fails() {
         &serving,
         shutdown.clone(),
     );
-    let maintaining = maintain(api.client(), bundle_options(), shutdown.clone());
+    let bundle_options = CaBundleOptions {
+        clock: clock.clone(),
+        ..bundle_options()
+    };
+    let maintaining = maintain(api.client(), bundle_options, shutdown.clone());
     let watching = async {
         until("the certificate is trusted and served", || serving.is_ready()).await;
         let (mut leaves, mut cas) = (BTreeSet::new(), BTreeSet::new());

@@ -2,7 +2,7 @@
 //! differs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{Absences, Bundle, bundle};
+use crate::certificates::Clock;
 use crate::provisioner::watching::{slim, watch};
 
 /// Even without an event everything is looked at again: certificates expire silently.
@@ -34,6 +35,8 @@ pub struct CaBundleOptions {
     pub configuration: String,
     /// Label selector of the webhook's pods.
     pub pod_selector: String,
+    /// By which certificates are valid.
+    pub clock: Clock,
 }
 
 struct Views {
@@ -112,7 +115,7 @@ async fn make_right(
         .flatten()
         .collect();
     let pods: BTreeSet<String> = views.pods.state().iter().map(|pod| pod.name_any()).collect();
-    let Bundle { pem, prune } = bundle(&entries, &pods, absences, SystemTime::now());
+    let Bundle { pem, prune } = bundle(&entries, &pods, absences, options.clock.now());
 
     if !pem.is_empty() {
         for configuration in views.mutating.state() {
