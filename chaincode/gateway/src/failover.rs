@@ -124,13 +124,22 @@ pub(crate) async fn ask<T, F: Future<Output = Result<T, Status>>>(
                 });
             }
             let begun = Instant::now();
-            let failure = match timeout(limit, call(link.client(), limit)).await {
+            let before = link.connections.before();
+            let outcome = timeout(limit, call(link.client(), limit)).await;
+            let failure = match outcome {
                 Ok(Ok(answer)) => {
                     link.did_well();
                     return Ok((answer, link.address.clone()));
                 }
                 Ok(Err(status)) => read(operation, &status),
                 Err(_) => Failure::Late,
+            };
+            let failure = match failure {
+                Failure::Late if !link.connections.stood_since(before) => Failure::Unavailable {
+                    reason: format!("no connection within {limit:?}"),
+                    sent: false,
+                },
+                failure => failure,
             };
             debug!(
                 peer = link.address,

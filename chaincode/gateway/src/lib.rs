@@ -33,6 +33,7 @@
 
 mod call;
 mod config;
+mod connection;
 mod contract;
 mod error;
 mod event;

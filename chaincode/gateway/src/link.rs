@@ -1,6 +1,6 @@
 //! One peer: its connection, which is opened when it is first needed and again when it broke, and how it did lately.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fabric_wire::GatewayClient;
@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use crate::config::{ClientCertificate, Config, ConfigError, MAX_MESSAGE_BYTES, MIN_PING_INTERVAL, Peer};
+use crate::connection::{Connections, channel};
 
 /// How long a ping may remain unanswered.
 const PING_PATIENCE: Duration = Duration::from_secs(20);
@@ -70,6 +71,7 @@ pub(crate) fn order(now: Instant, healths: &[Health]) -> Vec<usize> {
 pub(crate) struct Link {
     pub(crate) address: String,
     channel: Channel,
+    pub(crate) connections: Arc<Connections>,
     health: Mutex<Health>,
 }
 
@@ -77,16 +79,16 @@ impl Link {
     /// Needs the reactor of tokio, and opens nothing yet.
     pub(crate) fn new(peer: &Peer, config: &Config) -> Result<Self, ConfigError> {
         let endpoint = endpoint(peer, config.client_certificate.as_ref())?
-            .connect_timeout(config.deadlines.connect)
-            .tcp_nodelay(true)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .http2_keep_alive_interval(ping_interval(config))
             .keep_alive_timeout(PING_PATIENCE)
             .keep_alive_while_idle(true);
+        let connections = Arc::default();
         Ok(Self {
             address: peer.address.clone(),
-            channel: endpoint.connect_lazy(),
+            channel: channel(&endpoint, config.deadlines.connect, &connections),
+            connections,
             health: Mutex::default(),
         })
     }

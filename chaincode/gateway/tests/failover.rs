@@ -13,6 +13,8 @@ mod probe;
 #[path = "../../shim/tests/support/served.rs"]
 mod served;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bench::{Bench, get, put, run, until};
@@ -23,6 +25,7 @@ use fabric_gateway_client::{
 use fabric_sim::ValidationCode as Simulated;
 use futures::future::join_all;
 use serde_json::json;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -48,17 +51,7 @@ async fn without_any_peer_it_is_certain_that_nothing_was_submitted() {
         ..Deadlines::default()
     });
     let endorsed = contract.endorse(&run(&json!([["put", "a", "1"]]))).await.unwrap();
-    for peer in &mut bench.peers {
-        peer.kill();
-    }
-    // The connection that endorsed may die with the request on it; a new one cannot be opened.
-    until("every connection to be gone", async || {
-        matches!(
-            contract.evaluate(&run(&json!([]))).await,
-            Err(ProposalError::Unavailable(_))
-        )
-    })
-    .await;
+    all_are_killed(&mut bench, &contract).await;
     let error = endorsed.submit().await.unwrap_err();
     assert!(matches!(error, SubmitError::Unavailable { .. }), "{error:?}");
     assert!(TransactionError::from(error).unknown_outcome().is_none());
@@ -66,6 +59,47 @@ async fn without_any_peer_it_is_certain_that_nothing_was_submitted() {
     bench.peers[2].restart().unwrap();
     endorsed.submit().await.unwrap();
     assert!(endorsed.commit_status().await.unwrap().code.is_valid());
+}
+
+/// The connection that endorsed may die with the request on it; from now on there is none.
+async fn all_are_killed(bench: &mut Bench, contract: &Contract) {
+    for peer in &mut bench.peers {
+        peer.kill();
+    }
+    until("every connection to be gone", async || {
+        matches!(
+            contract.evaluate(&run(&json!([]))).await,
+            Err(ProposalError::Unavailable(_))
+        )
+    })
+    .await;
+}
+
+/// The time of the call is over while connections are still being opened.
+#[tokio::test]
+async fn to_a_peer_that_takes_no_connection_it_is_certain_that_nothing_was_submitted() {
+    let mut bench = Bench::start().await;
+    let contract = bench.hurried(Deadlines {
+        submit: Duration::from_secs(1),
+        ..Deadlines::default()
+    });
+    let endorsed = contract.endorse(&run(&json!([["put", "a", "1"]]))).await.unwrap();
+    all_are_killed(&mut bench, &contract).await;
+    // Two wait to be accepted, and Linux lets no third one in.
+    let mut full = Vec::new();
+    for peer in &bench.peers {
+        let address = peer.address().parse().unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(address).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let first = TcpStream::connect(address).await.unwrap();
+        let second = TcpStream::connect(address).await.unwrap();
+        full.push((listener, first, second));
+    }
+    let error = endorsed.submit().await.unwrap_err();
+    assert!(matches!(error, SubmitError::Unavailable { .. }), "{error:?}");
+    assert!(error.to_string().contains("no connection within"), "{error}");
 }
 
 #[tokio::test]
@@ -92,7 +126,7 @@ async fn a_lost_answer_is_asked_for_again_and_the_transaction_counts_once() {
 async fn a_transaction_whose_answers_are_lost_has_an_unknown_outcome_that_can_be_asked_for() {
     let bench = Bench::start().await;
     let contract = bench.hurried(Deadlines {
-        submit: Duration::from_secs(1),
+        submit: Duration::from_secs(5),
         ..Deadlines::default()
     });
     for peer in &bench.peers {
@@ -113,7 +147,7 @@ async fn a_transaction_whose_answers_are_lost_has_an_unknown_outcome_that_can_be
 async fn a_transaction_whose_outcome_is_unknown_is_never_run_again() {
     let bench = Bench::start().await;
     let contract = bench.hurried(Deadlines {
-        submit: Duration::from_secs(1),
+        submit: Duration::from_secs(5),
         ..Deadlines::default()
     });
     for peer in &bench.peers {
@@ -179,7 +213,8 @@ async fn no_call_lasts_longer_than_its_deadline() {
     let short = Duration::from_millis(150);
     let call = run(&json!([["put", "a", "1"]]));
     let contract = bench.hurried(Deadlines {
-        submit: short,
+        // So that it is sent, however slow the machine is.
+        submit: Duration::from_secs(2),
         commit: short,
         ..Deadlines::default()
     });
@@ -201,9 +236,13 @@ async fn no_call_lasts_longer_than_its_deadline() {
     assert!(matches!(error, SubmitError::OutcomeUnknown { .. }), "{error:?}");
     let error = endorsed.commit_status().await.unwrap_err();
     assert!(matches!(error, CommitStatusError::Deadline { .. }), "{error:?}");
+    let usual = Deadlines::default();
+    let least = [usual.evaluate, usual.endorse, usual.submit, usual.commit]
+        .into_iter()
+        .min();
     assert!(
-        start.elapsed() < short * 4 + Duration::from_secs(5),
-        "{:?}",
+        Some(start.elapsed()) < least,
+        "all of them took {:?}, and none by its usual deadline less than {least:?}",
         start.elapsed()
     );
 }
@@ -220,7 +259,7 @@ async fn a_transaction_waits_for_an_orderer_that_restarts() {
     });
     let (hurried, call) = (
         bench.hurried(Deadlines {
-            submit: Duration::from_millis(100),
+            submit: Duration::from_secs(2),
             ..Deadlines::default()
         }),
         run(&json!([["put", "b", "1"]])),
@@ -241,7 +280,12 @@ struct Told {
     unknown: Vec<TransactionId>,
 }
 
-async fn load(contract: Contract, client: usize, stop: CancellationToken) -> Told {
+async fn load(
+    contract: Contract,
+    client: usize,
+    acknowledged: Arc<AtomicUsize>,
+    stop: CancellationToken,
+) -> Told {
     let mut told = Told::default();
     for number in 0.. {
         if stop.is_cancelled() {
@@ -249,7 +293,10 @@ async fn load(contract: Contract, client: usize, stop: CancellationToken) -> Tol
         }
         let call = run(&json!([["put", format!("{client}-{number}"), "1"]]));
         match contract.submit(&call).await {
-            Ok(committed) => told.committed.push(committed.transaction_id),
+            Ok(committed) => {
+                told.committed.push(committed.transaction_id);
+                acknowledged.fetch_add(1, Ordering::SeqCst);
+            }
             Err(error) => told.unknown.extend(error.unknown_outcome().cloned()),
         }
     }
@@ -261,10 +308,11 @@ async fn peers_and_orderer_come_and_go_under_load_and_no_acknowledged_transactio
     let mut bench = Bench::start().await;
     let gateway = bench.gateway();
     let stop = CancellationToken::new();
+    let acknowledged = Arc::new(AtomicUsize::new(0));
     let mut clients = JoinSet::new();
     for client in 0..8 {
         let contract = gateway.contract("channel", "probe");
-        clients.spawn(load(contract, client, stop.clone()));
+        clients.spawn(load(contract, client, Arc::clone(&acknowledged), stop.clone()));
     }
     let height = |bench: &Bench| bench.network.blocks().len();
     for round in 0..6 {
@@ -277,8 +325,11 @@ async fn peers_and_orderer_come_and_go_under_load_and_no_acknowledged_transactio
         bench.peers[round % 3].restart().unwrap();
         bench.network.set_orderer_down(false);
     }
+    until("fifty acknowledged transactions", async || {
+        acknowledged.load(Ordering::SeqCst) > 50
+    })
+    .await;
     stop.cancel();
-    let mut acknowledged = 0;
     while let Some(told) = clients.join_next().await {
         let told = told.unwrap();
         for id in &told.committed {
@@ -287,7 +338,5 @@ async fn peers_and_orderer_come_and_go_under_load_and_no_acknowledged_transactio
         for id in &told.unknown {
             assert!(bench.valid(id.as_str()) <= 1, "{id}");
         }
-        acknowledged += told.committed.len();
     }
-    assert!(acknowledged > 50, "only {acknowledged} were acknowledged");
 }
