@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import CHART, NAMESPACE, Cluster, Manifest
+from conftest import CHART, NAMESPACE, Cluster, Manifest, until
 
 ARGO = "system:serviceaccount:argo:argo"
 PROVISIONER = f"system:serviceaccount:{NAMESPACE}:leasehold-provisioner"
@@ -55,13 +54,6 @@ def policies(cluster: Cluster) -> Iterator[Cluster]:
     until("the policies are in force", lambda: "claim_reserved" in cluster.apply(claim("leasehold-probe")))
     yield cluster
     cluster.kubectl("delete", "--filename", "-", stdin=rendered.stdout)
-
-
-def until(what: str, condition: Any, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.1)
 
 
 def claim(name: str, **spec: Any) -> Manifest:

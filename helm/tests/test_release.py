@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 from collections.abc import Iterator
 
 import pytest
-from conftest import CHART, NAMESPACE, Cluster, Manifest
+from conftest import CHART, NAMESPACE, Cluster, Manifest, until
 
 SETTINGS = ["--set", "organisation=UiSMSP", "--set", "global.imagePullPolicy=Never"]
 CONFIGURATIONS = ("mutatingwebhookconfiguration", "validatingwebhookconfiguration")
@@ -58,7 +59,14 @@ def test_while_the_webhook_is_down_only_argo_waits(release: Cluster) -> None:
     release.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "waiting", "labels": labels}})
     release.kubectl("create", "clusterrolebinding", "argo-may", "--clusterrole=cluster-admin",
                     "--user=system:serviceaccount:argo:argo")  # fmt: skip
-    assert "failed calling webhook" in release.apply(pod("argos"), user="system:serviceaccount:argo:argo")
+    attempts = itertools.count()
+
+    def refused() -> bool:
+        answer = release.apply(pod(f"argos-{next(attempts)}"), user="system:serviceaccount:argo:argo")
+        return "failed calling webhook" in answer
+
+    # An API server learns of a configuration, and of a binding, a moment after they were made.
+    until("Argo's pods wait", refused)
     assert release.apply(pod("notebook")) == ""
 
 
