@@ -78,7 +78,7 @@ fn a_storage_credential_is_found_nowhere_but_in_the_secret_of_the_system_namespa
         assert!(searched > 2, "only {searched} files of the broker were searched");
 
         heidi.shell("leasehold release canary").await?;
-        stage.gone(&lease.id, Duration::from_secs(20)).await
+        stage.gone(&lease.id, Duration::from_secs(60)).await
     })
 }
 

@@ -2,8 +2,12 @@
 
 use std::{sync::OnceLock, time::Duration};
 
+use futures::TryStreamExt as _;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Secret};
-use kube::{Api, Client, api::ListParams};
+use kube::{
+    Api, Client,
+    api::{ListParams, WatchEvent, WatchParams},
+};
 use leasehold_broker_wire::rest::{Lease, List};
 use leasehold_tests::{
     Cluster, TestResult,
@@ -84,6 +88,40 @@ impl Stage {
         })
         .await?;
         Ok(())
+    }
+
+    /// When the API server was asked to delete a lease's volume, in Unix seconds by its own clock; heard of through a watch that begins
+    /// now. The provisioner asks for that when neither the claim nor a pod that holds it is left.
+    ///
+    /// # Errors
+    /// If the watch cannot begin.
+    pub async fn volume_deleted(
+        &self,
+        lease: &str,
+    ) -> TestResult<impl Future<Output = TestResult<i64>> + use<>> {
+        let volumes: Api<PersistentVolume> = Api::all(self.client());
+        let label = format!("leasehold.dev/lease={lease}");
+        let listed = volumes.list(&ListParams::default().labels(&label)).await?;
+        let version = listed.metadata.resource_version.unwrap_or_default();
+        let parameters = WatchParams::default().labels(&label).timeout(290);
+        let mut events = Box::pin(volumes.watch(&parameters, &version).await?);
+        Ok(async move {
+            while let Some(event) = events.try_next().await? {
+                let (volume, is_gone) = match event {
+                    WatchEvent::Modified(volume) => (volume, false),
+                    WatchEvent::Deleted(volume) => (volume, true),
+                    WatchEvent::Error(status) => return Err(status.message.into()),
+                    WatchEvent::Added(_) | WatchEvent::Bookmark(_) => continue,
+                };
+                if let Some(asked) = volume.metadata.deletion_timestamp {
+                    return Ok(asked.0.as_second());
+                }
+                if is_gone {
+                    return Ok(chrono::Utc::now().timestamp());
+                }
+            }
+            Err("the watch ended before the volume did".into())
+        })
     }
 
     /// What the cluster still has of a lease.
