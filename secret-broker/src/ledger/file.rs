@@ -18,7 +18,7 @@ pub struct LedgerFile {
     /// In which way a file may be read.
     options: Option<SqliteConnectOptions>,
     /// Keeps writers out where none is there.
-    _lock: Option<File>,
+    _lock: Option<storage::sqlite::Lock>,
 }
 
 impl LedgerFile {
@@ -69,7 +69,7 @@ impl LedgerFile {
         }
         let (lock, written) = match File::open(storage::sqlite::lock_path(path)) {
             Ok(lock) => match lock.try_lock_shared() {
-                Ok(()) => (Some(lock), false),
+                Ok(()) => (Some(storage::sqlite::Lock::of(lock)), false),
                 Err(TryLockError::WouldBlock) => (None, true),
                 Err(TryLockError::Error(source)) => return Err(failed(source)),
             },

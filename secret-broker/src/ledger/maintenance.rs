@@ -7,7 +7,6 @@ use super::key::{LedgerKey, LedgerKeyError};
 use super::storage::{self, Connection, Session, StorageError, blocks};
 use super::verify::{self, Depth, Verified, VerifyError};
 use super::{LedgerAddress, LedgerOptions, OpenError};
-use std::fs::File;
 use std::path::Path;
 
 /// Another key signs.
@@ -42,7 +41,7 @@ pub enum MaintenanceError {
 }
 
 /// The ledger, for writing; a file with nobody else.
-async fn open(address: &LedgerAddress) -> Result<(Connection, Option<File>), OpenError> {
+async fn open(address: &LedgerAddress) -> Result<(Connection, Option<storage::sqlite::Lock>), OpenError> {
     if let LedgerAddress::Sqlite(path) = address
         && let Err(source) = std::fs::metadata(path)
     {

@@ -17,7 +17,6 @@ pub(super) use session::Session;
 
 use super::{LedgerAddress, OpenError};
 use sqlx::{Connection as _, PgConnection, SqliteConnection, SqlitePool};
-use std::fs::File;
 
 /// How often a reader looks for a state that is whole.
 const VIEWS: usize = 1_000;
@@ -92,7 +91,7 @@ fn to_height(height: i64) -> Result<u64, StorageError> {
 }
 
 /// Keeps other processes out of a file for as long as it is held. PostgreSQL lets several in, one block at a time.
-pub(super) fn lock(address: &LedgerAddress) -> Result<Option<File>, OpenError> {
+pub(super) fn lock(address: &LedgerAddress) -> Result<Option<sqlite::Lock>, OpenError> {
     match address {
         LedgerAddress::Sqlite(path) => sqlite::lock(path).map(Some),
         LedgerAddress::Postgres(_) | LedgerAddress::Fabric(_) => Ok(None),

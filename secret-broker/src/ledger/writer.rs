@@ -9,13 +9,13 @@ use super::block::Head;
 use super::catch_up::{self, CatchUpError};
 use super::founding::{SealError, Sealer};
 use super::storage::pending::{Changed, View};
+use super::storage::sqlite::Lock;
 use super::storage::{Link, Pending, Session, StorageError, derived};
 use super::verify::{self, Verified, VerifyError};
 use super::witness::{Known, Witness, WitnessError};
 use super::{Committed, LedgerOptions, ReadError, Submission, SubmitError};
 use draft::Draft;
 use leasehold_chaincode::Loaded;
-use std::fs::File;
 use std::time::Duration;
 use tables::{write_rows, write_tables};
 use tokio::sync::{mpsc, oneshot};
@@ -49,7 +49,7 @@ pub(super) struct Writer {
     /// Whether the file is as `head` and `pending` have it. Not known after a failure, and never where others write too.
     known: bool,
     /// Held for as long as the file may be written.
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +80,7 @@ impl Writer {
         options: LedgerOptions,
         witness: Witness,
         pending: Pending,
-        lock: Option<File>,
+        lock: Option<Lock>,
     ) -> Self {
         Self {
             link,

@@ -16,8 +16,28 @@ pub(in crate::ledger) fn lock_path(path: &Path) -> PathBuf {
     PathBuf::from(format!("{}.lock", path.display()))
 }
 
-/// Keeps other processes out for as long as the file is open.
-pub(in crate::ledger) fn lock(path: &Path) -> Result<File, OpenError> {
+/// The lock of a ledger, until it is dropped.
+#[derive(Debug)]
+pub(in crate::ledger) struct Lock(File);
+
+impl Lock {
+    /// Of a file that the caller has locked.
+    pub(in crate::ledger) fn of(locked: File) -> Self {
+        Self(locked)
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file alone would not do: a process that is being started has a copy of it until it runs its own program.
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "a ledger's lock is not given back before its file is closed everywhere");
+        }
+    }
+}
+
+/// Keeps other processes out for as long as the lock is held.
+pub(in crate::ledger) fn lock(path: &Path) -> Result<Lock, OpenError> {
     let lock_path = lock_path(path);
     let failed = |source| OpenError::Lock {
         path: path.to_owned(),
@@ -34,7 +54,7 @@ pub(in crate::ledger) fn lock(path: &Path) -> Result<File, OpenError> {
     }
     let lock = File::open(&lock_path).map_err(failed)?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => Ok(Lock(lock)),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(LedgerAddress::from(path))),
         Err(TryLockError::Error(source)) => Err(failed(source)),
     }
@@ -55,4 +75,22 @@ pub(in crate::ledger) async fn read_pool(path: &Path) -> Result<SqlitePool, Stor
         .create_if_missing(false)
         .pragma("query_only", "on");
     Ok(sqlite::pool(READERS).connect_with(options).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a process that is being started has one.
+    #[test]
+    fn a_lock_is_given_back_although_somebody_has_a_copy_of_its_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ledger.db");
+        let first = lock(&path).unwrap();
+        let copy = first.0.try_clone().unwrap();
+        assert!(matches!(lock(&path), Err(OpenError::InUse(_))));
+        drop(first);
+        drop(lock(&path).unwrap());
+        drop(copy);
+    }
 }
