@@ -151,7 +151,10 @@ impl Fixture {
             .spawn()
             .unwrap();
         let line = eventually("the broker to listen", async || {
-            self.log()[before..]
+            // The last line may be half written.
+            let log = self.log();
+            let whole = log[before..].rsplit_once('\n')?.0;
+            whole
                 .lines()
                 .find(|l| l.contains("the secret broker listens"))
                 .map(str::to_owned)
@@ -196,12 +199,19 @@ impl Fixture {
         process.child.wait().unwrap();
     }
 
-    /// Asks the process to end, as Kubernetes does, and waits until it has.
+    /// Asks the process to end, as Kubernetes does, and waits until it has; for as long as Kubernetes does by default, and again.
     pub fn terminate(&self) -> std::process::ExitStatus {
         let mut process = self.process.lock().unwrap().take().unwrap();
         let pid = nix::unistd::Pid::from_raw(i32::try_from(process.child.id()).unwrap());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
-        process.child.wait().unwrap()
+        let asked = Instant::now();
+        loop {
+            if let Some(status) = process.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(asked.elapsed() < PATIENCE * 2, "the broker does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// What the broker says of its readiness.

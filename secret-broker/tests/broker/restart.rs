@@ -130,16 +130,14 @@ async fn sigterm_drains_and_ends_the_broker() {
     // An open stream must not hold the broker back.
     let mut webhook = fixture.machine("leasehold-webhook").await;
     let stream = webhook.watch_leases(WatchLeasesRequest {}).await.unwrap();
-    let asked = std::time::Instant::now();
     let status = fixture.terminate();
-    assert!(
-        asked.elapsed() < std::time::Duration::from_secs(5),
-        "it took {:?}",
-        asked.elapsed()
-    );
     drop(stream);
     assert!(status.success(), "{status}");
     assert!(fixture.log().contains("the secret broker has stopped"));
+    assert!(
+        !fixture.log().contains("did not finish in time"),
+        "it waited for the stream until its patience was over"
+    );
     fixture.run().await;
     assert_eq!(
         fixture

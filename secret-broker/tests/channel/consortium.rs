@@ -99,7 +99,7 @@ impl Consortium {
         self.issue(organisation);
         let mut profile = format!(
             "channel: {}\nmsp: {organisation}\ncertificate: {organisation}-tls.crt\nkey: {organisation}-tls.key\n\
-             deadlines: {{ submit_seconds: 3, commit_seconds: 5 }}\npeers:\n",
+             deadlines: {{ submit_seconds: 15, commit_seconds: 30 }}\npeers:\n",
             self.network.channel()
         );
         for place in places {

@@ -58,11 +58,14 @@ pub async fn heartbeat(stream: &mut Stream) {
     while !matches!(message(stream).await, Change::Heartbeat(_)) {}
 }
 
-/// Asks for a lease; yields what the operation became.
+/// Asks for a lease; yields what the operation became. A request that is refused at once is one that failed.
 pub async fn ask(broker: &Fixture, dataset: &str, token: &str) -> Value {
     let accepted = broker
         .call("POST", "/v1/leases", token, Some(json!({ "dataset": dataset })))
         .await;
+    if accepted.status != 202 {
+        return json!({"status": "failed", "problem": accepted.body});
+    }
     broker.decided(&accepted, token).await
 }
 

@@ -73,7 +73,7 @@ async fn a_cluster_is_told_of_its_own_leases_only_and_serves_no_others() {
 /// The lease is of no use from its expiry on; that it is over is on the ledger when no clock can be wrong about it any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_is_ended_by_time_when_the_margin_is_over_too() {
-    let end_margin_ms = 4_000;
+    let end_margin_ms = 15_000;
     let consortium = Consortium::start(Terms {
         end_margin_ms,
         ..Terms::default()
