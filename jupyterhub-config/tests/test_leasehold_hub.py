@@ -248,11 +248,13 @@ NAME = "leasehold-spawner-hook.leasehold-system.svc"
 class Run:
     """One call of the hook through `prepare`, with everything around it scripted."""
 
-    def __init__(self, directory: Path, script: list[tuple[int, Any]], *, served_name: str = NAME) -> None:
+    def __init__(
+        self, directory: Path, script: list[tuple[int, Any]], *, served_name: str = NAME, deadline: str = "20"
+    ) -> None:
         self.directory, self.script, self.served_name = directory, script, served_name
         self.seen: list[tuple[str | None, Any]] = []
         self.settings = {name: default for name, (_, default) in leasehold_hub.SETTINGS.items()}
-        self.settings |= {"tokenFile": str(directory / "token"), "deadlineSeconds": "3"}
+        self.settings |= {"tokenFile": str(directory / "token"), "deadlineSeconds": deadline}
         (directory / "token").write_text("the-hubs-token\n")
 
     async def prepare(self, auth_state: dict[str, str] | None = None) -> dict[str, Any]:
@@ -322,20 +324,20 @@ def test_a_hook_that_is_away_for_a_moment_only_delays_a_spawn(tmp_path: Path) ->
 
 
 def test_a_hook_that_stays_away_fails_the_spawn_with_its_reason(tmp_path: Path) -> None:
-    run = Run(tmp_path, [(503, {"detail": "the broker does not answer"})])
+    run = Run(tmp_path, [(503, {"detail": "the broker does not answer"})], deadline="8")
     with pytest.raises(leasehold_hub.SpawnRefused, match="the broker does not answer"):
         asyncio.run(run.prepare())
 
 
 def test_no_token_goes_to_a_server_of_another_name_or_authority(tmp_path: Path) -> None:
-    run = Run(tmp_path, [(200, PATCH)], served_name="evil.leasehold-system.svc")
+    run = Run(tmp_path, [(200, PATCH)], served_name="evil.leasehold-system.svc", deadline="3")
     with pytest.raises(leasehold_hub.SpawnRefused, match="does not answer"):
         asyncio.run(run.prepare())
     assert run.seen == []
     other = tmp_path / "other"
     other.mkdir()
     certificate(other, NAME)
-    run = Run(tmp_path, [(200, PATCH)])
+    run = Run(tmp_path, [(200, PATCH)], deadline="3")
     run.settings["caFile"] = str(other / "ca.crt")
     with pytest.raises(leasehold_hub.SpawnRefused, match="does not answer"):
         asyncio.run(run.prepare())

@@ -136,7 +136,7 @@ fn client(broker: &Broker, directory: &Path) -> MachinesClient {
     .unwrap()
 }
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn files_may_appear_and_rotate_after_the_client_was_made() {

@@ -85,7 +85,7 @@ async fn what_is_not_done_in_time_exits_4() {
         ..Script::default()
     })
     .await;
-    let output = pending.run(&["lease", "uis-texts", "--timeout", "1s"]).await;
+    let output = pending.run(&["lease", "uis-texts", "--timeout", "5s"]).await;
     assert_eq!(code(&output), 4, "{}", err(&output));
     assert!(err(&output).contains(LEASE), "{}", err(&output));
     let running = broker(Script {
@@ -93,7 +93,7 @@ async fn what_is_not_done_in_time_exits_4() {
         ..ready()
     })
     .await;
-    let output = running.run(&["lease", "uis-texts", "--timeout", "1s"]).await;
+    let output = running.run(&["lease", "uis-texts", "--timeout", "5s"]).await;
     assert_eq!(code(&output), 4, "{}", err(&output));
     assert!(
         err(&output).contains(&format!("leasehold operation {OPERATION}")),

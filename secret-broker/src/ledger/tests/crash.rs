@@ -28,7 +28,10 @@ fn every_acknowledged_transaction_survives_a_kill() {
         // Half of them soon after the start, whatever it does then; half of them in the middle of the work.
         let (count, patience) = match kill % 2 {
             0 => (usize::MAX, Duration::from_millis(random(250))),
-            _ => (usize::try_from(random(200)).unwrap() + 1, Duration::from_secs(60)),
+            _ => (
+                usize::try_from(random(200)).unwrap() + 1,
+                Duration::from_secs(300),
+            ),
         };
         let mut seen = wait_for(&lines, count, Instant::now() + patience);
         child.kill().unwrap();
