@@ -9,7 +9,7 @@ use crate::call::Call;
 use crate::error::{CommitStatusError, ProposalError, SubmitError, TransactionError};
 use crate::event::{Events, Start};
 use crate::failover::{Deadline, GaveUp, Why};
-use crate::failure::{Failure, Operation};
+use crate::failure::{Asker, Failure, Operation};
 use crate::gateway::{Gateway, report_of, signed, within};
 use crate::identity::Credentials;
 use crate::proposal::{NONCE, Nonce, Proposal, Target, TransactionId};
@@ -64,21 +64,23 @@ impl Contract {
     /// Where the chaincode refuses, or no peer answers within [`crate::Deadlines::evaluate`].
     pub async fn evaluate(&self, call: &Call) -> Result<Bytes, ProposalError> {
         let deadline = Deadline::new(self.gateway.deadlines().evaluate);
-        let (proposal, _, proposed) = self.propose(deadline, call, fresh()?).await?;
+        let (proposal, credentials, proposed) = self.propose(deadline, call, fresh()?).await?;
         let request = wire::EvaluateRequest {
             transaction_id: proposal.transaction_id.to_string(),
             channel_id: self.target.channel.clone(),
             proposed_transaction: Some(proposed),
             target_organizations: call.organisations.clone(),
         };
-        let answer = self
-            .gateway
-            .ask(Operation::Evaluate, deadline, async |mut client, limit| {
-                client.evaluate(within(limit, request.clone())).await
-            });
+        let asked = Operation::Evaluate(Asker {
+            msp_id: credentials.identity().msp_id(),
+            organisations: &call.organisations,
+        });
+        let answer = self.gateway.ask(asked, deadline, async |mut client, limit| {
+            client.evaluate(within(limit, request.clone())).await
+        });
         let (answer, peer) = answer
             .await
-            .map_err(|gave_up| proposal_error(gave_up, deadline))?;
+            .map_err(|gave_up| proposal_error(gave_up, &credentials, deadline))?;
         let result = answer.result.ok_or(ProposalError::Unintelligible {
             peer,
             reason: "it has no answer of the chaincode",
@@ -89,7 +91,7 @@ impl Contract {
     /// Has peers run it and sign what it would write.
     ///
     /// # Errors
-    /// Where the chaincode refuses, the peers do not agree, or too few answer within [`crate::Deadlines::endorse`].
+    /// Where the chaincode refuses, the peers do not agree on what it does or on whether it refuses, or too few answer within [`crate::Deadlines::endorse`].
     pub async fn endorse(&self, call: &Call) -> Result<Endorsed, ProposalError> {
         self.endorse_under(fresh()?, call).await
     }
@@ -101,6 +103,19 @@ impl Contract {
     /// # Errors
     /// As [`Contract::endorse`].
     pub async fn endorse_under(&self, nonce: Nonce, call: &Call) -> Result<Endorsed, ProposalError> {
+        let disputed = match self.endorse_once(nonce, call).await {
+            Err(error @ ProposalError::Disputed { .. }) if call.organisations.is_empty() => error,
+            done => return done,
+        };
+        // What a peer of the own member says, whichever gateway reaches it, decides.
+        let own = self.gateway.credentials().identity().msp_id().to_owned();
+        match self.evaluate(&call.clone().organisations([own])).await {
+            Err(error @ ProposalError::Refused(_)) => Err(error),
+            _ => Err(disputed),
+        }
+    }
+
+    async fn endorse_once(&self, nonce: Nonce, call: &Call) -> Result<Endorsed, ProposalError> {
         let deadline = Deadline::new(self.gateway.deadlines().endorse);
         let (proposal, credentials, proposed) = self.propose(deadline, call, nonce).await?;
         let request = wire::EndorseRequest {
@@ -109,14 +124,16 @@ impl Contract {
             proposed_transaction: Some(proposed),
             endorsing_organizations: call.organisations.clone(),
         };
-        let answer = self
-            .gateway
-            .ask(Operation::Endorse, deadline, async |mut client, limit| {
-                client.endorse(within(limit, request.clone())).await
-            });
+        let asked = Operation::Endorse(Asker {
+            msp_id: credentials.identity().msp_id(),
+            organisations: &call.organisations,
+        });
+        let answer = self.gateway.ask(asked, deadline, async |mut client, limit| {
+            client.endorse(within(limit, request.clone())).await
+        });
         let (answer, peer) = answer
             .await
-            .map_err(|gave_up| proposal_error(gave_up, deadline))?;
+            .map_err(|gave_up| proposal_error(gave_up, &credentials, deadline))?;
         let payload = answer.prepared_transaction.unwrap_or_default().payload;
         let response = proposal
             .answer_in(&payload)
@@ -268,8 +285,17 @@ impl Endorsed {
     }
 }
 
-fn proposal_error(GaveUp { why, attempts, .. }: GaveUp, deadline: Deadline) -> ProposalError {
+fn proposal_error(
+    GaveUp { why, attempts, .. }: GaveUp,
+    credentials: &Credentials,
+    deadline: Deadline,
+) -> ProposalError {
     match why {
+        Why::Said(Failure::Disputed { refusal, report }) => ProposalError::Disputed {
+            own: credentials.identity().msp_id().to_owned(),
+            refusal,
+            report,
+        },
         Why::Said(Failure::Refused(refusal)) => ProposalError::Refused(refusal),
         Why::Said(Failure::Mismatch(report)) => ProposalError::Mismatch(report),
         Why::Said(Failure::Failed(report)) => ProposalError::Failed(report),
@@ -282,7 +308,7 @@ fn proposal_error(GaveUp { why, attempts, .. }: GaveUp, deadline: Deadline) -> P
     }
 }
 
-fn fresh() -> Result<Nonce, ProposalError> {
+pub(crate) fn fresh() -> Result<Nonce, ProposalError> {
     let mut nonce = [0; NONCE];
     getrandom::fill(&mut nonce).map_err(ProposalError::Random)?;
     Ok(nonce)

@@ -109,6 +109,19 @@ pub enum ProposalError {
     /// The chaincode said no.
     #[error(transparent)]
     Refused(Refusal),
+    /// Peers of others said no, and none of the own member did: they may know more or less than that one, or not be honest. Nothing is
+    /// decided; it may be endorsed later, or by others.
+    #[error(
+        "the chaincode refused with {} at peers of others, and at none of {own}, so that nothing is decided: {report}; try again, and ask those members where it stays so", refusal.status
+    )]
+    Disputed {
+        /// The asker's member.
+        own: String,
+        /// What the first of those said that refused.
+        refusal: Refusal,
+        /// Who said what.
+        report: Report,
+    },
     /// Peers endorsed different results: they were at different blocks, which passes, or the chaincode is not a function of the ledger.
     #[error("the peers endorsed different results: {0}")]
     Mismatch(Report),

@@ -19,7 +19,8 @@ use crate::error::{Attempts, EventsError};
 use crate::failover::Deadline;
 use crate::failure::{Failure, Operation, read};
 use crate::gateway::{Gateway, report_of, signed};
-use crate::link::{Link, order};
+use crate::link::order;
+use crate::peer::OnePeer;
 use crate::proposal::{Target, TransactionId};
 use crate::retry::{chance, jittered};
 use crate::signer::SignError;
@@ -190,11 +191,38 @@ impl Events {
         (!link.rests(now)).then(|| now.saturating_duration_since(since))
     }
 
+    /// The peer at which the present stream is, or is being opened.
+    #[must_use]
+    pub fn peer(&self) -> Option<OnePeer> {
+        let (place, _) = self.streaming()?;
+        let link = self.gateway.links().get(place)?;
+        Some(OnePeer::new(&self.gateway, link))
+    }
+
+    /// The peer that is preferred to that at which the present stream is, once its rest after a failure is over; none where the stream is
+    /// at the best. Whoever is given it is the one who tries it: it rests on for all others until it answers.
+    #[must_use]
+    pub fn better_peer(&self) -> Option<OnePeer> {
+        let (place, _) = self.streaming()?;
+        let now = Instant::now();
+        let mut better = self.gateway.links().iter().take(place);
+        let tried = better.find(|link| !link.rests(now) && !link.look(now).rests(now))?;
+        Some(OnePeer::new(&self.gateway, tried))
+    }
+
     /// Gives up a stream whose peer failed lately when it was asked something else; the next one is opened at another, after the last
     /// event that was given. One from [`Start::Next`] without an event yet is kept: nobody knows after what.
     pub fn leave_failed_peer(&mut self) {
-        let has_place = self.start != Start::Next;
-        if has_place && self.streaming().is_some() && self.stands().is_none() {
+        if self.streaming().is_some() && self.stands().is_none() {
+            self.open_anew();
+        }
+    }
+
+    /// Gives up the stream; the next one is opened at the peer that is preferred of those that did not fail lately, after the last event
+    /// that was given. One from [`Start::Next`] without an event yet is kept: nobody knows after what.
+    pub fn open_anew(&mut self) {
+        if self.start != Start::Next {
+            // What lies here was not given, and comes again.
             self.ready.clear();
             self.state = State::Closed;
         }
@@ -251,7 +279,7 @@ impl Events {
         let now = Instant::now();
         let healths: Vec<_> = links.iter().map(|link| link.look(now)).collect();
         let place = order(now, &healths).into_iter().next().unwrap_or_default();
-        let Some(mut client) = links.get(place).map(Link::client) else {
+        let Some(mut client) = links.get(place).map(|link| link.client()) else {
             return State::Closed;
         };
         let credentials = self.gateway.credentials();

@@ -1,5 +1,6 @@
 //! Asking one peer after the other until one answers, within a deadline.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fabric_wire::GatewayClient;
@@ -74,12 +75,13 @@ enum Step {
     Pass { blame: bool, open: bool },
 }
 
-fn step(operation: Operation, failure: &Failure) -> Step {
+fn step(operation: Operation<'_>, failure: &Failure) -> Step {
     match failure {
         Failure::Refused(_) | Failure::Mismatch(_) => Step::Stop,
         // Its gateway has asked every peer already.
-        Failure::Failed(_) if operation == Operation::Evaluate => Step::Stop,
-        Failure::Failed(_) | Failure::Rejected(_) => Step::Remember,
+        Failure::Failed(_) if matches!(operation, Operation::Evaluate(_)) => Step::Stop,
+        // Another gateway has others endorse.
+        Failure::Failed(_) | Failure::Rejected(_) | Failure::Disputed { .. } => Step::Remember,
         Failure::Unavailable { sent, .. } => Step::Pass {
             blame: true,
             open: *sent,
@@ -93,14 +95,14 @@ fn step(operation: Operation, failure: &Failure) -> Step {
 }
 
 /// Whether to ask again and again until the deadline: what is endorsed shall not be lost to a restart.
-fn is_persistent(operation: Operation) -> bool {
+fn is_persistent(operation: Operation<'_>) -> bool {
     matches!(operation, Operation::Submit | Operation::CommitStatus)
 }
 
 /// The first answer, and the address of the peer that gave it. Every attempt is bounded by `attempt` and by the deadline.
 pub(crate) async fn ask<T, F: Future<Output = Result<T, Status>>>(
-    links: &[Link],
-    operation: Operation,
+    links: &[Arc<Link>],
+    operation: Operation<'_>,
     deadline: Deadline,
     attempt: Duration,
     call: impl Fn(GatewayClient<Channel>, Duration) -> F,
@@ -189,7 +191,10 @@ pub(crate) async fn ask<T, F: Future<Output = Result<T, Status>>>(
 fn reason(failure: &Failure, limit: Duration) -> String {
     match failure {
         Failure::Refused(refusal) => refusal.to_string(),
-        Failure::Mismatch(report) | Failure::Failed(report) | Failure::Rejected(report) => report.to_string(),
+        Failure::Mismatch(report)
+        | Failure::Failed(report)
+        | Failure::Rejected(report)
+        | Failure::Disputed { report, .. } => report.to_string(),
         Failure::Unavailable { reason, .. } => reason.clone(),
         Failure::Late => format!("no answer within {limit:?}"),
     }
@@ -199,6 +204,12 @@ fn reason(failure: &Failure, limit: Duration) -> String {
 mod tests {
     use super::*;
     use crate::error::{Refusal, Report};
+    use crate::failure::Asker;
+
+    const ASKER: Asker<'_> = Asker {
+        msp_id: "Org1MSP",
+        organisations: &[],
+    };
 
     #[test]
     fn a_chaincodes_answer_ends_the_search_and_a_peers_trouble_does_not() {
@@ -214,11 +225,20 @@ mod tests {
             reason: String::new(),
             sent,
         };
+        let disputed = Failure::Disputed {
+            refusal: refusal.clone(),
+            report: report(),
+        };
         let cases = [
-            (Operation::Endorse, Failure::Refused(refusal), Step::Stop),
-            (Operation::Endorse, Failure::Mismatch(report()), Step::Stop),
-            (Operation::Evaluate, Failure::Failed(report()), Step::Stop),
-            (Operation::Endorse, Failure::Failed(report()), Step::Remember),
+            (Operation::Endorse(ASKER), disputed, Step::Remember),
+            (Operation::Endorse(ASKER), Failure::Refused(refusal), Step::Stop),
+            (Operation::Endorse(ASKER), Failure::Mismatch(report()), Step::Stop),
+            (Operation::Evaluate(ASKER), Failure::Failed(report()), Step::Stop),
+            (
+                Operation::Endorse(ASKER),
+                Failure::Failed(report()),
+                Step::Remember,
+            ),
             (Operation::Submit, Failure::Rejected(report()), Step::Remember),
             (
                 Operation::Submit,

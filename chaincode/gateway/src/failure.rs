@@ -4,6 +4,11 @@
 //! ABORTED on Endorse, where its text is only in the details; endorsers that could not be reached are ABORTED on Endorse too; an orderer
 //! that says no is ABORTED on Submit, and one that cannot be reached UNAVAILABLE. A status that this process made itself, because a
 //! connection broke, may have any of these codes: it has a source, and one from a server has none.
+//!
+//! A gateway endorses with its own member's peers first, one after the other, and only when one did asks the others': whoever failed has a
+//! detail with its member, and whoever endorsed has none (`endorse.go`). So one peer of one member can be all that stands in the way of a
+//! transaction, and its no is the chaincode's only where the asker's own member, or everybody who had to endorse, says it too
+//! ([`Asker`]). Details are the gateway's word; it is trusted to name whom it asked.
 
 use std::error::Error as _;
 
@@ -13,11 +18,21 @@ use tonic::{Code, ConnectError, Status};
 
 use crate::error::{Detail, Refusal, Report};
 
+/// Who proposes, and whose peers are to run it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Asker<'a> {
+    pub(crate) msp_id: &'a str,
+    /// Empty where the gateway chooses.
+    pub(crate) organisations: &'a [String],
+}
+
 /// Which call failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Operation {
-    Evaluate,
-    Endorse,
+pub(crate) enum Operation<'a> {
+    Evaluate(Asker<'a>),
+    Endorse(Asker<'a>),
+    /// Of one peer itself.
+    Query,
     Submit,
     CommitStatus,
     Events,
@@ -27,6 +42,11 @@ pub(crate) enum Operation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Failure {
     Refused(Refusal),
+    /// Somebody refused whose word alone does not count.
+    Disputed {
+        refusal: Refusal,
+        report: Report,
+    },
     Mismatch(Report),
     Failed(Report),
     /// Another gateway may see it otherwise: its view of the peers is its own.
@@ -72,25 +92,73 @@ pub(crate) fn read(operation: Operation, status: &Status) -> Failure {
         (Code::DeadlineExceeded, _) => Failure::Late,
         // Cancelled is a peer that is being stopped. Exhausted is a gateway at its limit of calls.
         (Code::Unavailable | Code::Cancelled | Code::ResourceExhausted, _) => unavailable(&report),
-        (Code::Unknown | Code::Aborted, Operation::Evaluate | Operation::Endorse) => endorsers(report),
+        (Code::Unknown | Code::Aborted, Operation::Evaluate(asker)) => {
+            endorsers(report, |by| asker.may_ask(by))
+        }
+        (Code::Unknown | Code::Aborted, Operation::Endorse(asker)) => {
+            endorsers(report, |by| asker.is_refused_by(by))
+        }
         // A stream of blocks that ended, or a commit that nobody waits for any more: the peer is being stopped.
         (Code::Aborted | Code::Unknown, Operation::CommitStatus | Operation::Events) => unavailable(&report),
         _ => Failure::Rejected(report),
     }
 }
 
-/// What peers said that were to run a proposal.
-fn endorsers(report: Report) -> Failure {
+/// The members of the peers that refused, and whether all failed that had a detail, alike.
+struct By<'r> {
+    members: Vec<&'r str>,
+    is_all: bool,
+}
+
+impl Asker<'_> {
+    /// Whether a refusal of one peer is an answer to a question: by whomever where nobody was named.
+    fn may_ask(&self, by: &By<'_>) -> bool {
+        let named = |member: &&str| self.organisations.iter().any(|name| name == member);
+        self.organisations.is_empty() || by.members.iter().any(named)
+    }
+
+    /// Whether a refusal to endorse is the chaincode's: by a peer of the asker's own member, or by one of each of those that were named.
+    fn is_refused_by(&self, by: &By<'_>) -> bool {
+        let has_refused = |name: &str| by.members.contains(&name);
+        let names = self.organisations;
+        has_refused(self.msp_id)
+            || (by.is_all && !names.is_empty() && names.iter().all(|name| has_refused(name)))
+    }
+}
+
+/// What peers said that were to run a proposal. `counts` tells whether those that refused are enough.
+fn endorsers(report: Report, counts: impl Fn(&By<'_>) -> bool) -> Failure {
     let said = |what: &dyn Fn(&str) -> bool| report.details.iter().any(|detail| what(&detail.message));
     if said(&|message| message == MISMATCH) {
         return Failure::Mismatch(report);
     }
     let messages = report.details.iter().map(|detail| detail.message.as_str());
-    if let Some(refusal) = messages
-        .clone()
-        .chain([report.message.as_str()])
-        .find_map(refusal)
-    {
+    let refusals: Vec<_> = report
+        .details
+        .iter()
+        .filter_map(|detail| Some((detail.msp_id.as_str(), refusal(&detail.message)?)))
+        .collect();
+    if let Some((_, first)) = refusals.first() {
+        let by = By {
+            members: refusals.iter().map(|(member, _)| *member).collect(),
+            is_all: refusals.len() == report.details.len()
+                && refusals.iter().all(|(_, refusal)| refusal == first),
+        };
+        if !counts(&by) {
+            let refusal = first.clone();
+            return Failure::Disputed { refusal, report };
+        }
+        // Of several that do not say the same, the one that counts alone.
+        let counting = refusals.iter().find(|(member, _)| {
+            counts(&By {
+                members: vec![*member],
+                is_all: false,
+            })
+        });
+        return Failure::Refused(counting.map_or_else(|| first.clone(), |(_, refusal)| refusal.clone()));
+    }
+    // Of one peer that was asked a question, without a word who it was.
+    if let Some(refusal) = refusal(&report.message) {
         return Failure::Refused(refusal);
     }
     if said(&|message| message.contains(TURNED_AWAY)) {
@@ -158,12 +226,24 @@ mod tests {
 
     use super::*;
 
+    const ASKER: Asker<'_> = Asker {
+        msp_id: "Org1MSP",
+        organisations: &[],
+    };
+    const EVALUATE: Operation<'_> = Operation::Evaluate(ASKER);
+    const ENDORSE: Operation<'_> = Operation::Endorse(ASKER);
+
     fn status(code: Code, message: &str, details: &[&str]) -> Status {
-        let any = |message: &&str| Any {
+        let own: Vec<_> = details.iter().map(|message| ("Org1MSP", *message)).collect();
+        status_of(code, message, &own)
+    }
+
+    fn status_of(code: Code, message: &str, details: &[(&str, &str)]) -> Status {
+        let any = |(msp_id, message): &(&str, &str)| Any {
             type_url: "type.googleapis.com/gateway.ErrorDetail".to_owned(),
             value: ErrorDetail {
-                address: "peer0.org1:7051".to_owned(),
-                msp_id: "Org1MSP".to_owned(),
+                address: "peer0:7051".to_owned(),
+                msp_id: (*msp_id).to_owned(),
                 message: (*message).to_owned(),
             }
             .encode_to_vec()
@@ -192,34 +272,91 @@ mod tests {
             &format!("evaluate call to endorser returned error: {text}"),
             &[text],
         );
-        assert_eq!(
-            read(Operation::Evaluate, &evaluated),
-            refused(409, "taken, until noon")
-        );
+        assert_eq!(read(EVALUATE, &evaluated), refused(409, "taken, until noon"));
         let endorsed = status(
             Code::Aborted,
             "failed to endorse transaction, see attached details",
             &[text],
         );
-        assert_eq!(
-            read(Operation::Endorse, &endorsed),
-            refused(409, "taken, until noon")
-        );
+        assert_eq!(read(ENDORSE, &endorsed), refused(409, "taken, until noon"));
         let bare = status(
             Code::Unknown,
             &format!("evaluate call to endorser returned error: {text}"),
             &[],
         );
-        assert_eq!(
-            read(Operation::Evaluate, &bare),
-            refused(409, "taken, until noon")
-        );
+        assert_eq!(read(EVALUATE, &bare), refused(409, "taken, until noon"));
+    }
+
+    #[test]
+    fn a_refusal_counts_where_the_own_member_says_it_or_all_that_were_to_endorse() {
+        const NO: &str = "chaincode response 409, taken";
+        const OTHER: &str = "chaincode response 403, never";
+        const GONE: &str = "rpc error: code = Unavailable desc = connection error";
+        let named = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let cases: [(&[(&str, &str)], &[&str], &str); 11] = [
+            (&[("Org1MSP", NO)], &[], "Refused"),
+            (&[("Org2MSP", NO)], &[], "Disputed"),
+            (&[("Org2MSP", NO), ("Org3MSP", NO)], &[], "Disputed"),
+            (&[("Org2MSP", NO), ("Org3MSP", GONE)], &[], "Disputed"),
+            (&[("Org1MSP", GONE), ("Org2MSP", NO)], &[], "Disputed"),
+            (&[("Org2MSP", OTHER), ("Org1MSP", NO)], &[], "Refused"),
+            (
+                &[("Org2MSP", NO), ("Org3MSP", NO)],
+                &["Org2MSP", "Org3MSP"],
+                "Refused",
+            ),
+            (
+                &[("Org2MSP", NO), ("Org3MSP", OTHER)],
+                &["Org2MSP", "Org3MSP"],
+                "Disputed",
+            ),
+            // One of the two endorsed: it has no detail.
+            (&[("Org2MSP", NO)], &["Org2MSP", "Org3MSP"], "Disputed"),
+            (
+                &[("Org2MSP", NO), ("Org3MSP", GONE)],
+                &["Org2MSP", "Org3MSP"],
+                "Disputed",
+            ),
+            (&[("", NO)], &[], "Disputed"),
+        ];
+        for (details, names, expected) in cases {
+            let names = named(names);
+            let operation = Operation::Endorse(Asker {
+                organisations: &names,
+                ..ASKER
+            });
+            let text =
+                "failed to collect enough transaction endorsements, see attached details for more info";
+            let failure = read(operation, &status_of(Code::Aborted, text, details));
+            let shown = format!("{failure:?}");
+            assert!(shown.starts_with(expected), "{details:?} {names:?}: {shown}");
+            if let Failure::Refused(refusal) = failure {
+                assert_eq!(refusal.message, "taken", "the word that counts");
+            }
+        }
+    }
+
+    #[test]
+    fn a_question_is_answered_by_those_only_who_were_asked() {
+        let names = ["Org1MSP".to_owned()];
+        let operation = Operation::Evaluate(Asker {
+            organisations: &names,
+            ..ASKER
+        });
+        let no = "chaincode response 404, none";
+        for (member, expected) in [("Org1MSP", "Refused"), ("Org2MSP", "Disputed")] {
+            let failure = read(operation, &status_of(Code::Unknown, no, &[(member, no)]));
+            assert!(
+                format!("{failure:?}").starts_with(expected),
+                "{member}: {failure:?}"
+            );
+        }
     }
 
     #[test]
     fn an_unknown_error_that_is_no_refusal_is_not_taken_for_one() {
         let failed = status(Code::Unknown, "panic in handler", &[]);
-        assert!(matches!(read(Operation::Evaluate, &failed), Failure::Failed(_)));
+        assert!(matches!(read(EVALUATE, &failed), Failure::Failed(_)));
     }
 
     #[test]
@@ -229,7 +366,7 @@ mod tests {
             "failed to collect",
             &["error in simulation", MISMATCH],
         );
-        assert!(matches!(read(Operation::Endorse, &status), Failure::Mismatch(_)));
+        assert!(matches!(read(ENDORSE, &status), Failure::Mismatch(_)));
     }
 
     #[test]
@@ -237,11 +374,11 @@ mod tests {
         let gone = "rpc error: code = Unavailable desc = connection error";
         let unreachable = status(Code::Aborted, "failed to endorse", &[gone, gone]);
         assert!(matches!(
-            read(Operation::Endorse, &unreachable),
+            read(ENDORSE, &unreachable),
             Failure::Unavailable { sent: true, .. }
         ));
         let partly = status(Code::Aborted, "failed to endorse", &[gone, "error in simulation"]);
-        assert!(matches!(read(Operation::Endorse, &partly), Failure::Failed(_)));
+        assert!(matches!(read(ENDORSE, &partly), Failure::Failed(_)));
     }
 
     #[test]
@@ -252,7 +389,7 @@ mod tests {
             "failed to endorse transaction, see attached details",
             &[text],
         );
-        assert!(matches!(read(Operation::Endorse, &status), Failure::Rejected(_)));
+        assert!(matches!(read(ENDORSE, &status), Failure::Rejected(_)));
     }
 
     #[test]
@@ -260,10 +397,10 @@ mod tests {
         let cases = [
             (Operation::Submit, Code::Aborted, "Rejected"),
             (Operation::Submit, Code::Unavailable, "Unavailable"),
-            (Operation::Endorse, Code::FailedPrecondition, "Rejected"),
-            (Operation::Endorse, Code::ResourceExhausted, "Unavailable"),
-            (Operation::Evaluate, Code::PermissionDenied, "Rejected"),
-            (Operation::Evaluate, Code::DeadlineExceeded, "Late"),
+            (ENDORSE, Code::FailedPrecondition, "Rejected"),
+            (ENDORSE, Code::ResourceExhausted, "Unavailable"),
+            (EVALUATE, Code::PermissionDenied, "Rejected"),
+            (EVALUATE, Code::DeadlineExceeded, "Late"),
             (Operation::CommitStatus, Code::PermissionDenied, "Rejected"),
             (Operation::CommitStatus, Code::Aborted, "Unavailable"),
             (Operation::Events, Code::Aborted, "Unavailable"),
@@ -280,7 +417,7 @@ mod tests {
         let broken = || std::io::Error::other("connection reset");
         let sent = Status::from_error(Box::new(broken()));
         assert!(matches!(
-            read(Operation::Evaluate, &sent),
+            read(EVALUATE, &sent),
             Failure::Unavailable { sent: true, .. }
         ));
         let refused = Status::from_error(Box::new(ConnectError(Box::new(broken()))));

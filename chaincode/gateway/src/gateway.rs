@@ -8,6 +8,7 @@ use bytes::Bytes;
 use fabric_wire::GatewayClient;
 use fabric_wire::{gateway as wire, protos};
 use prost::Message as _;
+use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
@@ -18,7 +19,8 @@ use crate::error::{CommitStatusError, ProposalError, Report};
 use crate::failover::{Deadline, GaveUp, Why, ask};
 use crate::failure::{Failure, Operation};
 use crate::identity::Credentials;
-use crate::link::Link;
+use crate::link::{Link, order};
+use crate::peer::OnePeer;
 use crate::proposal::{Target, TransactionId};
 use crate::signer::SignError;
 use crate::validation::CommitStatus;
@@ -26,20 +28,34 @@ use crate::validation::CommitStatus;
 /// A client of the gateways of some peers. Cheap to clone; clones share connections and credentials.
 #[derive(Debug, Clone)]
 pub struct Gateway {
-    links: Arc<[Link]>,
+    links: Arc<[Arc<Link>]>,
     deadlines: Deadlines,
     clock: Clock,
     credentials: Arc<ArcSwap<Credentials>>,
 }
 
 /// Fabric's chaincode about the chain itself.
-const CHAIN: &str = "qscc";
+pub(crate) const CHAIN: &str = "qscc";
 
 /// What it says of the chain (`common.BlockchainInfo`); its hashes are left out.
 #[derive(Clone, PartialEq, prost::Message)]
 struct ChainInfo {
     #[prost(uint64, tag = "1")]
     height: u64,
+}
+
+/// How many blocks a channel has: asked of [`CHAIN`].
+pub(crate) fn height_call(channel: &str) -> Call {
+    Call::new("GetChainInfo").argument(channel.to_owned())
+}
+
+/// What [`CHAIN`] answers to that.
+pub(crate) fn height_in(answer: Bytes) -> Result<u64, ProposalError> {
+    let info = ChainInfo::decode(answer).map_err(|_| ProposalError::Unintelligible {
+        peer: "that was asked".to_owned(),
+        reason: "it is no account of the chain",
+    })?;
+    Ok(info.height)
 }
 
 impl Gateway {
@@ -54,7 +70,7 @@ impl Gateway {
         let links: Vec<_> = config
             .peers
             .iter()
-            .map(|peer| Link::new(peer, &config))
+            .map(|peer| Link::new(peer, &config).map(Arc::new))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             links: links.into(),
@@ -101,8 +117,7 @@ impl Gateway {
     /// # Errors
     /// Where no peer answers within [`Deadlines::evaluate`], or none lets this identity ask (`qscc/GetChainInfo`).
     pub async fn height(&self, channel: &str) -> Result<u64, ProposalError> {
-        let call = Call::new("GetChainInfo").argument(channel.to_owned());
-        self.height_by(channel, &call).await
+        self.height_by(channel, &height_call(channel)).await
     }
 
     /// The same, as a peer of this member has it, whichever gateway is asked.
@@ -110,17 +125,12 @@ impl Gateway {
     /// # Errors
     /// As [`Gateway::height`], and where no peer of the member is up.
     pub async fn height_of(&self, channel: &str, organisation: &str) -> Result<u64, ProposalError> {
-        let call = Call::new("GetChainInfo").argument(channel.to_owned());
-        self.height_by(channel, &call.organisations([organisation])).await
+        let call = height_call(channel).organisations([organisation]);
+        self.height_by(channel, &call).await
     }
 
     async fn height_by(&self, channel: &str, call: &Call) -> Result<u64, ProposalError> {
-        let answer = self.contract(channel, CHAIN).evaluate(call).await?;
-        let info = ChainInfo::decode(answer).map_err(|_| ProposalError::Unintelligible {
-            peer: "that was asked".to_owned(),
-            reason: "it is no account of the chain",
-        })?;
-        Ok(info.height)
+        height_in(self.contract(channel, CHAIN).evaluate(call).await?)
     }
 
     /// A chaincode on a channel.
@@ -184,6 +194,24 @@ impl Gateway {
         })
     }
 
+    /// Each peer by itself, the preferred one first and those that failed lately last.
+    #[must_use]
+    pub fn peers(&self) -> Vec<OnePeer> {
+        let now = Instant::now();
+        let healths: Vec<_> = self.links.iter().map(|link| link.look(now)).collect();
+        let links = order(now, &healths).into_iter();
+        let links = links.filter_map(|place| self.links.get(place));
+        links.map(|link| OnePeer::new(self, link)).collect()
+    }
+
+    /// The same with this peer only.
+    pub(crate) fn only(&self, link: &Arc<Link>) -> Self {
+        Self {
+            links: Arc::from([Arc::clone(link)]),
+            ..self.clone()
+        }
+    }
+
     pub(crate) fn credentials(&self) -> Arc<Credentials> {
         self.credentials.load_full()
     }
@@ -201,14 +229,14 @@ impl Gateway {
         &self.deadlines
     }
 
-    pub(crate) fn links(&self) -> &Arc<[Link]> {
+    pub(crate) fn links(&self) -> &[Arc<Link>] {
         &self.links
     }
 
     /// The first peer's answer, and that peer's address.
     pub(crate) async fn ask<T, F: Future<Output = Result<Response<T>, Status>>>(
         &self,
-        operation: Operation,
+        operation: Operation<'_>,
         deadline: Deadline,
         call: impl Fn(GatewayClient<Channel>, Duration) -> F,
     ) -> Result<(T, String), GaveUp> {
@@ -239,7 +267,10 @@ pub(crate) fn within<T>(limit: Duration, message: T) -> Request<T> {
 /// What was said, where it is of no further interest what kind of failure it is.
 pub(crate) fn report_of(failure: Failure) -> Report {
     match failure {
-        Failure::Mismatch(report) | Failure::Failed(report) | Failure::Rejected(report) => report,
+        Failure::Mismatch(report)
+        | Failure::Failed(report)
+        | Failure::Rejected(report)
+        | Failure::Disputed { report, .. } => report,
         Failure::Refused(refusal) => Report {
             message: refusal.to_string(),
             details: Vec::new(),

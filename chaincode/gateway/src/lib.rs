@@ -42,6 +42,7 @@ mod failure;
 mod gateway;
 mod identity;
 mod link;
+mod peer;
 mod proposal;
 mod retry;
 mod signer;
@@ -62,6 +63,7 @@ pub use error::{
 pub use event::{Checkpoint, Event, Events, Start};
 pub use gateway::Gateway;
 pub use identity::{CredentialFiles, Credentials, Identity, IdentityError};
+pub use peer::{Height, OnePeer};
 pub use proposal::{Nonce, TransactionId, TransactionIdError};
 pub use retry::Retry;
 pub use signer::{P256Signer, SignError, Signer};

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fabric_wire::GatewayClient;
+use fabric_wire::{EndorserClient, GatewayClient};
 use tokio::time::Instant;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
@@ -36,6 +36,11 @@ impl Health {
             self.rests_until = now.checked_add(rest(self.failures.saturating_sub(1)));
         }
         seen
+    }
+
+    /// Whether it is asked last.
+    pub(crate) fn rests(self, now: Instant) -> bool {
+        self.rests_until.is_some_and(|until| until > now)
     }
 
     /// After one more failure.
@@ -99,6 +104,12 @@ impl Link {
             .max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
 
+    pub(crate) fn endorser(&self) -> EndorserClient<Channel> {
+        EndorserClient::new(self.channel.clone())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
     pub(crate) fn look(&self, now: Instant) -> Health {
         self.health
             .lock()
@@ -108,8 +119,10 @@ impl Link {
 
     /// Whether it failed lately, and is asked last.
     pub(crate) fn rests(&self, now: Instant) -> bool {
-        let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        health.rests_until.is_some_and(|until| until > now)
+        self.health
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .rests(now)
     }
 
     pub(crate) fn did_well(&self) {

@@ -223,3 +223,44 @@ async fn a_stream_of_a_peer_that_fails_otherwise_is_left_for_another() {
     );
     assert!(stream_of_hurried.stands().is_some());
 }
+
+/// The peers that are asked one by one, and not what a gateway made of several.
+#[tokio::test]
+async fn a_stream_goes_back_to_the_preferred_peer_with_none_twice_and_none_left_out() {
+    let mut bench = Bench::start().await;
+    let contract = bench.contract();
+    let mut events = contract.events(Start::Block(0));
+    let address = |events: &Events| events.peer().map(|peer| peer.address().to_owned());
+    for round in 0..3 {
+        let emit = async |number: u32| emit(&contract, &format!("{round}-{number}")).await;
+        let expected = |numbers: std::ops::Range<u32>| numbers.map(|number| format!("{round}-{number}"));
+        emit(0).await;
+        assert_eq!(names(&mut events, 1).await, expected(0..1).collect::<Vec<_>>());
+        assert_eq!(address(&events), Some(bench.peers[0].address()));
+        assert!(events.better_peer().is_none(), "it is at the best");
+        bench.peers[0].close_gateway();
+        emit(1).await;
+        assert_eq!(names(&mut events, 1).await, expected(1..2).collect::<Vec<_>>());
+        assert_eq!(address(&events), Some(bench.peers[1].address()));
+        bench.peers[0].restart().unwrap();
+        bench::until("the preferred peer to be well", async || {
+            match events.better_peer() {
+                Some(peer) => {
+                    peer.address() == bench.peers[0].address() && peer.height("channel").await.is_ok()
+                }
+                None => false,
+            }
+        })
+        .await;
+        // Two come in one block or two; one of them has been read when the stream is moved.
+        tokio::join!(emit(2), emit(3));
+        let mut told = names(&mut events, 1).await;
+        events.open_anew();
+        emit(4).await;
+        told.extend(names(&mut events, 2).await);
+        told.sort();
+        assert_eq!(told, expected(2..5).collect::<Vec<_>>());
+        assert_eq!(address(&events), Some(bench.peers[0].address()));
+    }
+    assert!(events.next().now_or_never().is_none(), "nothing comes twice");
+}

@@ -340,3 +340,35 @@ async fn peers_and_orderer_come_and_go_under_load_and_no_acknowledged_transactio
         }
     }
 }
+
+/// A gateway has whoever knows most of an organisation answer; here it is this peer, whatever it knows.
+#[tokio::test]
+async fn one_peer_that_is_asked_itself_answers_from_its_own_state_and_nobody_in_its_stead() {
+    let mut bench = Bench::start().await;
+    let contract = bench.contract();
+    put(&contract, "a", "old").await.unwrap();
+    bench.peers[1].hold_back(true);
+    put(&contract, "a", "new").await.unwrap();
+    let peers = bench.gateway().peers();
+    let call = run(&json!([["get", "a"]]));
+    for (place, value, blocks) in [(0, "new", 3), (1, "old", 2)] {
+        let answer = peers[place].query("channel", "probe", &call).await.unwrap();
+        assert_eq!(answer, format!("[\"{value}\"]"));
+        let height = peers[place].height("channel").await.unwrap();
+        assert_eq!(
+            (height.blocks, height.msp_id),
+            (blocks, format!("Org{}MSP", place + 1))
+        );
+    }
+    let refused = run(&json!([["refuse", "no"]]));
+    let error = peers[0].query("channel", "probe", &refused).await.unwrap_err();
+    assert!(matches!(error, ProposalError::Refused(_)), "{error:?}");
+    let error = peers[0]
+        .query("channel", "probe", &run(&json!([["panic"]])))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ProposalError::Failed(_)), "{error:?}");
+    bench.peers[1].kill();
+    let error = peers[1].query("channel", "probe", &call).await.unwrap_err();
+    assert!(matches!(error, ProposalError::Unavailable(_)), "{error:?}");
+}

@@ -1,5 +1,5 @@
-//! What crosses the wire between a Hyperledger Fabric peer and a chaincode, and between a client and a peer's gateway: the generated
-//! messages and the gRPC services `protos.Chaincode` and `gateway.Gateway`. No logic, no I/O.
+//! What crosses the wire between a Hyperledger Fabric peer and a chaincode, and between a client and a peer: the generated messages
+//! and the gRPC services `protos.Chaincode`, `protos.Endorser` and `gateway.Gateway`. No logic, no I/O.
 //!
 //! The proto files name the messages and fields that this project uses and no others; a field that is not named here is ignored
 //! when it arrives and lost when a message is encoded again. Names and field numbers are Fabric's (fabric-protos, `peer/`, `common/`,
@@ -20,3 +20,4 @@ pub mod gateway {
 
 pub use gateway::{gateway_client::GatewayClient, gateway_server::GatewayServer};
 pub use protos::{chaincode_client::ChaincodeClient, chaincode_server::ChaincodeServer};
+pub use protos::{endorser_client::EndorserClient, endorser_server::EndorserServer};

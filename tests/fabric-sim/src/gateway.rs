@@ -1,5 +1,6 @@
 //! A peer's gateway, served on a port of loopback in a runtime of its own, so that it can be killed as a process can.
 
+mod endorser;
 mod refusal;
 mod service;
 
@@ -8,12 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use fabric_wire::GatewayServer;
+use fabric_wire::{EndorserServer, GatewayServer};
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
-use crate::network::Network;
+use crate::network::{Network, Refusal};
 use service::Service;
 
 /// As a real peer's.
@@ -52,6 +54,7 @@ pub struct Faults {
     lost: AtomicUsize,
     hung: AtomicUsize,
     forged: AtomicUsize,
+    stalled: watch::Sender<bool>,
 }
 
 impl Faults {
@@ -68,6 +71,11 @@ impl Faults {
     /// A transaction of another call is returned for signature.
     pub fn forge(&self, calls: usize) {
         self.forged.store(calls, Ordering::SeqCst);
+    }
+
+    /// No call is answered and nothing comes on a stream, while connections stand; or all goes on.
+    pub fn stall(&self, stalled: bool) {
+        self.stalled.send_replace(stalled);
     }
 
     fn take(fault: &AtomicUsize) -> bool {
@@ -123,6 +131,29 @@ impl GatewayPeer {
         &self.faults
     }
 
+    /// Its peer takes no further block, and answers as if there were none; or it catches up.
+    pub fn hold_back(&self, hold: bool) {
+        if let Some(peer) = self.network.peers().get(self.place) {
+            self.network.hold_back(peer, hold);
+        }
+    }
+
+    /// Its peer says no to whatever it is to run, as if the chaincode did; or it is honest again.
+    pub fn refuse(&self, refusal: Option<(i32, &str)>) {
+        self.refuse_what("", refusal);
+    }
+
+    /// The same to what has this text in an argument.
+    pub fn refuse_what(&self, what: &str, refusal: Option<(i32, &str)>) {
+        if let Some(peer) = self.network.peers().get(self.place) {
+            peer.refuse(refusal.map(|(status, message)| Refusal {
+                what: what.to_owned(),
+                status,
+                message: message.to_owned(),
+            }));
+        }
+    }
+
     /// Ends it at once: its connections break, and other gateways get no endorsement of its peer.
     pub fn kill(&mut self) {
         self.close_gateway();
@@ -173,6 +204,9 @@ impl GatewayPeer {
             peer: Arc::clone(peer),
             faults: Arc::clone(&self.faults),
         };
+        let endorser = EndorserServer::new(service.clone())
+            .max_decoding_message_size(MESSAGE_BYTES)
+            .max_encoding_message_size(MESSAGE_BYTES);
         let service = GatewayServer::new(service)
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(MESSAGE_BYTES);
@@ -186,7 +220,8 @@ impl GatewayPeer {
         };
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         // Owned by the runtime, which `kill` and `drop` end.
-        runtime.spawn(server.add_service(service).serve_with_incoming(incoming));
+        let server = server.add_service(service).add_service(endorser);
+        runtime.spawn(server.serve_with_incoming(incoming));
         peer.set_up(true);
         self.runtime = Some(runtime);
         Ok(())

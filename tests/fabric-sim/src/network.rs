@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::identity::Client;
-use crate::ledger::{Block, Committed, Ledger, Transaction};
+use crate::ledger::{Block, Committed, Ledger, Transaction, World};
 use crate::link::{Link, LinkError, LinkHandle, Run};
 use crate::ordering::Ordered;
 use crate::proposal::{Proposal, Proposed};
@@ -108,9 +108,38 @@ pub(crate) struct Peer {
     execute: Duration,
     /// Whether it answers gateways; its own may have been killed.
     up: AtomicBool,
+    behind: Mutex<Option<View>>,
+    /// What it says instead of what the chaincode does.
+    refusal: Mutex<Option<Refusal>>,
+}
+
+/// What a peer says no to of itself, and how.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal {
+    /// Proposals with this in an argument.
+    pub(crate) what: String,
+    pub(crate) status: i32,
+    pub(crate) message: String,
+}
+
+/// What a peer knows of the ledger.
+#[derive(Clone)]
+pub(crate) struct View {
+    world: Arc<World>,
+    /// Number of its newest block.
+    pub(crate) height: u64,
 }
 
 impl Peer {
+    /// What it knows, where that is less than what there is.
+    fn behind(&self) -> Option<View> {
+        self.behind.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn refuse(&self, refusal: Option<Refusal>) {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+    }
+
     pub(crate) fn msp_id(&self) -> &str {
         &self.msp_id
     }
@@ -180,6 +209,8 @@ impl Network {
                 links: Mutex::default(),
                 execute: options.execute,
                 up: AtomicBool::new(true),
+                behind: Mutex::default(),
+                refusal: Mutex::default(),
             })
         };
         let stop = CancellationToken::new();
@@ -267,14 +298,17 @@ impl Network {
         peers: &[&Arc<Peer>],
         proposal: &Proposed,
     ) -> Result<Endorsed, EndorseError> {
-        let world = self.ledger().snapshot();
+        let now = self.now();
         let each = peers.iter().map(|peer| async {
-            let simulation = Simulation::new(Arc::clone(&world));
-            self.simulate(peer, simulation, proposal)
+            let world = peer.behind().unwrap_or_else(|| now.clone()).world;
+            self.simulate(peer, Simulation::new(world), proposal)
                 .await
                 .map(|simulated| (&peer.msp_id, simulated))
         });
-        let mut all = futures::future::try_join_all(each).await?.into_iter();
+        // To the end, also where one fails: as long as a peer runs a transaction it does not begin the same one again.
+        let each = futures::future::join_all(each).await;
+        let all: Result<Vec<_>, _> = each.into_iter().collect();
+        let mut all = all?.into_iter();
         let Some((first_msp, first)) = all.next() else {
             return Err(LinkError::Unknown(proposal.chaincode.clone()).into());
         };
@@ -342,10 +376,31 @@ impl Network {
         peer: &Peer,
         proposal: &Proposed,
     ) -> Result<protos::Response, EndorseError> {
-        let simulation = Simulation::new(self.ledger().snapshot());
+        let simulation = Simulation::new(self.view_of(peer).world);
         self.simulate(peer, simulation, proposal)
             .await
             .map(|simulated| simulated.response)
+    }
+
+    /// What all peers know that are not held back.
+    fn now(&self) -> View {
+        let ledger = self.ledger();
+        View {
+            world: ledger.snapshot(),
+            height: ledger.height(),
+        }
+    }
+
+    pub(crate) fn view_of(&self, peer: &Peer) -> View {
+        peer.behind().unwrap_or_else(|| self.now())
+    }
+
+    /// Has a peer take no further block, or catch up.
+    pub(crate) fn hold_back(&self, peer: &Peer, hold: bool) {
+        let view = hold.then(|| self.view_of(peer));
+        *peer.behind.lock().unwrap_or_else(PoisonError::into_inner) = view;
+        // Whoever waits for a block looks again.
+        self.height.send_modify(|_| {});
     }
 
     pub(crate) fn peers(&self) -> &[Arc<Peer>] {
@@ -396,6 +451,18 @@ impl Network {
         simulation: Simulation,
         proposal: &Proposed,
     ) -> Result<Simulated, EndorseError> {
+        let refusal = peer
+            .refusal
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let is_meant = |refusal: &Refusal| {
+            let mut arguments = proposal.input.args.iter();
+            arguments.any(|argument| String::from_utf8_lossy(argument).contains(&refusal.what))
+        };
+        if let Some(Refusal { status, message, .. }) = refusal.filter(is_meant) {
+            return Err(EndorseError::Refused { status, message });
+        }
         let simulation = Arc::new(Mutex::new(simulation));
         let kind = if proposal.input.is_init {
             Type::Init

@@ -14,6 +14,7 @@ use fabric_wire::protos::{self, SignedProposal};
 use futures::Stream;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status};
 
 use super::Faults;
@@ -23,6 +24,7 @@ use crate::network::{CHANNEL, EndorseError, Endorsed, Network, Peer};
 use crate::proposal::{Parts, Proposed, encode};
 use crate::signature::verify;
 
+#[derive(Clone)]
 pub(crate) struct Service {
     pub(crate) network: Arc<Network>,
     pub(crate) peer: Arc<Peer>,
@@ -30,7 +32,7 @@ pub(crate) struct Service {
 }
 
 /// Fabric's chaincode about the chain itself.
-const CHAIN: &str = "qscc";
+pub(super) const CHAIN: &str = "qscc";
 
 /// `common.BlockchainInfo` without its hashes.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -63,7 +65,9 @@ impl gateway_server::Gateway for Service {
                 ))
             })?;
         if is_chain {
-            return self.chain();
+            return Ok(Response::new(EvaluateResponse {
+                result: Some(self.chain(peer)),
+            }));
         }
         validated(&proposed, &parts).map_err(|said| {
             let text = format!("evaluate call to endorser returned error: {said}");
@@ -92,8 +96,9 @@ impl gateway_server::Gateway for Service {
             let said = format!("duplicate transaction found [{}]. Creator [00]", proposed.txid);
             return Err(status(Code::Aborted, text, &[(self.peer.msp_id(), said)]));
         }
-        let first = self.network.endorse_on(&[&self.peer], &proposed).await;
-        if let Err(error) = first {
+        if request.endorsing_organizations.is_empty()
+            && let Err(error) = self.network.endorse_on(&[&self.peer], &proposed).await
+        {
             return Err(status(
                 Code::Aborted,
                 text,
@@ -101,19 +106,9 @@ impl gateway_server::Gateway for Service {
             ));
         }
         let peers = self.endorsers(&request.endorsing_organizations)?;
-        let endorsed = self
-            .network
-            .endorse_on(&peers, &proposed)
-            .await
-            .map_err(|error| {
-                let text =
-                    "failed to collect enough transaction endorsements, see attached details for more info";
-                let (said, by) = match &error {
-                    EndorseError::Disagreement(_, other) => (MISMATCH.to_owned(), other.as_str()),
-                    other => (message(other).0, ""),
-                };
-                status(Code::Aborted, text, &[(by, said)])
-            })?;
+        let (endorsed, peers) = self
+            .collected(peers, &proposed, &request.endorsing_organizations)
+            .await?;
         let payload = if Faults::take(&self.faults.forged) {
             let call = protos::ChaincodeInvocationSpec::default();
             prepared(&parts, encode(&call), &proposed, &endorsed, &peers)
@@ -168,7 +163,9 @@ impl gateway_server::Gateway for Service {
         let mut height = self.network.height();
         loop {
             height.borrow_and_update();
+            let known = self.network.view_of(&self.peer).height;
             let found = self.network.ledger().find(&asked.transaction_id);
+            let found = found.filter(|committed| committed.block <= known);
             if let Some(committed) = found {
                 return Ok(Response::new(CommitStatusResponse {
                     result: i32::from(committed.code as u8),
@@ -200,6 +197,8 @@ impl gateway_server::Gateway for Service {
         };
         let following = Following {
             network: Arc::clone(&self.network),
+            peer: Arc::clone(&self.peer),
+            stalled: self.faults.stalled.subscribe(),
             passed: asked.after_transaction_id.is_empty(),
             asked,
             next: first,
@@ -213,8 +212,8 @@ impl gateway_server::Gateway for Service {
 }
 
 impl Service {
-    async fn hang(&self) {
-        if Faults::take(&self.faults.hung) {
+    pub(super) async fn hang(&self) {
+        if Faults::take(&self.faults.hung) || *self.faults.stalled.borrow() {
             std::future::pending::<()>().await;
         }
     }
@@ -230,17 +229,59 @@ impl Service {
     }
 
     /// The one thing that is asked of Fabric's chaincode about the chain: how many blocks there are, the configuration's included.
-    fn chain(&self) -> Result<Response<EvaluateResponse>, Status> {
+    pub(super) fn chain(&self, peer: &Peer) -> protos::Response {
         let info = ChainInfo {
-            height: self.network.ledger().height() + 1,
+            height: self.network.view_of(peer).height + 1,
         };
-        Ok(Response::new(EvaluateResponse {
-            result: Some(protos::Response {
-                status: 200,
-                payload: encode(&info),
-                ..protos::Response::default()
-            }),
-        }))
+        protos::Response {
+            status: 200,
+            payload: encode(&info),
+            ..protos::Response::default()
+        }
+    }
+
+    /// The endorsements of these peers; where one gives none, and the client named nobody, of another in its stead.
+    async fn collected<'p>(
+        &'p self,
+        mut wanted: Vec<&'p Arc<Peer>>,
+        proposed: &Proposed,
+        organisations: &[String],
+    ) -> Result<(Endorsed, Vec<&'p Arc<Peer>>), Status> {
+        let mut details = Vec::new();
+        let others = self.network.peers().iter().filter(|peer| peer.is_up());
+        let mut others: Vec<_> = others
+            .filter(|peer| !wanted.iter().any(|one| Arc::ptr_eq(one, peer)))
+            .collect();
+        loop {
+            let error = match self.network.endorse_on(&wanted, proposed).await {
+                Ok(endorsed) => return Ok((endorsed, wanted)),
+                Err(error) => error,
+            };
+            // Which of them it was.
+            let mut failed = None;
+            for (place, peer) in wanted.iter().enumerate() {
+                let alone = self.network.endorse_on(&[peer], proposed).await;
+                if let Err(error) = alone {
+                    details.push((peer.msp_id(), message(&error).0));
+                    failed = failed.or(Some(place));
+                }
+            }
+            if let EndorseError::Disagreement(_, other) = &error {
+                let place = wanted.iter().position(|peer| peer.msp_id() == other);
+                details
+                    .extend(place.and_then(|place| Some((wanted.get(place)?.msp_id(), MISMATCH.to_owned()))));
+                failed = place;
+            }
+            match (failed, others.is_empty() || !organisations.is_empty()) {
+                (Some(place), false) => {
+                    wanted.remove(place);
+                    wanted.push(others.remove(0));
+                }
+                _ => break,
+            }
+        }
+        let text = "failed to collect enough transaction endorsements, see attached details for more info";
+        Err(status(Code::Aborted, text, &details))
     }
 
     /// Who is to endorse: those that the client names, or a majority with this peer's own first.
@@ -277,6 +318,9 @@ impl Service {
 /// A stream of events as it goes through the blocks.
 struct Following {
     network: Arc<Network>,
+    /// Whose stream it is.
+    peer: Arc<Peer>,
+    stalled: watch::Receiver<bool>,
     asked: ChaincodeEventsRequest,
     /// Whether the transaction after which events are wanted has been seen.
     passed: bool,
@@ -288,7 +332,12 @@ impl Following {
     async fn next(&mut self) -> Option<ChaincodeEventsResponse> {
         let mut height = self.network.height();
         loop {
-            height.wait_for(|height| *height >= self.next).await.ok()?;
+            height.borrow_and_update();
+            if self.network.view_of(&self.peer).height < self.next {
+                height.changed().await.ok()?;
+                continue;
+            }
+            self.stalled.wait_for(|stalled| !stalled).await.ok()?;
             let block = self.network.ledger().block(self.next).cloned();
             self.next += 1;
             let events = block.map(|block| self.matching(block)).unwrap_or_default();
@@ -319,7 +368,7 @@ impl Following {
 }
 
 /// What a client proposed, decoded and for this channel.
-fn decoded(proposed: Option<protos::SignedProposal>) -> Result<(Proposed, Parts), Status> {
+pub(super) fn decoded(proposed: Option<protos::SignedProposal>) -> Result<(Proposed, Parts), Status> {
     let signed = proposed.ok_or_else(|| Status::invalid_argument("a signed proposal is required"))?;
     let (proposed, parts) =
         Proposed::decode(signed).map_err(|error| Status::invalid_argument(error.to_string()))?;
@@ -330,7 +379,7 @@ fn decoded(proposed: Option<protos::SignedProposal>) -> Result<(Proposed, Parts)
 }
 
 /// Whether a peer lets the client in; otherwise what it says.
-fn validated(proposed: &Proposed, parts: &Parts) -> Result<(), String> {
+pub(super) fn validated(proposed: &Proposed, parts: &Parts) -> Result<(), String> {
     let SignedProposal {
         proposal_bytes,
         signature,
