@@ -1,62 +1,40 @@
-//! Accepted work, done in its order, some of it at once where the ledger is a channel: each is submitted to the ledger under its own
-//! id, as often as it takes to hear an answer.
+//! Accepted work: each operation is submitted to the ledger under its own id, as often as it takes to hear an answer, some of them at
+//! once where the ledger is a channel.
+//!
+//! One that cannot be decided is tried again after a wait that doubles each time, and gives way to others meanwhile: see
+//! [`crate::store::claims`]. On the embedded ledger nobody's later operation overtakes an earlier one.
 //!
 //! A broker that is killed between the ledger's answer and its own note finds the operation still running, submits it again under the
 //! same id, and hears the same answer.
 //!
 //! A data key goes only when its dataset cannot come to be: where what became of a registration is not known, it stays.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use leasehold_chaincode::{Command, CommandResult, DatasetId, Refusal, TxId};
 use serde_json::json;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::api::problem::ApiProblem;
 use crate::audit::{self, Decision};
 use crate::broker::Broker;
 use crate::fabric::Recorded;
 use crate::ledger::{Submission, SubmitError};
-use crate::store::StoreError;
-use crate::store::operations::{Claimed, Ending};
+use crate::store::claims::{Claimed, Claims, Room};
+use crate::store::operations::Ending;
+use crate::store::{StoreError, now_ms};
 
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Bound of the wait after an operation's first try; it doubles with each up to the longest. A random part of it is waited, half at
+/// least.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// After the store failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// Nobody should have to wake the worker, but a wake-up that was lost must not matter.
 const LOOK_ANYWAY: Duration = Duration::from_secs(10);
-
-/// Works until shutdown.
-pub async fn work(broker: Arc<Broker>) {
-    let mut pause = FIRST_PAUSE;
-    let mut last_cleaning = None;
-    while !broker.shutdown.is_cancelled() {
-        if last_cleaning.is_none_or(|at: std::time::Instant| at.elapsed() > Duration::from_secs(3600)) {
-            last_cleaning = Some(std::time::Instant::now());
-            if let Err(error) = broker.store.forget_old_operations().await {
-                tracing::warn!(%error, "could not forget old operations");
-            }
-        }
-        let wait = match step(&broker).await {
-            Ok(true) => {
-                pause = FIRST_PAUSE;
-                continue;
-            }
-            Ok(false) => LOOK_ANYWAY,
-            Err(error) => {
-                tracing::warn!(%error, "could not work on operations; trying again");
-                let wait = pause;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-                wait
-            }
-        };
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = broker.accepted.notified() => {}
-            () = broker.shutdown.cancelled() => return,
-        }
-    }
-}
 
 /// What kept an operation from being decided; it is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -67,13 +45,109 @@ enum StepError {
     Ledger(#[from] SubmitError),
 }
 
-/// Decides the oldest operations, as many as the ledger takes at once; `false` when there is none.
-async fn step(broker: &Broker) -> Result<bool, StepError> {
-    let claimed = broker.store.claim(broker.ledger.at_once()).await?;
-    let is_any = !claimed.is_empty();
-    let decided = futures::future::join_all(claimed.iter().map(|claimed| decide(broker, claimed))).await;
-    decided.into_iter().collect::<Result<(), _>>()?;
-    Ok(is_any)
+/// Works until shutdown, and ends what it has begun by then.
+pub async fn work(broker: Arc<Broker>) {
+    // Tasks, since each may hold the store's write lock while this one waits for it.
+    let mut under_way = JoinSet::new();
+    // What is worked on, and whether it was tried before.
+    let mut held: HashMap<String, bool> = HashMap::new();
+    let mut last_cleaning = None;
+    while !broker.shutdown.is_cancelled() {
+        if last_cleaning.is_none_or(|at: std::time::Instant| at.elapsed() > Duration::from_secs(3600)) {
+            last_cleaning = Some(std::time::Instant::now());
+            if let Err(error) = broker.store.forget_old_operations().await {
+                tracing::warn!(%error, "could not forget old operations");
+            }
+        }
+        let wait = match claim(&broker, &held).await {
+            Ok(claims) => {
+                for claimed in claims.operations {
+                    held.insert(claimed.id.clone(), claimed.tries > 0);
+                    under_way.spawn(try_once(Arc::clone(&broker), claimed));
+                }
+                until(claims.next_due_ms)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "could not look for operations; trying again");
+                AFTER_FAILURE
+            }
+        };
+        tokio::select! {
+            Some(ended) = under_way.join_next() => {
+                let (id, noted) = unless_panicked(ended);
+                held.remove(&id);
+                if let Err(error) = noted {
+                    tracing::warn!(operation = %id, %error, "could not note what became of a try; trying again");
+                    tokio::select! {
+                        () = tokio::time::sleep(AFTER_FAILURE) => {}
+                        () = broker.shutdown.cancelled() => {}
+                    }
+                }
+            }
+            () = tokio::time::sleep(wait) => {}
+            () = broker.accepted.notified() => {}
+            () = broker.shutdown.cancelled() => {}
+        }
+    }
+    while under_way.join_next().await.is_some() {}
+}
+
+/// What a task yields. Where it panicked, so does the worker, and the broker ends.
+fn unless_panicked<T>(ended: Result<T, JoinError>) -> T {
+    match ended {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Takes what is due, as far as there is room beside what is held.
+async fn claim(broker: &Broker, held: &HashMap<String, bool>) -> Result<Claims, StoreError> {
+    let at_once = broker.ledger.at_once();
+    let tried = held.values().filter(|is_tried| **is_tried).count();
+    let room = Room {
+        most: at_once.saturating_sub(held.len()),
+        most_tried: at_once.div_ceil(2).saturating_sub(tried),
+        in_order: at_once == 1,
+        held: held.keys().cloned().collect(),
+    };
+    if room.most == 0 {
+        return Ok(Claims::default());
+    }
+    let longest_ms = i64::try_from(LONGEST_WAIT.as_millis()).unwrap_or(i64::MAX);
+    broker.store.claim(&room, now_ms(), longest_ms).await
+}
+
+/// How long nothing is due.
+fn until(due_ms: Option<i64>) -> Duration {
+    let wait = due_ms.and_then(|due_ms| u64::try_from(due_ms.saturating_sub(now_ms())).ok());
+    wait.map_or(LOOK_ANYWAY, Duration::from_millis).min(LOOK_ANYWAY)
+}
+
+/// How long to wait after so many tries; `random` chooses the part of it.
+fn pause(tries: u32, random: u64) -> Duration {
+    let bound = FIRST_WAIT
+        .saturating_mul(2_u32.saturating_pow(tries))
+        .min(LONGEST_WAIT);
+    let half = bound / 2;
+    let part = u64::try_from(half.as_millis()).unwrap_or(u64::MAX).max(1);
+    half + Duration::from_millis(random % part)
+}
+
+/// Tries to decide an operation, or notes when that is tried again. Yields which it was, and whether that could be noted.
+async fn try_once(broker: Arc<Broker>, claimed: Claimed) -> (String, Result<(), StoreError>) {
+    let noted = match decide(&broker, &claimed).await {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            let wait = pause(claimed.tries, getrandom::u64().unwrap_or_default());
+            tracing::warn!(operation = %claimed.id, tries = claimed.tries, ?wait, %error, "could not decide an operation; trying again");
+            let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+            broker
+                .store
+                .defer(&claimed.id, now_ms().saturating_add(wait_ms))
+                .await
+        }
+    };
+    (claimed.id, noted)
 }
 
 async fn decide(broker: &Broker, claimed: &Claimed) -> Result<(), StepError> {
@@ -183,6 +257,16 @@ fn is_same(named: &str, result: &CommandResult) -> bool {
 mod tests {
     use super::*;
     use leasehold_chaincode::{DatasetName, LeaseId};
+
+    #[test]
+    fn the_wait_doubles_up_to_the_longest_and_a_part_of_it_is_chance() {
+        let ms = |tries, random| pause(tries, random).as_millis();
+        assert_eq!([ms(0, 0), ms(1, 0), ms(2, 0), ms(3, 0)], [50, 100, 200, 400]);
+        assert_eq!([ms(0, 49), ms(1, 199), ms(3, 123)], [99, 199, 523]);
+        for tries in [10, 100, u32::MAX] {
+            assert!((30_000..60_000).contains(&ms(tries, u64::MAX)), "{tries}");
+        }
+    }
 
     #[test]
     fn only_the_key_of_the_dataset_that_the_command_names_is_destroyed() {

@@ -10,6 +10,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::SqlitePool;
 use sqlx::{SqlSafeStr as _, Sqlite, Transaction};
 
+pub mod claims;
 pub mod data_keys;
 pub mod operations;
 pub mod people;
@@ -67,6 +68,7 @@ impl Store {
                 "transactions",
                 include_str!("../migrations/store/0002_transactions.sql"),
             ),
+            migration(3, "tries", include_str!("../migrations/store/0003_tries.sql")),
         ])
         .run(&pool)
         .await?;
@@ -96,4 +98,9 @@ impl Store {
 /// Now, Unix seconds, for the rows.
 fn now() -> i64 {
     chrono::Utc::now().timestamp()
+}
+
+/// The same in milliseconds.
+pub(crate) fn now_ms() -> i64 {
+    chrono::Utc::now().timestamp_millis()
 }

@@ -7,7 +7,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use super::data_keys::{self, DataKey};
-use super::{Store, StoreError, now};
+use super::{Store, StoreError, now, now_ms};
 
 /// Remembered answers are given again for this long.
 const IDEMPOTENCY_SECONDS: i64 = 24 * 3600;
@@ -64,21 +64,6 @@ pub struct OperationRow {
     pub created_at: i64,
     /// Unix seconds.
     pub finished_at: Option<i64>,
-}
-
-/// Work to do.
-#[derive(Debug)]
-pub struct Claimed {
-    /// The operation.
-    pub id: String,
-    /// The transaction that it is.
-    pub transaction_id: String,
-    /// Whether it may have been submitted before.
-    pub again: bool,
-    /// Whose.
-    pub submitter: String,
-    /// What to ask the ledger, or why that cannot be read.
-    pub command: Result<Command, String>,
 }
 
 /// How an operation ended.
@@ -139,13 +124,14 @@ impl Store {
         if undecided >= MOST_UNDECIDED {
             return Ok(Accepted::TooMany);
         }
-        sqlx::query("INSERT INTO operations (id, transaction_id, kind, submitter, status, command, created_at) VALUES (?, ?, ?, ?, 'pending', ?, ?)")
+        sqlx::query("INSERT INTO operations (id, transaction_id, kind, submitter, status, command, created_at, due_ms) VALUES (?, ?, ?, ?, 'pending', ?, ?, ?)")
             .bind(&operation.id)
             .bind(&operation.transaction_id)
             .bind(operation.command.name())
             .bind(&operation.submitter)
             .bind(command)
             .bind(now())
+            .bind(now_ms())
             .execute(&mut *transaction)
             .await?;
         if let Some(key) = &operation.data_key {
@@ -178,40 +164,6 @@ impl Store {
         Ok(fetch(&mut connection, id)
             .await?
             .filter(|row| row.submitter == submitter))
-    }
-
-    /// The oldest operations that are not decided, so many at most: also those that were running when the broker was killed.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn claim(&self, most: usize) -> Result<Vec<Claimed>, StoreError> {
-        type Row = (String, Option<String>, String, String, Option<String>);
-        let mut transaction = self.write().await?;
-        let rows: Vec<Row> = sqlx::query_as(
-            "SELECT id, transaction_id, status, submitter, command FROM operations
-             WHERE status IN ('pending', 'running') ORDER BY sequence LIMIT ?",
-        )
-        .bind(i64::try_from(most).unwrap_or(i64::MAX))
-        .fetch_all(&mut *transaction)
-        .await?;
-        for (id, ..) in &rows {
-            sqlx::query("UPDATE operations SET status = 'running' WHERE id = ?")
-                .bind(id)
-                .execute(&mut *transaction)
-                .await?;
-        }
-        transaction.commit().await?;
-        let claimed = rows
-            .into_iter()
-            .map(|(id, transaction_id, status, submitter, command)| Claimed {
-                transaction_id: transaction_id.unwrap_or_else(|| id.clone()),
-                again: status == "running",
-                command: serde_json::from_str(&command.unwrap_or_default())
-                    .map_err(|error| error.to_string()),
-                id,
-                submitter,
-            });
-        Ok(claimed.collect())
     }
 
     /// Records how an operation ended, and takes away the key that nobody needs any longer.

@@ -5,6 +5,7 @@ use leasehold_broker_wire::machines::WatchLeasesRequest;
 use leasehold_chaincode::{Ciphertext, Command, DatasetId, Metadata, Msp, Policy, TxId};
 use leasehold_secret_broker::ledger::{Ledger, LedgerOptions, Submission};
 use leasehold_secret_broker::store::Store;
+use leasehold_secret_broker::store::claims::Room;
 use leasehold_secret_broker::store::data_keys::DataKey;
 use leasehold_secret_broker::store::operations::NewOperation;
 use serde_json::{Value, json};
@@ -49,7 +50,13 @@ async fn an_operation_that_the_ledger_took_before_the_kill_succeeds_once() {
         let accepted = operation(&id, "texts");
         store.accept(&accepted).await.unwrap();
         store.accept(&operation(&lost, "texts")).await.unwrap();
-        assert_eq!(store.claim(1).await.unwrap()[0].id, id);
+        let room = Room {
+            most: 1,
+            ..Room::default()
+        };
+        let now_ms = chrono::Utc::now().timestamp_millis();
+        let claims = store.claim(&room, now_ms, 60_000).await.unwrap();
+        assert_eq!(claims.operations[0].id, id);
         let options = LedgerOptions::new(fixture.data_dir().join("ledger.db"), Msp::new("UiSMSP").unwrap());
         let ledger = Ledger::open(options).await.unwrap();
         ledger

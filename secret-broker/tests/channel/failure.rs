@@ -14,7 +14,7 @@ use crate::consortium::{Consortium, Terms, profile};
 use crate::fixture::{Fixture, PATIENCE, eventually};
 use crate::story::{change, heartbeat, lease, message, watch};
 
-async fn bound(broker: &Fixture) {
+pub async fn bound(broker: &Fixture) {
     let account = |name: &str, uid: &str| {
         Some(wire::ServiceAccount {
             namespace: "hub".into(),
@@ -37,7 +37,7 @@ async fn bound(broker: &Fixture) {
     hook.bind_service_accounts(request).await.unwrap();
 }
 
-async fn mounts(broker: &Fixture) -> Result<usize, Code> {
+pub async fn mounts(broker: &Fixture) -> Result<usize, Code> {
     let mut webhook = broker.machine("leasehold-webhook").await;
     let request = wire::ResolveMountsRequest {
         notebook_uid: "uid-1".into(),
@@ -58,7 +58,7 @@ async fn resolved_mounts(broker: &Fixture) -> usize {
 }
 
 /// What the peer said before vouches for the view for 1.5 seconds more.
-async fn refuses_mounts(broker: &Fixture) {
+pub async fn refuses_mounts(broker: &Fixture) {
     eventually("mounts to be refused", async || {
         (mounts(broker).await == Err(Code::Unavailable)).then_some(())
     })
@@ -206,7 +206,7 @@ async fn without_an_ordering_service_accepted_work_waits_and_then_happens_once()
         .await;
     assert_eq!(accepted.status, 202);
     eventually("the broker to say that it cannot submit", async || {
-        uis.log().contains("could not work on operations").then_some(())
+        uis.log().contains("could not decide an operation").then_some(())
     })
     .await;
     let location = accepted.headers["location"].to_str().unwrap().to_owned();

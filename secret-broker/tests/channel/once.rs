@@ -7,12 +7,24 @@ use leasehold_chaincode::{Command, DatasetId, Msp, TxId};
 use leasehold_secret_broker::fabric::{Channel, Recorded};
 use leasehold_secret_broker::ledger::Submission;
 use leasehold_secret_broker::store::Store;
+use leasehold_secret_broker::store::claims::{Claimed, Room};
 use leasehold_secret_broker::store::data_keys::DataKey;
 use leasehold_secret_broker::store::operations::NewOperation;
 use serde_json::Value;
 
 use crate::consortium::{Consortium, Terms, profile};
 use crate::fixture::{Answer, Fixture, eventually, registration};
+
+/// What the worker would take next.
+async fn claimed(store: &Store) -> Vec<Claimed> {
+    let room = Room {
+        most: 1,
+        most_tried: 1,
+        ..Room::default()
+    };
+    let now_ms = chrono::Utc::now().timestamp_millis();
+    store.claim(&room, now_ms, 60_000).await.unwrap().operations
+}
 
 /// An operation as the broker writes it down, of a channel's client.
 fn operation(channel: &Channel, name: &str) -> NewOperation {
@@ -78,7 +90,7 @@ async fn an_operation_that_the_channel_took_before_the_kill_succeeds_once() {
     let (channel, store) = open(&fixture).await;
     let accepted = operation(&channel, "texts");
     store.accept(&accepted).await.unwrap();
-    assert!(!store.claim(1).await.unwrap()[0].again);
+    assert!(!claimed(&store).await[0].again);
     let submission = Submission {
         tx_id: TxId::new(accepted.id.clone()).unwrap(),
         command: accepted.command.clone(),
@@ -192,7 +204,7 @@ async fn the_key_of_a_registration_whose_outcome_is_unknown_is_kept() {
     let (channel, store) = open(&fixture).await;
     let accepted = operation(&channel, "texts");
     store.accept(&accepted).await.unwrap();
-    assert_eq!(store.claim(1).await.unwrap().len(), 1, "it is under way");
+    assert_eq!(claimed(&store).await.len(), 1, "it is under way");
     store.close().await;
     consortium.issue("UiSMSP");
     fixture.run().await;
@@ -216,7 +228,7 @@ async fn the_key_of_a_registration_that_is_refused_at_a_second_try_is_kept() {
     let (channel, store) = open(&fixture).await;
     let accepted = operation(&channel, "texts");
     store.accept(&accepted).await.unwrap();
-    assert_eq!(store.claim(1).await.unwrap().len(), 1, "it is under way");
+    assert_eq!(claimed(&store).await.len(), 1, "it is under way");
     store.close().await;
     fixture.run().await;
     decided(&fixture, "failed").await;
@@ -233,4 +245,45 @@ async fn assert_key(fixture: &Fixture, accepted: &NewOperation) {
     let dataset = &accepted.data_key.as_ref().unwrap().dataset_id;
     let key = store.data_key(dataset, 1).await.unwrap();
     assert!(key.is_some(), "its key is there");
+}
+
+/// As many as are worked on at once, accepted before all others, and their chaincode never decides.
+#[tokio::test(flavor = "multi_thread")]
+async fn operations_that_cannot_be_decided_do_not_keep_others_from_it() {
+    let consortium = Consortium::start(Terms::default()).await;
+    let fixture = consortium.broker("UiSMSP", &[0]).await;
+    let failed = r#"{"code":"peer_failed","message":"the peer gave no answer"}"#;
+    consortium.peers()[0].refuse_what("stuck", Some((500, failed)));
+    let steward = fixture.person("steward");
+    let mut stuck = Vec::new();
+    for i in 0..20 {
+        let body = registration(&format!("stuck-{i}"));
+        let answer = fixture.call("POST", "/v1/datasets", &steward, Some(body)).await;
+        assert_eq!(answer.status, 202, "{}", answer.body);
+        stuck.push(answer);
+    }
+    eventually(
+        "all of them to have been tried, and half as many places as there are again",
+        async || {
+            let log = fixture.log();
+            let tries = log
+                .lines()
+                .filter(|line| line.contains("could not decide an operation"));
+            (tries.count() >= stuck.len() + 8).then_some(())
+        },
+    )
+    .await;
+    for i in 0..10 {
+        fixture.register(&format!("texts-{i}")).await;
+    }
+    // When the next tries are due outlives the broker.
+    fixture.kill();
+    fixture.run().await;
+    fixture.register("more-texts").await;
+    assert_eq!(consortium.happened("dataset_registered"), 11);
+    consortium.peers()[0].refuse(None);
+    for answer in &stuck {
+        assert_eq!(fixture.decided(answer, &steward).await["status"], "succeeded");
+    }
+    assert_eq!(consortium.happened("dataset_registered"), 11 + stuck.len());
 }

@@ -170,7 +170,7 @@ async fn without_an_ordering_service_accepted_work_waits(network: &mut Network, 
     let before = broker.log().len();
     eventually("the broker to say that it cannot submit", async || {
         broker.log()[before..]
-            .contains("could not work on operations")
+            .contains("could not decide an operation")
             .then_some(())
     })
     .await;
