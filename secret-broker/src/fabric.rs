@@ -5,7 +5,8 @@
 //! it is submitted and whenever this process is killed. What differs from the embedded ledger:
 //!
 //! - A question is answered by one peer of this organisation, from its state at that moment; several questions are answered one after the
-//!   other. A peer may be some blocks behind the others. While no own peer is up nothing is read, and so nothing granted.
+//!   other. A peer may be some blocks behind the others. While no own peer is up nothing is read, and so nothing granted. What must be of
+//!   one state is asked of one peer ([`OwnPeer`]).
 //! - A transaction's id is the hash of a nonce and of the identity's certificate. The nonce is made of the submission's id, so that
 //!   whoever kept that can propose the very same transaction again ([`Channel::transaction_of`]).
 //! - Followers hear of transactions with events only, from a height on, without gaps. A silent stream says nothing about whether it
@@ -16,10 +17,12 @@ mod answer;
 mod channel;
 mod follow;
 mod identity;
+mod own_peer;
 mod profile;
 mod submit;
 
 pub use channel::{Channel, ChannelError};
 pub use follow::Follower;
+pub use own_peer::OwnPeer;
 pub use profile::{PeerEntry, Profile};
 pub use submit::Recorded;

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::fabric::{self, Channel, ChannelError, Recorded};
+use crate::fabric::{self, Channel, ChannelError, OwnPeer, Recorded};
 use crate::ledger::{
     self, Committed, Ledger, LedgerAddress, LedgerOptions, OpenError, ReadError, Snapshot, Submission,
     SubmitError,
@@ -43,13 +43,10 @@ pub enum LedgerError {
 pub enum Reading {
     /// One state, held still.
     Embedded(Snapshot),
-    /// The state of the peer that is asked, at the time of each question.
-    Fabric {
-        /// Who is asked.
-        channel: Channel,
-        /// The newest block before the first question.
-        block: u64,
-    },
+    /// The state of whichever own peer is asked, at the time of each question.
+    Fabric(Channel),
+    /// The state of one own peer, at the time of each question.
+    OwnPeer(OwnPeer),
 }
 
 /// What committed transactions tell.
@@ -150,10 +147,27 @@ impl BrokerLedger {
     pub async fn snapshot(&self) -> Result<Reading, ReadError> {
         Ok(match self {
             Self::Embedded(ledger) => Reading::Embedded(ledger.snapshot().await?),
-            Self::Fabric(channel) => Reading::Fabric {
-                block: channel.newest_block().await?,
-                channel: channel.clone(),
-            },
+            Self::Fabric(channel) => Reading::Fabric(channel.clone()),
+        })
+    }
+
+    /// Begins to ask several questions that must be answered from one state, and yields that state's height: a follower goes on from
+    /// there. On a channel they are answered by one own peer, and of one state where [`Reading::is_settled`] says so afterwards.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the ledger cannot be read.
+    pub async fn one_state(&self) -> Result<(Reading, u64), ReadError> {
+        Ok(match self {
+            Self::Embedded(ledger) => {
+                let snapshot = ledger.snapshot().await?;
+                let height = snapshot.height();
+                (Reading::Embedded(snapshot), height)
+            }
+            Self::Fabric(channel) => {
+                let peer = channel.own_peer().await?;
+                let block = peer.block();
+                (Reading::OwnPeer(peer), block)
+            }
         })
     }
 
@@ -223,23 +237,16 @@ impl BrokerLedger {
 }
 
 impl Reading {
-    /// The last block that all answers have seen; a follower goes on from here.
-    #[must_use]
-    pub fn height(&self) -> u64 {
-        match self {
-            Self::Embedded(snapshot) => snapshot.height(),
-            Self::Fabric { block, .. } => *block,
-        }
-    }
-
-    /// Whether all answers so far are of one state: always, but on a channel only where no block came meanwhile.
+    /// Whether all answers so far are known to be of one state: always, but on a channel only those of one peer that took no block
+    /// meanwhile.
     ///
     /// # Errors
     /// [`ReadError`] when the ledger cannot be read.
     pub async fn is_settled(&self) -> Result<bool, ReadError> {
         match self {
             Self::Embedded(_) => Ok(true),
-            Self::Fabric { channel, block } => Ok(channel.newest_block().await? == *block),
+            Self::Fabric(_) => Ok(false),
+            Self::OwnPeer(peer) => peer.is_settled().await,
         }
     }
 }

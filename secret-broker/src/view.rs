@@ -22,8 +22,10 @@ use crate::store::{Store, StoreError};
 /// Changes that may wait for one watcher.
 pub const WATCHER_QUEUE: usize = 4096;
 
-/// How often the leases are read anew until all of them are of one state.
-const TRIES: u32 = 5;
+/// How long the leases are read anew until all of them are of one state.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two tries.
+const REST: Duration = Duration::from_millis(50);
 
 /// When to look again whether a view that is behind the ledger has caught up.
 pub const CATCH_UP: Duration = Duration::from_millis(20);
@@ -59,6 +61,14 @@ pub enum ViewError {
     /// The ledger failed.
     #[error(transparent)]
     Ledger(#[from] ReadError),
+    /// The leases could not be read from one state.
+    #[error(
+        "the leases could not be read from one state of the ledger: {tries} times in {PATIENCE:?} it changed meanwhile or the peer failed; start the broker again when fewer blocks come"
+    )]
+    Unsettled {
+        /// How often it was tried.
+        tries: u32,
+    },
     /// The key store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -96,18 +106,8 @@ impl View {
         metrics: Arc<Metrics>,
     ) -> Result<(Arc<Self>, u64), ViewError> {
         let mut inner = Inner::default();
-        let mut tries = 1;
-        let height = loop {
-            let mut reading = ledger.snapshot().await?;
-            inner.leases = own_leases(&mut reading, &organisation, &cluster).await?;
-            // Answers of several states may lack a lease that passed from one page to another meanwhile. What is followed from the
-            // first state on sets that right, and until then such a lease is not mounted.
-            if tries == TRIES || reading.is_settled().await? {
-                break reading.height();
-            }
-            tries += 1;
-        };
-        inner.height = height;
+        (inner.leases, inner.height) = settled_leases(ledger, &organisation, &cluster).await?;
+        let height = inner.height;
         for binding in store.bindings().await? {
             inner
                 .bindings
@@ -277,12 +277,47 @@ impl View {
     }
 }
 
+/// The leases of this broker's cluster from one state, and that state's height. Answers of several states may lack a lease that passed from one page to another
+/// meanwhile, or show one that has ended: they are not taken.
+async fn settled_leases(
+    ledger: &BrokerLedger,
+    organisation: &Msp,
+    cluster: &ClusterName,
+) -> Result<(Leases, u64), ViewError> {
+    let begun = Instant::now();
+    for tries in 1.. {
+        let (mut reading, height) = ledger.one_state().await?;
+        let read = async {
+            let leases = own_leases(&mut reading, organisation, cluster).await?;
+            Ok(reading.is_settled().await?.then_some(leases))
+        };
+        match read.await {
+            Ok(Some(leases)) => return Ok((leases, height)),
+            Ok(None) => tracing::debug!(
+                tries,
+                "the ledger changed while the leases were read; reading them anew"
+            ),
+            Err(ReadError::Storage(reason)) if matches!(ledger, BrokerLedger::Fabric(_)) => {
+                tracing::warn!(tries, %reason, "a peer failed while the leases were read; reading them anew");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if begun.elapsed() >= PATIENCE {
+            return Err(ViewError::Unsettled { tries });
+        }
+        tokio::time::sleep(REST).await;
+    }
+    Err(ViewError::Unsettled { tries: u32::MAX })
+}
+
+type Leases = BTreeMap<String, Arc<Lease>>;
+
 /// The leases of this broker's cluster that may be mounted somewhere.
 async fn own_leases(
     reading: &mut Reading,
     organisation: &Msp,
     cluster: &ClusterName,
-) -> Result<BTreeMap<String, Arc<Lease>>, ReadError> {
+) -> Result<Leases, ReadError> {
     let mut leases = BTreeMap::new();
     for state in [LeaseState::Active, LeaseState::Ending] {
         let mut page = PageRequest::default();

@@ -287,13 +287,20 @@ mod tests {
         assert_eq!(read(EVALUATE, &bare), refused(409, "taken, until noon"));
     }
 
+    /// Details, the members that were named, and what it means.
+    type Case = (
+        &'static [(&'static str, &'static str)],
+        &'static [&'static str],
+        &'static str,
+    );
+
     #[test]
     fn a_refusal_counts_where_the_own_member_says_it_or_all_that_were_to_endorse() {
         const NO: &str = "chaincode response 409, taken";
         const OTHER: &str = "chaincode response 403, never";
         const GONE: &str = "rpc error: code = Unavailable desc = connection error";
         let named = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-        let cases: [(&[(&str, &str)], &[&str], &str); 11] = [
+        let cases: [Case; 11] = [
             (&[("Org1MSP", NO)], &[], "Refused"),
             (&[("Org2MSP", NO)], &[], "Disputed"),
             (&[("Org2MSP", NO), ("Org3MSP", NO)], &[], "Disputed"),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use fabric_gateway_client::{Call, Gateway, IdentityError, ProposalError};
 use leasehold_chaincode::{CONTRACT_VERSION, Msp, Question};
 use serde::de::DeserializeOwned;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -70,7 +70,7 @@ pub struct Channel {
 pub(super) struct Inner {
     pub(super) name: String,
     /// Whose peers answer questions.
-    organisation: String,
+    pub(super) organisation: String,
     pub(super) identities: Identities,
     pub(super) end_margin_ms: i64,
     questions: Semaphore,
@@ -143,34 +143,11 @@ impl Channel {
     /// [`ReadError`] when none answers, or not with what was asked for.
     pub async fn ask<T: DeserializeOwned>(&self, question: &Question) -> Result<T, ReadError> {
         let failed = |error: &dyn fmt::Display| ReadError::Storage(error.to_string());
-        let question = serde_json::to_string(question).map_err(|error| failed(&error))?;
-        let _place = self
-            .inner
-            .questions
-            .acquire()
-            .await
-            .map_err(|error| failed(&error))?;
-        let call = Call::new("query").argument(question);
-        let call = call.organisations([&*self.inner.organisation]);
+        let call = query(question)?.organisations([&*self.inner.organisation]);
+        let _place = self.place().await?;
         let answer = self.present().contract.evaluate(&call).await;
         let answer = answer.map_err(|error| failed(&error))?;
         serde_json::from_slice(&answer).map_err(|error| failed(&error))
-    }
-
-    /// Number of the newest block that a peer of this organisation has.
-    ///
-    /// # Errors
-    /// [`ReadError`] when none answers.
-    pub async fn newest_block(&self) -> Result<u64, ReadError> {
-        let height = self.height(&self.present().gateway).await;
-        let height = height.map_err(|error| ReadError::Storage(error.to_string()))?;
-        Ok(height.saturating_sub(1))
-    }
-
-    pub(super) async fn height(&self, gateway: &Gateway) -> Result<u64, ProposalError> {
-        gateway
-            .height_of(&self.inner.name, &self.inner.organisation)
-            .await
     }
 
     /// Whether a peer of this organisation runs the contract now, and followers hear what happens.
@@ -237,9 +214,21 @@ impl Channel {
         self.inner.identities.present()
     }
 
-    fn chaincode(&self) -> &str {
+    pub(super) fn chaincode(&self) -> &str {
         self.inner.identities.chaincode()
     }
+
+    /// One of the questions at once.
+    pub(super) async fn place(&self) -> Result<SemaphorePermit<'_>, ReadError> {
+        let place = self.inner.questions.acquire().await;
+        place.map_err(|error| ReadError::Storage(error.to_string()))
+    }
+}
+
+pub(super) fn query(question: &Question) -> Result<Call, ReadError> {
+    let question = serde_json::to_string(question);
+    let question = question.map_err(|error| ReadError::Storage(error.to_string()))?;
+    Ok(Call::new("query").argument(question))
 }
 
 fn describe(organisation: &str) -> Call {

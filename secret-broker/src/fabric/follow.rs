@@ -1,14 +1,18 @@
 //! Follows the contract's events from a block on, and vouches for them as long as it is in touch with the peer that sends them.
 //!
 //! A peer sends nothing while nothing happens, so that a stream that broke without a word looks like one on which nothing happens.
-//! Beside the stream the follower therefore asks for the chain's height again and again, over the same connections. What it has told
-//! is vouched for while that is answered and the stream has stood for a moment at a peer that answers; a peer that does not is left.
+//! Beside the stream the follower therefore asks the very peer at which the stream is, and no other, how far it is, over the same
+//! connection. What it has told is vouched for while that peer answers, has the blocks that were heard of before, and the stream has
+//! stood there for a moment; where it is another organisation's, one of this organisation's has to answer through it too. A peer that does
+//! not answer is left.
+//!
+//! A stream that is at another peer than the preferred one goes back there once that one answers and has all that was heard of.
 //!
 //! What it cannot see is a peer that answers and is itself cut off from the ordering service.
 
 use std::time::Duration;
 
-use fabric_gateway_client::{Checkpoint, Events, EventsError, Start};
+use fabric_gateway_client::{Checkpoint, Events, EventsError, OnePeer, Start};
 use futures::future::BoxFuture;
 use leasehold_chaincode::Event;
 use tokio::time::Instant;
@@ -31,15 +35,29 @@ pub struct Follower {
     events: Events,
     /// When the peer is looked at next.
     pulse_at: Instant,
-    /// A look that is under way; whether it was answered.
-    pulse: Option<(Instant, BoxFuture<'static, bool>)>,
+    /// A look that is under way: since when, and at whom.
+    pulse: Option<(Instant, OnePeer, BoxFuture<'static, Option<Seen>>)>,
+    /// A look at a peer that is preferred to that of the stream.
+    better: Option<BoxFuture<'static, Option<Seen>>>,
+    /// How many blocks an own peer was seen to have, or events came of.
+    known: u64,
     failing: bool,
+}
+
+/// What a look at a peer showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    /// How many blocks the peer itself has.
+    blocks: u64,
+    /// How many one of this organisation's has, the same where it is that.
+    own: u64,
 }
 
 enum Came {
     Event(Result<fabric_gateway_client::Event, EventsError>),
     PulseDue,
-    Pulse(bool),
+    Pulse(Option<Seen>),
+    Better(Option<Seen>),
     Stop,
 }
 
@@ -54,6 +72,8 @@ impl Channel {
             start,
             pulse_at: Instant::now(),
             pulse: None,
+            better: None,
+            known: height.saturating_add(1),
             failing: false,
         }
     }
@@ -69,13 +89,15 @@ impl Follower {
             match self.wait().await {
                 Came::Stop => return Ok(None),
                 Came::PulseDue => self.look(),
-                Came::Pulse(answered) => self.looked(answered),
+                Came::Pulse(seen) => self.looked(seen),
+                Came::Better(seen) => self.go_back(seen),
                 Came::Event(Ok(event)) => {
                     let told = Told::parse(&event.payload).map_err(ReadError::Storage)?;
                     self.start = Start::After(Checkpoint {
                         block: event.block,
                         transaction_id: event.transaction_id,
                     });
+                    self.known = self.known.max(event.block.saturating_add(1));
                     self.channel.inner.heights.send_replace(event.block);
                     return Ok(Some((event.block, told.events)));
                 }
@@ -97,11 +119,17 @@ impl Follower {
     async fn wait(&mut self) -> Came {
         let pulse = async {
             match &mut self.pulse {
-                Some((_, pulse)) => Came::Pulse(pulse.await),
+                Some((.., pulse)) => Came::Pulse(pulse.await),
                 None => {
                     tokio::time::sleep_until(self.pulse_at).await;
                     Came::PulseDue
                 }
+            }
+        };
+        let better = async {
+            match &mut self.better {
+                Some(better) => Came::Better(better.await),
+                None => std::future::pending().await,
             }
         };
         tokio::select! {
@@ -110,25 +138,72 @@ impl Follower {
             () = self.channel.inner.stop.cancelled() => Came::Stop,
             event = self.events.next() => Came::Event(event),
             came = pulse => came,
+            came = better => came,
         }
     }
 
     fn look(&mut self) {
         let identity = self.channel.present();
-        let channel = self.channel.clone();
-        let pulse = async move { channel.height(&identity.quick).await.is_ok() };
-        self.pulse = Some((Instant::now(), Box::pin(pulse)));
+        let Some(peer) = self.events.peer() else {
+            // It rests, or opens a stream when it is next asked for an event.
+            self.pulse_at = Instant::now() + PULSE;
+            return;
+        };
+        if self.better.is_none() {
+            let better = self.events.better_peer();
+            let better = better.map(|better| self.channel.clone().seen(better.through(&identity.quick)));
+            self.better = better.map(|look| Box::pin(look) as BoxFuture<'static, _>);
+        }
+        let look = self.channel.clone().seen(peer.through(&identity.quick));
+        self.pulse = Some((Instant::now(), peer, Box::pin(look)));
     }
 
-    fn looked(&mut self, answered: bool) {
-        let since = self.pulse.take().map_or_else(Instant::now, |(since, _)| since);
+    fn looked(&mut self, seen: Option<Seen>) {
+        let Some((since, peer, _)) = self.pulse.take() else {
+            return;
+        };
         self.pulse_at = since + PULSE;
         self.events.leave_failed_peer();
-        let settled = self.events.stands().is_some_and(|stood| stood >= SETTLED);
-        let fine = answered && settled;
-        self.channel.vouch(fine.then(|| since + VOUCHED));
-        if fine && std::mem::take(&mut self.failing) {
-            tracing::info!("a peer sends the channel's events again");
+        if !self.events.peer().is_some_and(|now| now.is(&peer)) {
+            // Of a stream that is gone. What was vouched for before stays so for as long as it was.
+            return;
         }
+        let is_up_to_date = seen.is_some_and(|seen| seen.blocks >= self.known);
+        self.known = self.known.max(seen.map_or(0, |seen| seen.own));
+        let stood = self.events.stands().unwrap_or_default();
+        if !is_up_to_date {
+            self.channel.vouch(None);
+        } else if stood >= SETTLED {
+            self.channel.vouch(Some(since + VOUCHED));
+            if std::mem::take(&mut self.failing) {
+                tracing::info!("a peer sends the channel's events again");
+            }
+        }
+    }
+
+    /// A preferred peer was looked at: it has the stream, unless it would tell less than is known.
+    fn go_back(&mut self, seen: Option<Seen>) {
+        self.better = None;
+        if seen.is_some_and(|seen| seen.blocks >= self.known) {
+            tracing::info!("a preferred peer is well again and has the stream of the channel's events");
+            self.events.open_anew();
+        }
+    }
+}
+
+impl Channel {
+    /// How far a peer is, and one of this organisation's that it reaches; none where either does not answer.
+    async fn seen(self, peer: OnePeer) -> Option<Seen> {
+        let (name, organisation) = (&self.inner.name, &self.inner.organisation);
+        let height = peer.height(name).await.ok()?;
+        let own = if height.msp_id == *organisation {
+            height.blocks
+        } else {
+            peer.gateway().height_of(name, organisation).await.ok()?
+        };
+        Some(Seen {
+            blocks: height.blocks,
+            own,
+        })
     }
 }

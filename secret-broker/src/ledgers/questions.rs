@@ -19,7 +19,8 @@ macro_rules! questions {
                 pub async fn $name(&mut self, $($argument: $type),*) -> Result<$answer, ReadError> {
                     match self {
                         Self::Embedded(snapshot) => snapshot.$name($($argument),*).await,
-                        Self::Fabric { channel, .. } => channel.ask(&$question).await,
+                        Self::Fabric(channel) => channel.ask(&$question).await,
+                        Self::OwnPeer(peer) => peer.ask(&$question).await,
                     }
                 }
             )*

@@ -24,6 +24,8 @@ pub struct Terms {
     pub end_margin_ms: i64,
     /// Until the ordering service cuts a block.
     pub batch: Duration,
+    /// Whose the three peers are.
+    pub organisations: [&'static str; 3],
 }
 
 impl Default for Terms {
@@ -31,6 +33,7 @@ impl Default for Terms {
         Self {
             end_margin_ms: Contract::FABRIC.end_margin_ms,
             batch: Duration::from_millis(20),
+            organisations: ORGANISATIONS,
         }
     }
 }
@@ -57,7 +60,7 @@ impl Consortium {
         );
         tokio::spawn(server.serve_on(listener, stop.clone()));
         let network = Arc::new(Network::with(Options {
-            organisations: ORGANISATIONS.map(str::to_owned).to_vec(),
+            organisations: terms.organisations.map(str::to_owned).to_vec(),
             ..Options::default()
         }));
         let deployment = Deployment {

@@ -19,4 +19,5 @@ mod fixture;
 mod issuer;
 mod once;
 mod story;
+mod trust;
 mod way;
