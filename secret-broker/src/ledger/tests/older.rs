@@ -98,3 +98,25 @@ async fn a_block_of_a_newer_contract_is_reported_not_guessed() {
         "{found}"
     );
 }
+
+#[tokio::test]
+async fn a_file_from_before_its_tables_could_lag_is_verified_as_it_is_and_goes_on_when_opened() {
+    let mut bench = Bench::new().await;
+    bench.accepted("one", register("texts")).await;
+    let before = bench.ledger.verify().await.unwrap();
+    bench.ledger.close().await;
+    let path = bench.path();
+    let mut connection = storage::sqlite::connect(&path).await.unwrap();
+    sqlx::raw_sql("DROP TABLE derived; DELETE FROM _sqlx_migrations WHERE version = 3")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    sqlx::Connection::close(connection).await.unwrap();
+    let file = LedgerFile::open(&path).await.unwrap();
+    assert_eq!(file.verify(Depth::Whole, &[]).await.unwrap(), before);
+    drop(file);
+    bench.reopen().await;
+    assert_eq!(bench.ledger.verify().await.unwrap(), before);
+    bench.accepted("two", take("texts", &person("a1"))).await;
+    bench.ledger.verify().await.unwrap();
+}
