@@ -87,6 +87,9 @@ pub struct Flags {
     /// Sign a ledger that an early version wrote without signing, and so vouch for all of it.
     #[arg(long, env = "LEASEHOLD_ADOPT_UNSIGNED_LEDGER")]
     pub adopt_unsigned_ledger: bool,
+    /// Go on with a ledger in PostgreSQL that lacks blocks which this broker has seen, as after a failover that lost them for good.
+    #[arg(long, env = "LEASEHOLD_ACCEPT_LOST_BLOCKS")]
+    pub accept_lost_blocks: bool,
     /// Where people's REST API listens (https).
     #[arg(long, env = "LEASEHOLD_REST_LISTEN", default_value = "0.0.0.0:8443")]
     pub rest_listen: SocketAddr,
@@ -166,6 +169,8 @@ pub struct Config {
     pub ledger_key: PathBuf,
     /// Whether one that nobody signed is taken over.
     pub adopt_unsigned_ledger: bool,
+    /// Whether one that lacks blocks is gone on with.
+    pub accept_lost_blocks: bool,
     /// REST address.
     pub rest_listen: SocketAddr,
     /// gRPC address.
@@ -281,6 +286,7 @@ impl Config {
                 ledger,
                 ledger_key,
                 adopt_unsigned_ledger: flags.adopt_unsigned_ledger,
+                accept_lost_blocks: flags.accept_lost_blocks,
                 rest_listen: flags.rest_listen,
                 grpc_listen: flags.grpc_listen,
                 probe_listen: flags.probe_listen,

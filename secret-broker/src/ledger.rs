@@ -22,6 +22,7 @@ mod key;
 mod loaded;
 mod maintenance;
 mod receipt;
+mod seen;
 mod snapshot;
 mod storage;
 #[cfg(test)]
@@ -75,6 +76,10 @@ pub struct LedgerOptions {
     pub block_transactions: usize,
     /// Whether a ledger that nobody signed is signed, and so vouched for, when it is opened.
     pub adopt_unsigned: bool,
+    /// A file that remembers across restarts how far this broker has seen the ledger, where that is kept elsewhere.
+    pub seen: Option<PathBuf>,
+    /// Whether a ledger that is not the one that was seen is opened all the same.
+    pub accept_lost_blocks: bool,
 }
 
 impl LedgerOptions {
@@ -91,6 +96,8 @@ impl LedgerOptions {
             queue: 1_024,
             block_transactions: 128,
             adopt_unsigned: false,
+            seen: None,
+            accept_lost_blocks: false,
         }
     }
 
@@ -234,6 +241,18 @@ pub enum OpenError {
         /// What is wrong with it.
         error: Box<VerifyError>,
     },
+    /// It is not the one that this broker has seen.
+    #[error(
+        "the ledger at {path} is not what this broker has seen of it and noted in {file}: {reason}; bring back the server that has its blocks, or, if they are lost for good, start all brokers once with --accept-lost-blocks"
+    )]
+    NotTheSame {
+        /// Where it is.
+        path: LedgerAddress,
+        /// What remembers it.
+        file: PathBuf,
+        /// What is missing.
+        reason: String,
+    },
     /// The lock file cannot be made or taken.
     #[error("cannot lock the ledger at {path}: {source}; check that its directory exists and is writable")]
     Lock {
@@ -305,6 +324,7 @@ impl Ledger {
         storage::schema::migrate(&mut connection).await.map_err(failed)?;
         let mut session = connection.write().await.map_err(failed)?;
         let (sealer, last) = founding::found(&mut session, &options).await?;
+        seen::hold(&mut session, &options, &sealer.ledger).await?;
         let pending = catch_up::pending(&mut session, options.contract).await;
         let pending = pending.map_err(|error| options.failed(error))?;
         session.commit().await.map_err(failed)?;
@@ -315,7 +335,7 @@ impl Ledger {
         let (witness, announce) = Witness::new(sealer.ledger, last);
         let heights = announce.subscribe();
         let stop = CancellationToken::new();
-        let (lookout, looked) = announce::Lookout::new(reads.clone(), witness.clone());
+        let (lookout, looked) = announce::Lookout::new(reads.clone(), witness.clone(), options.seen.clone());
         let link = Link::new(options.address.clone(), connection);
         let writer = writer::Writer::new(link, last.head, sealer, options, witness.clone(), pending, lock);
         let writing = writer.run(inbox, stop.clone());

@@ -77,6 +77,9 @@ impl BrokerLedger {
                 let mut options = LedgerOptions::new(address, config.organisation.clone());
                 options.key.clone_from(&config.ledger_key);
                 options.adopt_unsigned = config.adopt_unsigned_ledger;
+                options.accept_lost_blocks = config.accept_lost_blocks;
+                options.seen = matches!(address, LedgerAddress::Postgres(_))
+                    .then(|| config.data_dir.join("ledger.seen"));
                 Ok(Self::Embedded(Ledger::open(options).await?))
             }
             LedgerAddress::Fabric(profile) => {

@@ -3,10 +3,12 @@
 //! The database announces a block to whoever listens; whatever gets lost on the way is found by looking twice a second. Only the
 //! height is told: blocks are read from the database, so that none is missed. A height is told once its block counts ([`Witness`]).
 
+use super::seen::Notes;
 use super::storage::Readers;
 use super::storage::postgres::Pool;
 use super::witness::{Witness, WitnessError};
 use sqlx::postgres::PgListener;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -44,11 +46,12 @@ pub(super) struct Lookout {
     pool: Option<Pool>,
     reads: Readers,
     witness: Witness,
+    notes: Option<Notes>,
     looked: watch::Sender<Instant>,
 }
 
 impl Lookout {
-    pub(super) fn new(reads: Readers, witness: Witness) -> (Self, Looked) {
+    pub(super) fn new(reads: Readers, witness: Witness, seen: Option<PathBuf>) -> (Self, Looked) {
         let pool = match &reads {
             Readers::Sqlite(..) => None,
             Readers::Postgres(pool) => Some(pool.clone()),
@@ -58,6 +61,7 @@ impl Lookout {
         let lookout = Self {
             pool,
             reads,
+            notes: seen.map(|file| Notes::new(file, *witness.ledger())),
             witness,
             looked,
         };
@@ -65,8 +69,8 @@ impl Lookout {
     }
 
     /// Runs until it is dropped.
-    pub(super) async fn run(self) {
-        let Some(pool) = &self.pool else {
+    pub(super) async fn run(mut self) {
+        let Some(pool) = self.pool.clone() else {
             return std::future::pending().await;
         };
         let mut listener = None;
@@ -101,11 +105,14 @@ impl Lookout {
         }
     }
 
-    async fn look(&self) -> Result<(), WitnessError> {
+    async fn look(&mut self) -> Result<(), WitnessError> {
         let began = Instant::now();
         let mut session = self.reads.read().await?;
-        self.witness.catch_up(&mut session).await?;
+        let last = self.witness.catch_up(&mut session).await?;
         session.rollback().await?;
+        if let Some(notes) = &mut self.notes {
+            notes.note(&last.head).await;
+        }
         self.looked.send_replace(began);
         Ok(())
     }

@@ -3,7 +3,6 @@
 //! What is read is checked to be the blocks that count: each follows the one before, has the content that its hash says, and is the
 //! one that this broker made or checked before; of one that is long past the signature is checked.
 
-use super::block::Body;
 use super::chain::{Care, Chain, corrupt};
 use super::storage::{Readers, Session, StorageError, blocks};
 use super::witness::{Distrust, Known, Witness, WitnessError};
@@ -80,7 +79,7 @@ impl Follower {
             None => Box::new(self.begin(&mut session).await?),
         };
         for block in blocks::after(&mut session, self.read, BATCH).await? {
-            let body = chain.take(&block).map_err(Distrust::from)?;
+            chain.take(&block).map_err(Distrust::from)?;
             match self.witness.at(block.height) {
                 Some(known) if known.head == block.head() => {}
                 Some(_) => {
@@ -89,16 +88,8 @@ impl Follower {
                 }
                 None => drop(chain.finish().map_err(Distrust::from)?),
             }
-            let transactions = match body {
-                Some(Body::Transactions(transactions)) => transactions,
-                _ => Vec::new(),
-            };
+            self.waiting.push_back(block.parse().map_err(StorageError::from)?);
             self.read = block.height;
-            self.waiting.push_back(Block {
-                height: block.height,
-                timestamp_ms: block.timestamp_ms,
-                transactions,
-            });
         }
         self.chain = Some(chain);
         Ok(())
@@ -109,12 +100,12 @@ impl Follower {
     async fn begin(&self, session: &mut Session<'_>) -> Result<Chain, WitnessError> {
         let ledger = *self.witness.ledger();
         if let Some(Known { head, next }) = self.witness.at(self.read) {
-            return Ok(Chain::after(Care::Bodies, ledger, head, next));
+            return Ok(Chain::after(Care::Hashes, ledger, head, next));
         }
         let block = blocks::from(session, self.read, 1).await?.pop();
         let block = block.filter(|block| block.height == self.read);
         let Known { head, next } = Known::of(&block.ok_or(StorageError::NoBlocks)?)?;
-        let chain = Chain::after(Care::Bodies, ledger, head, next);
+        let chain = Chain::after(Care::Hashes, ledger, head, next);
         chain.finish().map_err(Distrust::from)?;
         Ok(chain)
     }

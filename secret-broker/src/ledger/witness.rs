@@ -3,8 +3,8 @@
 //!
 //! In a database others append as well, and whoever has it may do more than append. A block of another's counts once its number, the
 //! hash before it, its content and its signature are right, by the key that the ledger named last. Where that fails, where a block is
-//! gone that was there, or where it is another one, nothing is read or written until the ledger is again what it was. Only what this
-//! process has seen is known: receipts that are kept elsewhere show the rest.
+//! gone that was there, or where it is another one, nothing is read or written until the ledger is again what it was. What this
+//! process has seen is known here, [`super::seen`] keeps the last of it across restarts; receipts that are kept elsewhere show the rest.
 
 use super::announce::announce;
 use super::block::{Hash, Head, StoredBlock};
@@ -26,7 +26,7 @@ const REMEMBERED: usize = 1_024;
 pub enum Distrust {
     /// Blocks are gone.
     #[error(
-        "the ledger ends at block {ends}, and this broker has seen block {seen} of it: blocks were lost, as after a failover to a server that had not got them; nothing is read or written; bring back the server that has them, or, if they are lost for good, restart all brokers: they go on from what is there"
+        "the ledger ends at block {ends}, and this broker has seen block {seen} of it: blocks were lost, as after a failover to a server that had not got them; nothing is read or written; bring back the server that has them, or, if they are lost for good, start all brokers once with --accept-lost-blocks: they go on from what is there"
     )]
     Gone {
         /// Height of the last block.
@@ -36,7 +36,7 @@ pub enum Distrust {
     },
     /// A block is another one.
     #[error(
-        "block {block} of the ledger has hash {found}, and this broker has seen {seen} there: it is another ledger's past, as after a failover to a server that lacked blocks; nothing is read or written; bring back the server that has them, or, if they are lost for good, restart all brokers: they go on from what is there"
+        "block {block} of the ledger has hash {found}, and this broker has seen {seen} there: it is another ledger's past, as after a failover to a server that lacked blocks; nothing is read or written; bring back the server that has them, or, if they are lost for good, start all brokers once with --accept-lost-blocks: they go on from what is there"
     )]
     Forked {
         /// Height of the block.

@@ -237,3 +237,75 @@ async fn a_database_that_lost_blocks_is_not_served_from_until_it_has_them_again(
     bench.ledger.verify().await.unwrap();
     bench.ledger.close().await;
 }
+
+/// That the file says so.
+async fn noted(file: &Path, height: u64) {
+    let height = format!("\"height\":{height},");
+    until("note", || {
+        std::fs::read_to_string(file).is_ok_and(|text| text.contains(&height))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_broker_that_was_restarted_still_knows_which_blocks_there_were() {
+    let Some(server) = server::shared("lost blocks and a restart").await else {
+        return;
+    };
+    let database = server.database().await;
+    let bench = Bench::on(&database).await;
+    bench.accepted("one", register("texts")).await;
+    bench.ledger.close().await;
+    let file = bench.directory.path().join("ledger.seen");
+    let mut options = bench.options();
+    options.seen = Some(file.clone());
+    let ledger = Ledger::open(options.clone()).await.unwrap();
+    noted(&file, 2).await;
+    ledger.submit(submission("two", register("scans"))).await.unwrap();
+    noted(&file, 3).await;
+    ledger.close().await;
+    Ledger::open(options.clone()).await.unwrap().close().await;
+    let lost = "DELETE FROM blocks WHERE height > 2";
+    past_the_guards(&mut database.connect().await, lost).await;
+    let refused = async |reason: &str| {
+        let refused = Ledger::open(options.clone())
+            .await
+            .map(drop)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refused.contains(reason) && refused.contains("--accept-lost-blocks"),
+            "{refused}"
+        );
+    };
+    refused("block 3 is gone").await;
+    // One that has seen less goes on from what is there.
+    rebuild(&bench.address).await.unwrap();
+    let other = Ledger::open(bench.options()).await.unwrap();
+    other.submit(submission("three", register("maps"))).await.unwrap();
+    other.close().await;
+    refused("block 3 has hash").await;
+    let mut accepting = options.clone();
+    accepting.accept_lost_blocks = true;
+    let ledger = Ledger::open(accepting).await.unwrap();
+    let next = ledger
+        .submit(submission("four", register("scans")))
+        .await
+        .unwrap();
+    assert_eq!(next.height, 4);
+    noted(&file, 4).await;
+    ledger.close().await;
+    let ledger = Ledger::open(options.clone()).await.unwrap();
+    ledger.verify().await.unwrap();
+    ledger.close().await;
+    // Nor is an empty database taken for the ledger that was there. By the clock that stands its new one would have the same id.
+    options.address = server.database().await.address();
+    let refused = Ledger::open(options.clone())
+        .await
+        .map(drop)
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("block 4 is gone"), "{refused}");
+    let nothing = LedgerFile::open(&options.address).await.unwrap();
+    assert!(nothing.receipt().await.is_err(), "nothing was made");
+}
