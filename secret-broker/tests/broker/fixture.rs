@@ -13,7 +13,8 @@ use tonic::{Request, Status};
 
 use crate::issuer::{Issuer, Signer};
 
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than anything takes on a slow machine, some tries with their deadlines included.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 const CLUSTER: &str = "https://kubernetes.default.svc.cluster.local";
 
 type Machines = MachinesClient<

@@ -102,7 +102,7 @@ impl Consortium {
         self.issue(organisation);
         let mut profile = format!(
             "channel: {}\nmsp: {organisation}\ncertificate: {organisation}-tls.crt\nkey: {organisation}-tls.key\n\
-             deadlines: {{ submit_seconds: 15, commit_seconds: 30 }}\npeers:\n",
+             deadlines: {{ submit_seconds: 10, commit_seconds: 10 }}\npeers:\n",
             self.network.channel()
         );
         for place in places {
