@@ -6,8 +6,8 @@
 mod fetching;
 
 use leasehold_chaincode::{
-    Action, Ciphertext, Command, Contract, DatasetId, Failure, Finding, KeyAlgorithm, Lease, MemoryState,
-    Metadata, Mode, Msp, Outcome, Policy, PublicKey, Refusal, Role, TxContext, TxId, query,
+    Action, Ciphertext, Command, Contract, DatasetId, EventKind, Failure, Finding, KeyAlgorithm, Lease,
+    MemoryState, Metadata, Mode, Msp, Outcome, Policy, PublicKey, Refusal, Role, TxContext, TxId, query,
 };
 
 pub struct Bench {
@@ -290,5 +290,47 @@ pub fn record_trace(key: &str, subject: &str, action: Action) -> Command {
         key: key.to_owned(),
         subject: subject.to_owned(),
         action,
+    }
+}
+
+pub fn shared(most_shared: u32, most_waiting: u32) -> Policy {
+    Policy {
+        most_shared,
+        most_waiting,
+        place_seconds: 600,
+        ..Policy::exclusive(3_600)
+    }
+}
+
+pub fn person(number: u8) -> String {
+    format!("{number:02x}").repeat(32)
+}
+
+pub fn kinds(outcome: &Outcome) -> Vec<(String, EventKind)> {
+    let of = |lease: Option<&Lease>| lease.map_or_else(String::new, |lease| lease.id.to_string());
+    let events = outcome.events.iter();
+    events
+        .map(|event| (of(event.lease.as_deref()), event.kind.clone()))
+        .collect()
+}
+
+pub fn revoke(lease: &str) -> Command {
+    Command::Revoke {
+        lease: lease.to_owned(),
+        reason: "the study has ended".to_owned(),
+    }
+}
+
+pub fn confirm(lease: &str) -> Command {
+    Command::ConfirmEnd {
+        lease: lease.to_owned(),
+    }
+}
+
+pub fn renew(lease: &str, subject: &str, seconds: u64) -> Command {
+    Command::Renew {
+        lease: lease.to_owned(),
+        subject: subject.to_owned(),
+        ttl_seconds: Some(seconds),
     }
 }

@@ -11,9 +11,11 @@
 mod guards;
 mod hostile;
 mod jobs;
+mod pod_attacks;
 mod pods;
 mod properties;
 mod reason_codes;
 mod server;
+mod workflow_attacks;
 mod workflows;
 mod world;
