@@ -51,8 +51,15 @@ enum LedgerWork {
         #[arg(long)]
         allow_unsigned: bool,
     },
-    /// Print the signed head, to keep elsewhere
-    Receipt,
+    /// Print the signed head, to keep elsewhere, if the blocks lead to it
+    Receipt {
+        /// A receipt that was kept elsewhere, which must hold
+        #[arg(long = "receipt", value_name = "FILE")]
+        receipts: Vec<PathBuf>,
+        /// A key that is known to be yours (its `key_id`), for a ledger in which a key took over from a lost one
+        #[arg(long = "trust-key", value_name = "KEY_ID")]
+        trusted: Vec<KeyId>,
+    },
     /// Write the signed blocks as JSON lines, for a backup or another machine
     Export {
         /// A file that does not exist yet [default: standard output]
@@ -131,8 +138,10 @@ async fn work(work: LedgerWork, address: &LedgerAddress) -> Result<(), Failure> 
             };
             print(&summary(&verified.vouched_for(&trusted, &receipts)?))
         }
-        LedgerWork::Receipt => {
-            let receipt = LedgerFile::open(address).await?.receipt().await?;
+        LedgerWork::Receipt { receipts, trusted } => {
+            let receipts = read_receipts(&receipts)?;
+            let file = LedgerFile::open(address).await?;
+            let receipt = file.receipt(&trusted, &receipts).await?;
             print(&serde_json::to_value(receipt)?)
         }
         LedgerWork::Export { to } => {

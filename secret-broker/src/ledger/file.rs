@@ -1,7 +1,8 @@
 //! A ledger that is only looked at: verified, receipted, exported. Nothing is written, so that a copy of a file on a read-only disk
 //! will do; a ledger that brokers have open is read beside them.
 
-use super::block::{Body, Head, StoredBlock};
+use super::block::{Body, StoredBlock};
+use super::bytes::KeyId;
 use super::receipt::Receipt;
 use super::storage::{self, Connection, StorageError, blocks, schema};
 use super::verify::{self, Depth, Verified, VerifyError};
@@ -124,7 +125,7 @@ impl LedgerFile {
     /// # Errors
     /// [`ReadError`] when it cannot be read.
     pub async fn options(&self, key: &Path) -> Result<LedgerOptions, ReadError> {
-        let (first, _) = self.ends().await?;
+        let first = self.first().await?;
         let body = first.ok_or(StorageError::NoBlocks)?.body;
         match serde_json::from_str(&body).map_err(StorageError::from)? {
             Body::Genesis(genesis) => {
@@ -178,26 +179,30 @@ impl LedgerFile {
         outcome
     }
 
-    /// Its signed head.
+    /// Its signed head, once every block leads to it and somebody vouches for every key, as in [`Verified::vouched_for`].
     ///
     /// # Errors
-    /// [`ReadError`] when it cannot be read.
-    pub async fn receipt(&self) -> Result<Receipt, ReadError> {
-        let (first, head) = self.ends().await?;
-        let receipt = first.and_then(|first| Receipt::of(&first.hash, &head));
-        let receipt = receipt.filter(|receipt| receipt.check().is_ok());
-        receipt
-            .ok_or_else(|| ReadError::Storage("the last block is not signed; verify the ledger".to_owned()))
+    /// [`VerifyError`]: a receipt would say more of the ledger than is known.
+    pub async fn receipt(&self, trusted: &[KeyId], receipts: &[Receipt]) -> Result<Receipt, VerifyError> {
+        let mut connection = self.connect().await?;
+        let mut session = connection.read().await?;
+        let verified = verify::verify(&mut session, Depth::Chain, receipts).await;
+        let head = blocks::head(&mut session).await;
+        session.rollback().await?;
+        connection.close().await?;
+        let verified = verified?.vouched_for(trusted, receipts)?;
+        let head = head?;
+        let receipt = Receipt::of(&verified.ledger_id.0, &head).ok_or(VerifyError::Unsigned)?;
+        receipt.check()?;
+        Ok(receipt)
     }
 
-    /// The first block, and the head of the last one.
-    async fn ends(&self) -> Result<(Option<StoredBlock>, Head), StorageError> {
+    async fn first(&self) -> Result<Option<StoredBlock>, StorageError> {
         let mut connection = self.connect().await?;
         let mut session = connection.read().await?;
         let first = blocks::from(&mut session, 0, 1).await?.pop();
-        let head = blocks::head(&mut session).await?;
         session.rollback().await?;
         connection.close().await?;
-        Ok((first, head))
+        Ok(first)
     }
 }

@@ -123,27 +123,32 @@ impl From<StorageError> for VerifyError {
 }
 
 impl Verified {
-    /// That somebody vouches for every key that signed: the one before it, or whoever calls, by a key that signed that block or one
-    /// after it, or by a receipt of one. Receipts must have been held against the ledger.
+    /// That somebody vouches for every key that signed: the one before it, or whoever calls, by naming that very key, or by a receipt
+    /// of the block in which it took over or of a later one. Receipts must have been held against the ledger. That a key signs later
+    /// says nothing: it does not consent to a hand-over that names it.
     ///
     /// # Errors
     /// [`VerifyError::Unvouched`] with the first key for which nobody does, or [`VerifyError::NoSigner`].
     pub fn vouched_for(self, trusted: &[KeyId], receipts: &[Receipt]) -> Result<Self, VerifyError> {
-        let mut vouched = receipts.iter().map(|receipt| receipt.height).max();
-        for key in trusted {
-            let until = self.signers.iter().rev().find(|(signer, _)| signer == key);
-            let (_, until) = until.ok_or(VerifyError::NoSigner(*key))?;
-            vouched = vouched.max(Some(*until));
+        let receipted = receipts.iter().map(|receipt| receipt.height).max();
+        let stranger = |key: &&KeyId| !self.signers.iter().any(|(signer, _)| signer == *key);
+        if let Some(key) = trusted.iter().find(stranger) {
+            return Err(VerifyError::NoSigner(*key));
         }
-        let first = self.unvouched_keys.iter().find(|block| vouched < Some(**block));
-        let Some(&block) = first else {
-            return Ok(self);
-        };
-        let signer = self.signers.iter().find(|(_, until)| *until >= block);
-        match signer.map(|(key, _)| *key).or(self.key_id) {
-            Some(key_id) => Err(VerifyError::Unvouched { block, key_id }),
-            None => Err(VerifyError::Unsigned),
+        for &block in self
+            .unvouched_keys
+            .iter()
+            .filter(|block| receipted < Some(**block))
+        {
+            // A key that takes over from a lost one signs that itself.
+            let signer = self.signers.iter().find(|(_, until)| *until >= block);
+            let key_id = signer.map(|(key, _)| *key).or(self.key_id);
+            let key_id = key_id.ok_or(VerifyError::Unsigned)?;
+            if !trusted.contains(&key_id) {
+                return Err(VerifyError::Unvouched { block, key_id });
+            }
         }
+        Ok(self)
     }
 }
 

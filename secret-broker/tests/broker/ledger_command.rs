@@ -176,7 +176,11 @@ async fn a_key_that_nobody_vouches_for_fails_unless_the_operator_does() {
         (&verified["height"], &verified["key_id"]),
         (&3.into(), &key.into())
     );
-    std::fs::write(at("after.json"), done(&path, &["receipt"]).to_string()).unwrap();
+    // Nor is there a receipt, which would vouch for it.
+    assert!(refused(&path, &["receipt", "--receipt", &at("before.json")]).contains("--trust-key"));
+    let receipt = done(&path, &["receipt", "--trust-key", key]);
+    std::fs::write(at("after.json"), receipt.to_string()).unwrap();
+    assert_eq!(done(&path, &["receipt", "--receipt", &at("after.json")]), receipt);
     assert_eq!(done(&path, &["verify", "--receipt", &at("after.json")]), verified);
     let stranger = refused(&path, &["verify", "--trust-key", &"07".repeat(32)]);
     assert!(stranger.contains("signed no block"), "{stranger}");
