@@ -11,7 +11,7 @@ use leasehold_process::Logging;
 use crate::command_line::ledger::LedgerArgs;
 use crate::fabric::Profile;
 use crate::identity::config::IdentityConfig;
-use crate::ledger::LedgerAddress;
+use crate::ledger::{KeyId, LedgerAddress};
 use crate::volume::LocalRoots;
 
 /// The secret broker of one organisation: who you are, what you may, what is encrypted with what.
@@ -87,6 +87,14 @@ pub struct Flags {
     /// Sign a ledger that an early version wrote without signing, and so vouch for all of it.
     #[arg(long, env = "LEASEHOLD_ADOPT_UNSIGNED_LEDGER")]
     pub adopt_unsigned_ledger: bool,
+    /// A key of yours (its `key_id`) that took over from a lost one (`ledger rotate --lost`) and is not the ledger key any more.
+    #[arg(
+        long = "trust-ledger-key",
+        env = "LEASEHOLD_TRUST_LEDGER_KEY",
+        value_delimiter = ',',
+        value_name = "KEY_ID"
+    )]
+    pub trusted_ledger_keys: Vec<KeyId>,
     /// Go on with a ledger in PostgreSQL that lacks blocks which this broker has seen, as after a failover that lost them for good.
     #[arg(long, env = "LEASEHOLD_ACCEPT_LOST_BLOCKS")]
     pub accept_lost_blocks: bool,
@@ -169,6 +177,8 @@ pub struct Config {
     pub ledger_key: PathBuf,
     /// Whether one that nobody signed is taken over.
     pub adopt_unsigned_ledger: bool,
+    /// Keys of the operator's that may have taken over from a lost one.
+    pub trusted_ledger_keys: Vec<KeyId>,
     /// Whether one that lacks blocks is gone on with.
     pub accept_lost_blocks: bool,
     /// REST address.
@@ -286,6 +296,7 @@ impl Config {
                 ledger,
                 ledger_key,
                 adopt_unsigned_ledger: flags.adopt_unsigned_ledger,
+                trusted_ledger_keys: flags.trusted_ledger_keys,
                 accept_lost_blocks: flags.accept_lost_blocks,
                 rest_listen: flags.rest_listen,
                 grpc_listen: flags.grpc_listen,

@@ -28,6 +28,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod vouching;
 mod witness;
 mod writer;
 
@@ -76,6 +77,8 @@ pub struct LedgerOptions {
     pub block_transactions: usize,
     /// Whether a ledger that nobody signed is signed, and so vouched for, when it is opened.
     pub adopt_unsigned: bool,
+    /// Keys of the operator's, beside the one in `key`, that may have taken over from a lost one.
+    pub trusted: Vec<KeyId>,
     /// A file that remembers across restarts how far this broker has seen the ledger, where that is kept elsewhere.
     pub seen: Option<PathBuf>,
     /// Whether a ledger that is not the one that was seen is opened all the same.
@@ -96,6 +99,7 @@ impl LedgerOptions {
             queue: 1_024,
             block_transactions: 128,
             adopt_unsigned: false,
+            trusted: Vec::new(),
             seen: None,
             accept_lost_blocks: false,
         }
@@ -240,6 +244,18 @@ pub enum OpenError {
         path: LedgerAddress,
         /// What is wrong with it.
         error: Box<VerifyError>,
+    },
+    /// A key took over in it that nobody vouches for.
+    #[error(
+        "in block {block} of the ledger at {path} key {key_id} took over without the one before, as `ledger rotate --lost` does, and it is not the key that this broker has: whoever can write the ledger can have made all from there on, so that nothing was signed; if that was you, say so with --trust-ledger-key {key_id} (`ledger rotate` has --trust-key); otherwise restore a backup"
+    )]
+    Unvouched {
+        /// Where it is.
+        path: LedgerAddress,
+        /// The first such block.
+        block: u64,
+        /// The key.
+        key_id: KeyId,
     },
     /// It is not the one that this broker has seen.
     #[error(

@@ -77,6 +77,7 @@ impl BrokerLedger {
                 let mut options = LedgerOptions::new(address, config.organisation.clone());
                 options.key.clone_from(&config.ledger_key);
                 options.adopt_unsigned = config.adopt_unsigned_ledger;
+                options.trusted.clone_from(&config.trusted_ledger_keys);
                 options.accept_lost_blocks = config.accept_lost_blocks;
                 options.seen = matches!(address, LedgerAddress::Postgres(_))
                     .then(|| config.data_dir.join("ledger.seen"));

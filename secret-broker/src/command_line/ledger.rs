@@ -93,6 +93,9 @@ enum LedgerWork {
         /// The key that signs now is lost: the new one signs for itself, and verifying fails unless it is told to trust it
         #[arg(long)]
         lost: bool,
+        /// A key that is known to be yours (its `key_id`), where one took over from a lost one before
+        #[arg(long = "trust-key", value_name = "KEY_ID")]
+        trusted: Vec<KeyId>,
     },
 }
 
@@ -178,10 +181,16 @@ async fn work(work: LedgerWork, address: &LedgerAddress) -> Result<(), Failure> 
             ledger::prepare(address).await?;
             print(&json!({ "prepared": address.to_string() }))
         }
-        LedgerWork::Rotate { ledger_key, to, lost } => {
+        LedgerWork::Rotate {
+            ledger_key,
+            to,
+            lost,
+            trusted,
+        } => {
             let key = ledger_key.or_else(|| address.key_beside());
             let key = key.ok_or("give the key that signs now with --ledger-key")?;
-            let options = LedgerFile::open(address).await?.options(&key).await?;
+            let mut options = LedgerFile::open(address).await?.options(&key).await?;
+            options.trusted = trusted;
             let changed = ledger::rotate(&options, &to, lost).await?;
             print(&json!({
                 "height": changed.height,

@@ -30,8 +30,8 @@ pub(super) struct Chain {
     pub(super) ledger: Hash,
     /// Who must sign the next block.
     pub(super) key: Option<KeyId>,
-    /// Where a key took over that the one before does not vouch for.
-    pub(super) unvouched: Vec<u64>,
+    /// Where a key took over that the one before does not vouch for, and which.
+    pub(super) unvouched: Vec<(u64, KeyId)>,
     /// Each key that signed, with the last block that it did.
     pub(super) signers: Vec<(KeyId, u64)>,
     /// Length of the bodies.
@@ -157,7 +157,7 @@ impl Chain {
                     (KeyCause::First, None) => change.key_id,
                     (KeyCause::Rotated, Some(key)) => key,
                     (KeyCause::Lost, Some(_)) => {
-                        self.unvouched.push(height);
+                        self.unvouched.push((height, change.key_id));
                         change.key_id
                     }
                     _ => return Err(form("a key that is neither the first nor follows one")),

@@ -2,11 +2,10 @@
 
 use super::block::{BLOCK_SCHEMA, Body, Genesis, Hash, KeyCause, KeyChange, StoredBlock};
 use super::bytes::KeyId;
-use super::chain::{Care, Chain};
 use super::key::{LedgerKey, LedgerKeyError};
 use super::storage::{Session, StorageError, blocks};
 use super::verify::{self, Depth};
-use super::{LedgerOptions, OpenError};
+use super::{LedgerOptions, OpenError, vouching};
 use std::path::{Path, PathBuf};
 
 /// What signs the ledger's blocks.
@@ -79,7 +78,7 @@ pub(super) async fn found(
             Ok((sealer, last))
         }
         Some(expected) => {
-            check_last(session, ledger, &last, options).await?;
+            let chain = vouching::walk(session, options, ledger).await?;
             let key = LedgerKey::load(&options.key)?;
             if key.id() != expected {
                 return Err(OpenError::OtherKey {
@@ -89,33 +88,10 @@ pub(super) async fn found(
                     expected,
                 });
             }
+            vouching::check(&chain, expected, options)?;
             Ok((Sealer { ledger, key }, last))
         }
     }
-}
-
-/// That the last block follows the one before it and is signed by whom it must be. Hashes and signatures bind it to all before.
-async fn check_last(
-    session: &mut Session<'_>,
-    ledger: Hash,
-    last: &StoredBlock,
-    options: &LedgerOptions,
-) -> Result<(), OpenError> {
-    let failed = |error: StorageError| options.failed(error);
-    let mut chain = match last.height.checked_sub(1) {
-        None => Chain::new(Care::EveryField),
-        Some(height) => {
-            let mut before = blocks::from(session, height, 1).await.map_err(failed)?;
-            let before = before.pop().ok_or_else(|| failed(StorageError::NoBlocks))?;
-            let next = before.next_signer().map_err(|error| failed(error.into()))?;
-            Chain::after(Care::EveryField, ledger, before.head(), next)
-        }
-    };
-    let checked = chain.take(last).and_then(|_| chain.finish());
-    checked.map(drop).map_err(|found| OpenError::Damaged {
-        path: options.address.clone(),
-        error: Box::new(found.into()),
-    })
 }
 
 async fn create(

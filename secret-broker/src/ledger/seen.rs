@@ -41,6 +41,11 @@ pub(super) async fn hold(
     })
 }
 
+/// The receipt in the file; none where there is none, which [`hold`] says.
+pub(super) fn read(file: &Path) -> Option<Receipt> {
+    serde_json::from_slice(&std::fs::read(file).ok()?).ok()
+}
+
 /// In what the ledger is not the one that was seen.
 async fn missing(
     session: &mut Session<'_>,

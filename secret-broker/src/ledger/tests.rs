@@ -13,6 +13,7 @@ mod receipts;
 mod signing;
 mod tamper;
 mod together;
+mod vouching;
 
 use super::*;
 use futures::future::join_all;

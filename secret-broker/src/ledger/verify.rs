@@ -8,6 +8,7 @@ use super::chain::corrupt;
 use super::receipt::{Receipt, ReceiptError};
 use super::storage::{self, Connection, Session, StorageError, derived, schema};
 use walk::walk;
+pub(super) use walk::walk_on;
 
 /// Derived rows written at once.
 const BATCH: usize = 256;

@@ -33,7 +33,7 @@ impl Walk {
             head_hash: hex::encode(head.hash),
             ledger_id: Bytes(self.chain.ledger),
             key_id: self.chain.key,
-            unvouched_keys: self.chain.unvouched.clone(),
+            unvouched_keys: self.chain.unvouched.iter().map(|(block, _)| *block).collect(),
             signers: self.chain.signers.clone(),
             transactions: self
                 .replay
@@ -64,6 +64,28 @@ pub(super) async fn walk(
         }
         outcome => outcome,
     }
+}
+
+/// Walks the chain alone, on from where it begins.
+pub(in crate::ledger) async fn walk_on(
+    session: &mut Session<'_>,
+    begin: impl Fn(Care) -> Chain,
+) -> Result<Chain, VerifyError> {
+    match walk_from(session, begin(Care::Hashes), Care::Hashes).await {
+        Err(VerifyError::Corrupt(found)) => {
+            walk_from(session, begin(Care::EveryField), Care::EveryField).await?;
+            // Not found again: it was being changed.
+            Err(found.into())
+        }
+        outcome => outcome,
+    }
+}
+
+async fn walk_from(session: &mut Session<'_>, chain: Chain, care: Care) -> Result<Chain, VerifyError> {
+    let walk = Walk { chain, replay: None };
+    let walk = walk.on(session, None, care, &[]).await?;
+    walk.chain.finish()?;
+    Ok(walk.chain)
 }
 
 async fn walk_with(
