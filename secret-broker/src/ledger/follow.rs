@@ -1,11 +1,12 @@
 //! Reads the blocks as they come, without missing one: what is announced is only a height, and the blocks are read from disk.
 //!
 //! What is read is checked to be the blocks that count: each follows the one before, has the content that its hash says, and is the
-//! one that this broker made or checked before; of one that is long past the signature is checked.
+//! one that this broker made or checked before; of one that is long past the signature is checked. Nothing is told that was not
+//! announced, and no key that took over since the ledger was opened and that the one before does not vouch for.
 
 use super::chain::{Care, Chain, corrupt};
 use super::storage::{Readers, Session, StorageError, blocks};
-use super::witness::{Distrust, Known, Witness, WitnessError};
+use super::witness::{Distrust, Known, Witness, WitnessError, unvouched};
 use super::{Block, ReadError};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 
 /// Blocks read at once.
 const BATCH: usize = 16;
-/// Before a database that could not be reached is asked again.
+/// Before a database is asked again that could not be reached, or lacks what it had.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// A reader of all blocks after one.
@@ -50,8 +51,11 @@ impl Follower {
             if let Some(block) = self.waiting.pop_front() {
                 return Ok(Some(block));
             }
-            if *self.heights.borrow_and_update() > self.read {
-                match self.read().await {
+            let told = *self.heights.borrow_and_update();
+            if told > self.read {
+                match self.read(told).await {
+                    // They were there when they were told.
+                    Ok(()) if self.waiting.is_empty() => tokio::time::sleep(PAUSE).await,
                     Ok(()) => {}
                     Err(WitnessError::Storage(StorageError::Database(sqlx::Error::PoolClosed))) => {
                         return Ok(None);
@@ -72,14 +76,22 @@ impl Follower {
         }
     }
 
-    async fn read(&mut self) -> Result<(), WitnessError> {
+    /// Some of the blocks up to one that was told.
+    async fn read(&mut self, told: u64) -> Result<(), WitnessError> {
         let mut session = self.reads.read().await?;
         let mut chain = match self.chain.take() {
             Some(chain) => chain,
             None => Box::new(self.begin(&mut session).await?),
         };
         for block in blocks::after(&mut session, self.read, BATCH).await? {
+            if block.height > told {
+                break;
+            }
             chain.take(&block).map_err(Distrust::from)?;
+            let last_key = chain.unvouched.last();
+            if let Some(&(height, _)) = last_key.filter(|(height, _)| *height > self.witness.opened()) {
+                return Err(Distrust::from(unvouched(height)).into());
+            }
             match self.witness.at(block.height) {
                 Some(known) if known.head == block.head() => {}
                 Some(_) => {

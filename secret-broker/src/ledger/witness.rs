@@ -91,6 +91,8 @@ struct State {
 #[derive(Clone)]
 pub(super) struct Witness {
     ledger: Hash,
+    /// Height of the last block when the ledger was opened.
+    opened: u64,
     state: Arc<Mutex<State>>,
     /// Those who wait for blocks learn that the ledger is closed when its writer lets go of this.
     heights: Weak<watch::Sender<u64>>,
@@ -108,6 +110,7 @@ impl Witness {
         };
         let witness = Self {
             ledger,
+            opened: last.head.height,
             state: Arc::new(Mutex::new(state)),
             heights: Arc::downgrade(&heights),
         };
@@ -122,6 +125,11 @@ impl Witness {
     /// Hash of block 0.
     pub(super) const fn ledger(&self) -> &Hash {
         &self.ledger
+    }
+
+    /// Up to which block it was settled, when the ledger was opened, who vouches for the keys.
+    pub(super) const fn opened(&self) -> u64 {
+        self.opened
     }
 
     /// A block that counts, if it is not long past.
@@ -263,12 +271,13 @@ impl Witness {
     }
 }
 
-/// Whoever can write the ledger can say that its key is lost: a broker that runs does not take that from it.
-fn unvouched(height: u64) -> Corruption {
+/// Whoever can write the ledger can say that its key is lost: a broker that runs does not take that from it, and one that starts only
+/// of a key that it has or was told of.
+pub(super) fn unvouched(height: u64) -> Corruption {
     corrupt(
         height,
         "signer",
-        "a key took over that the one before does not vouch for; if that was you (`ledger rotate --lost`), restart all brokers with the new key",
+        "a key took over that the one before does not vouch for; if that was you (`ledger rotate --lost`), give all brokers the new key and restart them",
     )
 }
 

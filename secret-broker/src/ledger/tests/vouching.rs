@@ -142,3 +142,46 @@ async fn an_operator_whose_key_was_lost_goes_on_with_the_new_one_and_names_it_on
         assert_eq!(block.height, height, "what was vouched for is told");
     }
 }
+
+#[tokio::test]
+async fn a_follower_is_told_nothing_that_was_not_announced() {
+    let bench = Bench::new().await;
+    bench.accepted("one", register("texts")).await;
+    let own = LedgerKey::load(&bench.options().key).unwrap();
+    let mut follower = bench.ledger.follow(1);
+    forge(&bench.path(), &own, None).await;
+    let block = soon("block", follower.next()).await.unwrap().unwrap();
+    assert_eq!(block.height, 2);
+    let next = futures::FutureExt::now_or_never(follower.next());
+    assert!(next.is_none(), "nobody had checked it: {next:?}");
+}
+
+#[tokio::test]
+async fn a_follower_believes_nobody_that_the_key_is_lost() {
+    let bench = Bench::new().await;
+    bench.accepted("one", register("texts")).await;
+    taken_over_and_handed_back(&bench).await;
+    let (_told, heights) = watch::channel(5);
+    let (reads, witness) = (bench.ledger.reads.clone(), bench.ledger.witness.clone());
+    let mut follower = Follower::new(reads, heights, witness, 2);
+    match soon("refusal", follower.next()).await {
+        Err(ReadError::Distrust(Distrust::Unsound(found))) => {
+            assert_eq!((found.block, found.field), (3, "signer"), "{found}");
+        }
+        told => panic!("{told:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_follower_whose_blocks_are_gone_goes_on_once_they_are_back() {
+    let bench = Bench::new().await;
+    let (_told, heights) = watch::channel(2);
+    let (reads, witness) = (bench.ledger.reads.clone(), bench.ledger.witness.clone());
+    let mut follower = Follower::new(reads, heights, witness, 1);
+    let mut next = Box::pin(follower.next());
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut next).await;
+    assert!(early.is_err(), "{early:?}");
+    bench.accepted("one", register("texts")).await;
+    let block = soon("block", next).await.unwrap().unwrap();
+    assert_eq!(block.height, 2);
+}
