@@ -96,6 +96,15 @@ enum LedgerWork {
         /// A key that is known to be yours (its `key_id`), where one took over from a lost one before
         #[arg(long = "trust-key", value_name = "KEY_ID")]
         trusted: Vec<KeyId>,
+        /// The broker's, with the `ledger.seen` that a ledger in PostgreSQL must agree with
+        #[arg(
+            id = "broker_data_dir",
+            long = "data-dir",
+            env = "LEASEHOLD_DATA_DIR",
+            default_value = "/var/lib/leasehold",
+            value_name = "DIRECTORY"
+        )]
+        data_dir: PathBuf,
     },
 }
 
@@ -186,11 +195,14 @@ async fn work(work: LedgerWork, address: &LedgerAddress) -> Result<(), Failure> 
             to,
             lost,
             trusted,
+            data_dir,
         } => {
             let key = ledger_key.or_else(|| address.key_beside());
             let key = key.ok_or("give the key that signs now with --ledger-key")?;
             let mut options = LedgerFile::open(address).await?.options(&key).await?;
             options.trusted = trusted;
+            options.seen =
+                matches!(address, LedgerAddress::Postgres(_)).then(|| data_dir.join("ledger.seen"));
             let changed = ledger::rotate(&options, &to, lost).await?;
             print(&json!({
                 "height": changed.height,

@@ -6,7 +6,7 @@ use super::founding::{self, Sealer};
 use super::key::{LedgerKey, LedgerKeyError};
 use super::storage::{self, Connection, Session, StorageError, blocks};
 use super::verify::{self, Depth, Verified, VerifyError};
-use super::{LedgerAddress, LedgerOptions, OpenError};
+use super::{LedgerAddress, LedgerOptions, OpenError, seen};
 use std::path::Path;
 
 /// Another key signs.
@@ -98,6 +98,7 @@ async fn hand_over(
         })?;
         (sealer, KeyCause::Rotated)
     };
+    seen::hold(session, options, &sealer.ledger).await?;
     let to = LedgerKey::load_or_create(to)?;
     let (_, signer) = blocks::tip(session).await.map_err(failed)?;
     if signer == Some(to.id()) {
