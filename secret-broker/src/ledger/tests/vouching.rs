@@ -185,3 +185,32 @@ async fn a_follower_whose_blocks_are_gone_goes_on_once_they_are_back() {
     let block = soon("block", next).await.unwrap().unwrap();
     assert_eq!(block.height, 2);
 }
+
+#[tokio::test]
+async fn no_key_is_handed_over_to_in_a_ledger_that_lacks_blocks_which_the_broker_has_seen() {
+    let bench = Bench::new().await;
+    bench.accepted("one", register("texts")).await;
+    bench.ledger.close().await;
+    let copy = std::fs::read(bench.path()).unwrap();
+    let ledger = Ledger::open(bench.options()).await.unwrap();
+    ledger.submit(submission("two", register("scans"))).await.unwrap();
+    let receipt = ledger.receipt().await.unwrap();
+    ledger.close().await;
+    std::fs::write(bench.path(), copy).unwrap();
+    let mut options = bench.options();
+    let (seen, next) = ["ledger.seen", "next.key"]
+        .map(|name| bench.directory.path().join(name))
+        .into();
+    std::fs::write(&seen, serde_json::to_vec(&receipt).unwrap()).unwrap();
+    options.seen = Some(seen);
+    for lost in [false, true] {
+        let refused = rotate(&options, &next, lost).await.unwrap_err().to_string();
+        assert!(refused.contains("block 3 is gone"), "{refused}");
+    }
+    let file = LedgerFile::open(&bench.path()).await.unwrap();
+    assert_eq!(
+        file.receipt(&[], &[]).await.unwrap().height,
+        2,
+        "nothing was added"
+    );
+}
