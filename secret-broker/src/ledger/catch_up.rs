@@ -1,10 +1,13 @@
 //! Derives again, when a ledger is opened, what its newest blocks lead to and its tables did not get before the broker ended. Usually
 //! nothing: a broker that is stopped writes it. PostgreSQL's tables never lag.
 
-use super::block::Transaction;
+use super::block::{Hash, Transaction};
+use super::chain::{Care, Chain};
 use super::loaded::{self, Changes, Noted};
 use super::storage::pending::Changed;
 use super::storage::{Pending, Session, StorageError, blocks, derived};
+use super::verify::Corruption;
+use super::witness::Known;
 use super::{Contract, ReadError};
 use leasehold_chaincode::{Failure, Loaded, Outcome, StateError, TxContext, Write};
 
@@ -18,6 +21,8 @@ pub(super) enum CatchUpError {
     Storage(#[from] StorageError),
     #[error("{0}")]
     Read(#[from] ReadError),
+    #[error(transparent)]
+    Corrupt(#[from] Corruption),
     #[error(
         "its state is that after block {derived}, which is not there: it ends at block {head}; verify it, then run `ledger rebuild`"
     )]
@@ -29,21 +34,34 @@ pub(super) enum CatchUpError {
 }
 
 /// What the blocks after those in the tables lead to.
-pub(super) async fn pending(session: &mut Session<'_>, contract: Contract) -> Result<Pending, CatchUpError> {
+pub(super) async fn pending(
+    session: &mut Session<'_>,
+    contract: Contract,
+    ledger: &Hash,
+) -> Result<Pending, CatchUpError> {
     let derived = derived::height(session).await?;
     let head = blocks::head(session).await?.height;
     if derived > head {
         return Err(CatchUpError::Ahead { derived, head });
     }
     let pending = Pending::new(derived);
+    if derived == head {
+        return Ok(pending);
+    }
+    let begin = blocks::from(session, derived, 1).await?.pop();
+    let Known { head, next } = Known::of(&begin.ok_or(StorageError::NoBlocks)?)?;
+    // What is replayed is what was signed.
+    let mut chain = Chain::after(Care::Hashes, *ledger, head, next);
     loop {
         let height = pending.view().height;
         let blocks = blocks::after(session, height, BATCH).await?;
         if blocks.is_empty() {
+            chain.finish()?;
             return Ok(pending);
         }
         for block in blocks {
             session.see(pending.view());
+            chain.take(&block)?;
             let block = block.parse().map_err(StorageError::from)?;
             let (mut state, mut changes) = (Loaded::default(), Changes::new());
             for transaction in &block.transactions {

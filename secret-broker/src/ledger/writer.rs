@@ -210,7 +210,8 @@ impl Writer {
             self.sealer.keep_up(next, &self.options.key)?;
             // Where it is the block that was the last before, what it and those before it led to is here still.
             if lags && head.hash != self.head.hash {
-                let pending = catch_up::pending(&mut session, self.options.contract).await?;
+                let pending =
+                    catch_up::pending(&mut session, self.options.contract, &self.sealer.ledger).await?;
                 self.pending.replace(pending.view());
             }
             head

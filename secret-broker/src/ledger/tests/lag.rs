@@ -92,3 +92,39 @@ async fn a_ledger_with_nothing_to_do_writes_its_tables() {
     .await;
     bench.ledger.verify().await.unwrap();
 }
+
+/// As if nothing had ever been derived from the blocks.
+async fn underived(bench: &Bench) -> sqlx::SqliteConnection {
+    bench.ledger.close().await;
+    let mut connection = storage::sqlite::connect(&bench.path()).await.unwrap();
+    for statement in [
+        "DELETE FROM state",
+        "DELETE FROM transactions",
+        "UPDATE derived SET height = 0",
+    ] {
+        sqlx::query(statement).execute(&mut connection).await.unwrap();
+    }
+    connection
+}
+
+async fn ledger_id(session: &mut storage::Session<'_>) -> block::Hash {
+    storage::blocks::from(session, 0, 1).await.unwrap()[0].hash
+}
+
+#[tokio::test]
+async fn a_block_that_was_changed_before_the_tables_had_it_is_not_replayed() {
+    let bench = Bench::new().await;
+    bench.accepted("one", register("texts")).await;
+    let mut connection = underived(&bench).await;
+    for statement in [
+        "DROP TRIGGER blocks_never_change",
+        "UPDATE blocks SET body = replace(body, 'Texts', 'Tests') WHERE height = 2",
+    ] {
+        sqlx::query(statement).execute(&mut connection).await.unwrap();
+    }
+    let mut session = session(&mut connection).await;
+    let ledger = ledger_id(&mut session).await;
+    let found = catch_up::pending(&mut session, Contract::EMBEDDED, &ledger).await;
+    let found = found.map(drop).unwrap_err().to_string();
+    assert!(found.contains("block 2, body"), "{found}");
+}
