@@ -341,7 +341,7 @@ impl Ledger {
         let mut session = connection.write().await.map_err(failed)?;
         let (sealer, last) = founding::found(&mut session, &options).await?;
         seen::hold(&mut session, &options, &sealer.ledger).await?;
-        let pending = catch_up::pending(&mut session, options.contract, &sealer.ledger).await;
+        let pending = catch_up::settled(&mut session, options.contract, &sealer.ledger).await;
         let pending = pending.map_err(|error| options.failed(error))?;
         session.commit().await.map_err(failed)?;
         let reads = Readers::open(&options.address, pending.clone());

@@ -8,6 +8,7 @@ use super::storage::pending::Changed;
 use super::storage::{Pending, Session, StorageError, blocks, derived};
 use super::verify::Corruption;
 use super::witness::Known;
+use super::writer::tables::write_tables;
 use super::{Contract, ReadError};
 use leasehold_chaincode::{Failure, Loaded, Outcome, StateError, TxContext, Write};
 
@@ -39,6 +40,24 @@ pub(super) async fn pending(
     contract: Contract,
     ledger: &Hash,
 ) -> Result<Pending, CatchUpError> {
+    derive(session, contract, ledger, false).await
+}
+
+/// The same; what is more than the memory should hold is written into the tables, and stays there if the session is committed.
+pub(super) async fn settled(
+    session: &mut Session<'_>,
+    contract: Contract,
+    ledger: &Hash,
+) -> Result<Pending, CatchUpError> {
+    derive(session, contract, ledger, true).await
+}
+
+async fn derive(
+    session: &mut Session<'_>,
+    contract: Contract,
+    ledger: &Hash,
+    writes: bool,
+) -> Result<Pending, CatchUpError> {
     let derived = derived::height(session).await?;
     let head = blocks::head(session).await?.height;
     if derived > head {
@@ -60,6 +79,11 @@ pub(super) async fn pending(
             return Ok(pending);
         }
         for block in blocks {
+            let view = pending.view();
+            if writes && view.is_full() {
+                write_tables(session, &view).await?;
+                pending.settle(view.height);
+            }
             session.see(pending.view());
             chain.take(&block)?;
             let block = block.parse().map_err(StorageError::from)?;

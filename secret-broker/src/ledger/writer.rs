@@ -3,7 +3,7 @@
 //! block.
 
 mod draft;
-mod tables;
+pub(super) mod tables;
 
 use super::block::Head;
 use super::catch_up::{self, CatchUpError};
@@ -21,9 +21,6 @@ use tables::{write_rows, write_tables};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-/// Keys and transactions that a file's tables may lack: those of some seven thousand leases, 30 MB. The more, the fewer pages are
-/// written for each; but after a kill they are all decided again. Tests want every path.
-const MOST_PENDING: usize = if cfg!(test) { 64 } else { 65_536 };
 /// Keys of the state that the writer keeps from one block to the next.
 const MOST_KEPT: usize = if cfg!(test) { 64 } else { 32_768 };
 /// With nothing to do for so long, they are written.
@@ -245,7 +242,7 @@ impl Writer {
             return Ok(draft.answers(answers));
         }
         let view = self.pending.view();
-        let settled = lags && view.len() >= MOST_PENDING;
+        let settled = lags && view.is_full();
         if settled {
             write_tables(&mut session, &view).await?;
         }

@@ -112,6 +112,33 @@ async fn ledger_id(session: &mut storage::Session<'_>) -> block::Hash {
 }
 
 #[tokio::test]
+async fn what_is_derived_again_is_written_before_it_is_too_much_for_the_memory() {
+    let mut bench = Bench::new().await;
+    for number in 0..40 {
+        let name = format!("d{number}");
+        bench.accepted(&name, register(&name)).await;
+    }
+    let mut connection = underived(&bench).await;
+    let mut session = session(&mut connection).await;
+    let ledger = ledger_id(&mut session).await;
+    let all = catch_up::pending(&mut session, Contract::EMBEDDED, &ledger)
+        .await
+        .unwrap();
+    assert!(all.view().len() > 100, "{}", all.view().len());
+    let rest = catch_up::settled(&mut session, Contract::EMBEDDED, &ledger)
+        .await
+        .unwrap();
+    assert!(rest.view().len() < 80, "{}", rest.view().len());
+    assert_eq!(rest.view().height, all.view().height);
+    assert!(derived::height(&mut session).await.unwrap() > 20);
+    session.rollback().await.unwrap();
+    connection.close().await.unwrap();
+    bench.reopen().await;
+    bench.accepted("after", register("after")).await;
+    bench.ledger.verify().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_block_that_was_changed_before_the_tables_had_it_is_not_replayed() {
     let bench = Bench::new().await;
     bench.accepted("one", register("texts")).await;

@@ -4,7 +4,10 @@ use crate::ledger::storage::pending::{Changed, View};
 use crate::ledger::storage::{Session, StorageError, derived};
 
 /// Brings a file's tables up to a view's block.
-pub(super) async fn write_tables(session: &mut Session<'_>, view: &View) -> Result<(), StorageError> {
+pub(in crate::ledger) async fn write_tables(
+    session: &mut Session<'_>,
+    view: &View,
+) -> Result<(), StorageError> {
     write_rows(session, &view.changes(), &view.places()).await?;
     derived::set_height(session, view.height).await
 }
