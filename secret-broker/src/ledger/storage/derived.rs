@@ -182,7 +182,7 @@ static STATE_ROWS: LazyLock<Rows> =
     LazyLock::new(|| rows_of("INSERT OR REPLACE INTO state (key, value) VALUES ", "(?, ?)"));
 static PLACE_ROWS: LazyLock<Rows> = LazyLock::new(|| {
     rows_of(
-        "INSERT INTO transactions (tx_id, height, position) VALUES ",
+        "INSERT OR REPLACE INTO transactions (tx_id, height, position) VALUES ",
         "(?, ?, ?)",
     )
 });
@@ -210,7 +210,7 @@ async fn inserted<const COLUMNS: usize>(
     Ok(())
 }
 
-/// Notes where transactions are.
+/// Notes where transactions are; a row that is there and was never derived gives way.
 pub(in crate::ledger) async fn write_places(
     session: &mut Session<'_>,
     places: &[(&str, u64, usize)],
@@ -223,7 +223,8 @@ pub(in crate::ledger) async fn write_places(
     }
     let statement = "INSERT INTO transactions (tx_id, height, position) \
                      SELECT value ->> 0, (value ->> 1)::bigint, (value ->> 2)::bigint \
-                     FROM json_array_elements($1::text::json)";
+                     FROM json_array_elements($1::text::json) \
+                     ON CONFLICT (tx_id) DO UPDATE SET height = excluded.height, position = excluded.position";
     let places = serde_json::to_string(places)?;
     session.run(statement, &[Value::Text(&places)]).await
 }

@@ -155,3 +155,21 @@ async fn a_block_that_was_changed_before_the_tables_had_it_is_not_replayed() {
     let found = found.map(drop).unwrap_err().to_string();
     assert!(found.contains("block 2, body"), "{found}");
 }
+
+#[tokio::test]
+async fn a_row_that_was_never_derived_does_not_keep_a_transactions_place_from_being_noted() {
+    let bench = Bench::new().await;
+    bench.accepted("one", register("texts")).await;
+    bench.ledger.close().await;
+    let mut connection = storage::sqlite::connect(&bench.path()).await.unwrap();
+    sqlx::query("UPDATE transactions SET height = 1 WHERE tx_id = 'one'")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    let mut session = session(&mut connection).await;
+    derived::write_places(&mut session, &[("one", 2, 0)])
+        .await
+        .unwrap();
+    let found = derived::transactions(&mut session, &["one"]).await.unwrap();
+    assert_eq!(found["one"].1, 2);
+}
