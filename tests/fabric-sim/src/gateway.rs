@@ -4,12 +4,13 @@ mod endorser;
 mod refusal;
 mod service;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use fabric_wire::{EndorserServer, GatewayServer};
+use tokio::net::TcpSocket;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tonic::transport::server::TcpIncoming;
@@ -91,6 +92,8 @@ pub struct GatewayPeer {
     network: Arc<Network>,
     place: usize,
     address: SocketAddr,
+    /// Bound and never listening: while nothing is served the system gives the port to nobody who wants any port.
+    _reserved: TcpSocket,
     tls: Option<GatewayTls>,
     faults: Arc<Faults>,
     runtime: Option<Runtime>,
@@ -106,11 +109,16 @@ impl GatewayPeer {
         place: usize,
         tls: Option<GatewayTls>,
     ) -> Result<Self, GatewayError> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let reserved = TcpSocket::new_v4()?;
+        reserved.set_reuseaddr(true)?;
+        reserved.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        let address = reserved.local_addr()?;
+        let listener = TcpListener::bind(address)?;
         let mut peer = Self {
             network: Arc::clone(network),
             place,
-            address: listener.local_addr()?,
+            address,
+            _reserved: reserved,
             tls,
             faults: Arc::default(),
             runtime: None,
@@ -169,10 +177,10 @@ impl GatewayPeer {
         }
     }
 
-    /// Serves it again at the same address.
+    /// Serves it again at the same address, which was kept for it.
     ///
     /// # Errors
-    /// Where the port is still in use after ten seconds.
+    /// Where the server before still has the port after ten seconds.
     pub fn restart(&mut self) -> Result<(), GatewayError> {
         self.kill();
         let start = Instant::now();
