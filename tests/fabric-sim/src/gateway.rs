@@ -69,6 +69,12 @@ impl Faults {
         self.hung.store(calls, Ordering::SeqCst);
     }
 
+    /// How many of those calls are still to come.
+    #[must_use]
+    pub fn left_to_hang(&self) -> usize {
+        self.hung.load(Ordering::SeqCst)
+    }
+
     /// A transaction of another call is returned for signature.
     pub fn forge(&self, calls: usize) {
         self.forged.store(calls, Ordering::SeqCst);
