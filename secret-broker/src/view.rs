@@ -63,7 +63,7 @@ pub enum ViewError {
     Ledger(#[from] ReadError),
     /// The leases could not be read from one state.
     #[error(
-        "the leases could not be read from one state of the ledger: {tries} times in {PATIENCE:?} it changed meanwhile or the peer failed; start the broker again when fewer blocks come"
+        "the leases could not be read from one state of the ledger: {tries} times in {PATIENCE:?} it changed meanwhile, or the peer failed or was behind another; start the broker again when fewer blocks come and a peer has them all"
     )]
     Unsettled {
         /// How often it was tried.
@@ -287,7 +287,12 @@ async fn settled_leases(
     let begun = Instant::now();
     for tries in 1.. {
         let (mut reading, height) = ledger.one_state().await?;
+        let is_behind = height < *ledger.heights().borrow() && matches!(ledger, BrokerLedger::Fabric(_));
         let read = async {
+            if is_behind {
+                let why = "no own peer has the blocks that one had before; wait until one has";
+                return Err(ReadError::Storage(why.to_owned()));
+            }
             let leases = own_leases(&mut reading, organisation, cluster).await?;
             Ok(reading.is_settled().await?.then_some(leases))
         };

@@ -218,6 +218,20 @@ impl Events {
         }
     }
 
+    /// Gives up a stream whose peer answers and is of no use, and has that peer rest as one that failed, so that the next stream is opened
+    /// at another. One from [`Start::Next`] without an event yet is kept, as by [`Events::open_anew`].
+    pub fn leave_peer(&mut self) {
+        if self.start == Start::Next {
+            return;
+        }
+        if let Some((place, _)) = self.streaming()
+            && let Some(link) = self.gateway.links().get(place)
+        {
+            link.failed(Instant::now());
+        }
+        self.open_anew();
+    }
+
     /// Gives up the stream; the next one is opened at the peer that is preferred of those that did not fail lately, after the last event
     /// that was given. One from [`Start::Next`] without an event yet is kept: nobody knows after what.
     pub fn open_anew(&mut self) {

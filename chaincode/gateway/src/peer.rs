@@ -64,6 +64,12 @@ impl OnePeer {
         Arc::ptr_eq(&self.link, &other.link)
     }
 
+    /// Whether it failed lately, so that others are asked before it.
+    #[must_use]
+    pub fn rests(&self) -> bool {
+        self.link.rests(Instant::now())
+    }
+
     /// The same peer over the same connection, asked with the credentials and deadlines of another gateway.
     #[must_use]
     pub fn through(&self, gateway: &Gateway) -> Self {

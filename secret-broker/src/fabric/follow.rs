@@ -6,14 +6,17 @@
 //! stood there for a moment; where it is another organisation's, one of this organisation's has to answer through it too. A peer that does
 //! not answer is left.
 //!
+//! The other peers of the profile are asked as well, less often: those of this organisation's may know of blocks that the peer of the
+//! stream has not. Then nothing is vouched for, and for one that has them all the peer is left.
+//!
 //! A stream that is at another peer than the preferred one goes back there once that one answers and has all that was heard of.
 //!
-//! What it cannot see is a peer that answers and is itself cut off from the ordering service.
+//! What it cannot see is that all peers of this organisation's that it can ask are cut off from the ordering service.
 
 use std::time::Duration;
 
 use fabric_gateway_client::{Checkpoint, Events, EventsError, OnePeer, Start};
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use leasehold_chaincode::Event;
 use tokio::time::Instant;
 
@@ -23,6 +26,10 @@ use crate::ledger::ReadError;
 
 /// Between two looks at the peer.
 const PULSE: Duration = Duration::from_millis(400);
+/// Between two looks at the other peers.
+const OTHERS: Duration = Duration::from_secs(1);
+/// How long a peer may be behind before the stream goes to one that is not.
+const BEHIND: Duration = Duration::from_secs(2);
 /// How long a stream must have stood: what it had to make up for has arrived by then.
 const SETTLED: Duration = Duration::from_secs(1);
 /// After streams were refused or nobody gave one.
@@ -35,13 +42,28 @@ pub struct Follower {
     events: Events,
     /// When the peer is looked at next.
     pulse_at: Instant,
-    /// A look that is under way: since when, and at whom.
-    pulse: Option<(Instant, OnePeer, BoxFuture<'static, Option<Seen>>)>,
+    /// A look that is under way.
+    pulse: Option<Pulse>,
     /// A look at a peer that is preferred to that of the stream.
     better: Option<BoxFuture<'static, Option<Seen>>>,
+    /// When the other peers are looked at next, and a look that is under way.
+    others_at: Instant,
+    others: Option<BoxFuture<'static, Heard>>,
+    heard: Heard,
+    /// Since when the peer of the stream has less than is known.
+    behind_since: Option<Instant>,
     /// How many blocks an own peer was seen to have, or events came of.
     known: u64,
     failing: bool,
+}
+
+/// A look at the peer of the stream.
+struct Pulse {
+    since: Instant,
+    /// How many blocks were known then: what was told since says nothing against a peer that answered before.
+    known: u64,
+    peer: OnePeer,
+    answer: BoxFuture<'static, Option<Seen>>,
 }
 
 /// What a look at a peer showed.
@@ -53,11 +75,21 @@ struct Seen {
     own: u64,
 }
 
+/// What the last look at all other peers showed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Heard {
+    /// The most blocks that one of this organisation's has.
+    own: u64,
+    /// The most that any has.
+    any: u64,
+}
+
 enum Came {
     Event(Result<fabric_gateway_client::Event, EventsError>),
     PulseDue,
     Pulse(Option<Seen>),
     Better(Option<Seen>),
+    Others(Heard),
     Stop,
 }
 
@@ -66,6 +98,7 @@ impl Channel {
     #[must_use]
     pub fn follow(&self, height: u64) -> Follower {
         let start = Start::Block(height.saturating_add(1));
+        let known = height.max(*self.inner.heights.borrow()).saturating_add(1);
         Follower {
             events: self.present().contract.events(start.clone()),
             channel: self.clone(),
@@ -73,7 +106,11 @@ impl Channel {
             pulse_at: Instant::now(),
             pulse: None,
             better: None,
-            known: height.saturating_add(1),
+            others_at: Instant::now(),
+            others: None,
+            heard: Heard::default(),
+            behind_since: None,
+            known,
             failing: false,
         }
     }
@@ -91,6 +128,10 @@ impl Follower {
                 Came::PulseDue => self.look(),
                 Came::Pulse(seen) => self.looked(seen),
                 Came::Better(seen) => self.go_back(seen),
+                Came::Others(heard) => {
+                    self.others = None;
+                    self.heard = heard;
+                }
                 Came::Event(Ok(event)) => {
                     let told = Told::parse(&event.payload).map_err(ReadError::Storage)?;
                     self.start = Start::After(Checkpoint {
@@ -98,7 +139,9 @@ impl Follower {
                         transaction_id: event.transaction_id,
                     });
                     self.known = self.known.max(event.block.saturating_add(1));
-                    self.channel.inner.heights.send_replace(event.block);
+                    // Whoever waits hears of each event. What was known before is not unknown for one that comes late.
+                    let heights = &self.channel.inner.heights;
+                    heights.send_modify(|told| *told = event.block.max(*told));
                     return Ok(Some((event.block, told.events)));
                 }
                 Came::Event(Err(error)) => {
@@ -119,7 +162,7 @@ impl Follower {
     async fn wait(&mut self) -> Came {
         let pulse = async {
             match &mut self.pulse {
-                Some((.., pulse)) => Came::Pulse(pulse.await),
+                Some(pulse) => Came::Pulse((&mut pulse.answer).await),
                 None => {
                     tokio::time::sleep_until(self.pulse_at).await;
                     Came::PulseDue
@@ -132,6 +175,12 @@ impl Follower {
                 None => std::future::pending().await,
             }
         };
+        let others = async {
+            match &mut self.others {
+                Some(others) => Came::Others(others.await),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             // What has come is told before it is vouched for.
             biased;
@@ -139,6 +188,7 @@ impl Follower {
             event = self.events.next() => Came::Event(event),
             came = pulse => came,
             came = better => came,
+            came = others => came,
         }
     }
 
@@ -154,30 +204,67 @@ impl Follower {
             let better = better.map(|better| self.channel.clone().seen(better.through(&identity.quick)));
             self.better = better.map(|look| Box::pin(look) as BoxFuture<'static, _>);
         }
+        if self.others.is_none() && self.others_at <= Instant::now() {
+            self.others_at = Instant::now() + OTHERS;
+            let others = identity.quick.peers().into_iter();
+            let others = others.filter(|other| !other.is(&peer) && !other.rests());
+            self.others = Some(Box::pin(self.channel.clone().heard(others.collect())));
+        }
         let look = self.channel.clone().seen(peer.through(&identity.quick));
-        self.pulse = Some((Instant::now(), peer, Box::pin(look)));
+        self.pulse = Some(Pulse {
+            since: Instant::now(),
+            known: self.known,
+            peer,
+            answer: Box::pin(look),
+        });
     }
 
     fn looked(&mut self, seen: Option<Seen>) {
-        let Some((since, peer, _)) = self.pulse.take() else {
+        let Some(pulse) = self.pulse.take() else {
             return;
         };
+        let Pulse {
+            since, known, peer, ..
+        } = pulse;
         self.pulse_at = since + PULSE;
         self.events.leave_failed_peer();
         if !self.events.peer().is_some_and(|now| now.is(&peer)) {
             // Of a stream that is gone. What was vouched for before stays so for as long as it was.
             return;
         }
-        let is_up_to_date = seen.is_some_and(|seen| seen.blocks >= self.known);
-        self.known = self.known.max(seen.map_or(0, |seen| seen.own));
+        let is_up_to_date = seen.is_some_and(|seen| seen.blocks >= known);
+        // From the next look on: a block is at one peer a moment before it is at another.
+        self.known = self
+            .known
+            .max(seen.map_or(0, |seen| seen.own))
+            .max(self.heard.own);
         let stood = self.events.stands().unwrap_or_default();
         if !is_up_to_date {
             self.channel.vouch(None);
-        } else if stood >= SETTLED {
+            if seen.is_some() {
+                self.leave_if_behind(&peer);
+            }
+            return;
+        }
+        self.behind_since = None;
+        if stood >= SETTLED {
             self.channel.vouch(Some(since + VOUCHED));
             if std::mem::take(&mut self.failing) {
                 tracing::info!("a peer sends the channel's events again");
             }
+        }
+    }
+
+    /// The peer has less than is known: where that lasts and another has all of it, the stream goes on there.
+    fn leave_if_behind(&mut self, peer: &OnePeer) {
+        let since = *self.behind_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= BEHIND && self.heard.any >= self.known {
+            tracing::warn!(
+                peer = peer.address(),
+                "a peer is behind the others and is left; check that it hears of the ordering service"
+            );
+            self.behind_since = None;
+            self.events.leave_peer();
         }
     }
 
@@ -205,5 +292,18 @@ impl Channel {
             blocks: height.blocks,
             own,
         })
+    }
+
+    /// How far those of these peers are that answer.
+    async fn heard(self, peers: Vec<OnePeer>) -> Heard {
+        let heights = join_all(peers.iter().map(|peer| peer.height(&self.inner.name))).await;
+        let mut heard = Heard::default();
+        for height in heights.into_iter().flatten() {
+            heard.any = heard.any.max(height.blocks);
+            if height.msp_id == self.inner.organisation {
+                heard.own = heard.own.max(height.blocks);
+            }
+        }
+        heard
     }
 }

@@ -4,12 +4,20 @@
 //! may be some blocks before or behind. A peer's height grows only, so that where it is the same before and after, all answers are of one
 //! state ([`OwnPeer::is_settled`]).
 
+use std::time::Duration;
+
 use fabric_gateway_client::OnePeer;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use leasehold_chaincode::Question;
 use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout_at};
 
 use super::channel::{Channel, query};
 use crate::ledger::ReadError;
+
+/// How long the others are waited for once one has answered.
+const OTHERS: Duration = Duration::from_secs(1);
 
 /// A peer of this organisation's, and how far it was when it was chosen.
 #[derive(Debug, Clone)]
@@ -20,31 +28,55 @@ pub struct OwnPeer {
 }
 
 impl Channel {
-    /// The first peer of this organisation's in the profile that answers itself.
+    /// The peer of this organisation's in the profile that has most blocks; of several that of which the profile speaks first. Those
+    /// count that answer within a second after the first.
     ///
     /// # Errors
-    /// [`ReadError`] when none does.
+    /// [`ReadError`] when none answers itself.
     pub async fn own_peer(&self) -> Result<OwnPeer, ReadError> {
         let own = &self.inner.organisation;
+        let name = &self.inner.name;
+        let peers = self.present().gateway.peers().into_iter().enumerate();
+        let mut asked: FuturesUnordered<_> = peers
+            .map(|(place, peer)| async move { (place, peer.height(name).await, peer) })
+            .collect();
+        let mut best: Option<(Instant, usize, OwnPeer)> = None;
         let mut tried = Vec::new();
-        for peer in self.present().gateway.peers() {
-            let why = match peer.height(&self.inner.name).await {
+        loop {
+            let next = match &best {
+                None => asked.next().await,
+                Some((until, ..)) => timeout_at(*until, asked.next()).await.unwrap_or_default(),
+            };
+            let Some((place, height, peer)) = next else {
+                break;
+            };
+            let why = match height {
                 Ok(height) if height.msp_id == *own => {
-                    return Ok(OwnPeer {
-                        channel: self.clone(),
-                        blocks: height.blocks,
-                        peer,
+                    let until = best.as_ref().map(|(until, ..)| *until);
+                    let is_better = best.as_ref().is_none_or(|(_, before, best)| {
+                        height.blocks > best.blocks || (height.blocks == best.blocks && place < *before)
                     });
+                    if is_better {
+                        let found = OwnPeer {
+                            channel: self.clone(),
+                            blocks: height.blocks,
+                            peer,
+                        };
+                        best = Some((until.unwrap_or_else(|| Instant::now() + OTHERS), place, found));
+                    }
+                    continue;
                 }
                 Ok(height) => format!("it is a peer of {}", height.msp_id),
                 Err(error) => error.to_string(),
             };
             tried.push(format!("{}: {why}", peer.address()));
         }
-        Err(ReadError::Storage(format!(
-            "no peer of {own} in the profile answers itself; name one there and check that it is up: {}",
-            tried.join("; ")
-        )))
+        best.map(|(.., best)| best).ok_or_else(|| {
+            ReadError::Storage(format!(
+                "no peer of {own} in the profile answers itself; name one there and check that it is up: {}",
+                tried.join("; ")
+            ))
+        })
     }
 }
 

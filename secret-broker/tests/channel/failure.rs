@@ -49,7 +49,7 @@ pub async fn mounts(broker: &Fixture) -> Result<usize, Code> {
 }
 
 /// Mounts that are resolved; where the peer was not heard of for a moment it is asked again.
-async fn resolved_mounts(broker: &Fixture) -> usize {
+pub async fn resolved_mounts(broker: &Fixture) -> usize {
     eventually("mounts to be resolved", async || match mounts(broker).await {
         Err(Code::Unavailable) => None,
         resolved => Some(resolved.unwrap()),

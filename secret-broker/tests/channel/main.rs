@@ -9,6 +9,7 @@
 )]
 
 mod approval;
+mod behind;
 mod consortium;
 mod failure;
 #[allow(dead_code, reason = "shared with the other tests")]
