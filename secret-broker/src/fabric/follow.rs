@@ -30,7 +30,7 @@ const PULSE: Duration = Duration::from_millis(400);
 const OTHERS: Duration = Duration::from_secs(1);
 /// How long a peer may be behind before the stream goes to one that is not.
 const BEHIND: Duration = Duration::from_secs(2);
-/// How long a stream must have stood: what it had to make up for has arrived by then.
+/// How long a stream must have stood, and have sent nothing that its peer had long before: what it had to make up for has arrived by then.
 const SETTLED: Duration = Duration::from_secs(1);
 /// After streams were refused or nobody gave one.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -52,6 +52,12 @@ pub struct Follower {
     heard: Heard,
     /// Since when the peer of the stream has less than is known.
     behind_since: Option<Instant>,
+    /// How many blocks the peer of the stream had at the last look.
+    peer_blocks: u64,
+    /// Block and time of the last event.
+    told: Option<(u64, Instant)>,
+    /// When the last event came of a block that was not the peer's newest any longer: there is more to come.
+    backlog_at: Option<Instant>,
     /// How many blocks an own peer was seen to have, or events came of.
     known: u64,
     failing: bool,
@@ -110,6 +116,9 @@ impl Channel {
             others: None,
             heard: Heard::default(),
             behind_since: None,
+            peer_blocks: known,
+            told: None,
+            backlog_at: None,
             known,
             failing: false,
         }
@@ -138,7 +147,10 @@ impl Follower {
                         block: event.block,
                         transaction_id: event.transaction_id,
                     });
-                    self.known = self.known.max(event.block.saturating_add(1));
+                    let (now, blocks) = (Instant::now(), event.block.saturating_add(1));
+                    self.known = self.known.max(blocks);
+                    self.told = Some((event.block, now));
+                    self.backlog_at = (blocks < self.peer_blocks).then_some(now);
                     // Whoever waits hears of each event. What was known before is not unknown for one that comes late.
                     let heights = &self.channel.inner.heights;
                     heights.send_modify(|told| *told = event.block.max(*told));
@@ -238,6 +250,14 @@ impl Follower {
             .known
             .max(seen.map_or(0, |seen| seen.own))
             .max(self.heard.own);
+        if let Some(seen) = seen {
+            self.peer_blocks = seen.blocks;
+            // What came while the peer was asked is seen against what it answered.
+            let came = self
+                .told
+                .filter(|(block, at)| *at >= since && block.saturating_add(1) < seen.blocks);
+            self.backlog_at = came.map(|(_, at)| at).or(self.backlog_at);
+        }
         let stood = self.events.stands().unwrap_or_default();
         if !is_up_to_date {
             self.channel.vouch(None);
@@ -247,7 +267,7 @@ impl Follower {
             return;
         }
         self.behind_since = None;
-        if stood >= SETTLED {
+        if stood >= SETTLED && self.backlog_at.is_none_or(|at| at.elapsed() >= SETTLED) {
             self.channel.vouch(Some(since + VOUCHED));
             if std::mem::take(&mut self.failing) {
                 tracing::info!("a peer sends the channel's events again");

@@ -1,4 +1,6 @@
-//! Own peers of which one is behind: a view is not vouched for before it is the newest.
+//! Own peers of which one is behind, and streams that have much to make up for: a view is not vouched for before it is the newest.
+
+use std::time::Duration;
 
 use leasehold_broker_wire::machines as wire;
 use leasehold_broker_wire::machines::watch_leases_response::Change;
@@ -106,4 +108,29 @@ async fn a_gap_without_events_keeps_no_mounts_back() {
     })
     .await;
     heartbeat(&mut watch(&uis).await).await;
+}
+
+/// Longer than a stream must have stood to be believed.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_vouched_for_while_a_stream_makes_up_for_what_was_missed() {
+    let consortium = Consortium::start(Terms::default()).await;
+    let uis = consortium.broker("UiSMSP", &[0]).await;
+    let uio = consortium.broker("UiOMSP", &[1]).await;
+    let id = leased(&uio, &uis).await;
+    consortium.peers()[0].kill();
+    eventually("the broker not to be ready", async || {
+        (uis.readiness().await.0 == 503).then_some(())
+    })
+    .await;
+    for number in 0..12 {
+        uio.register(&format!("missed-{number}")).await;
+    }
+    revoke(&uio, &id).await;
+    let mut stream = watch(&uis).await;
+    consortium.peers()[0]
+        .faults()
+        .slow_events(Duration::from_millis(250));
+    consortium.peers()[0].restart().unwrap();
+    let told = before_a_heartbeat(&mut stream, &id).await;
+    assert_eq!(told, [wire::LeaseState::Active, wire::LeaseState::Ending]);
 }

@@ -6,7 +6,7 @@ mod service;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use fabric_wire::{EndorserServer, GatewayServer};
@@ -56,6 +56,7 @@ pub struct Faults {
     hung: AtomicUsize,
     forged: AtomicUsize,
     stalled: watch::Sender<bool>,
+    slowed_ms: AtomicU64,
 }
 
 impl Faults {
@@ -83,6 +84,16 @@ impl Faults {
     /// No call is answered and nothing comes on a stream, while connections stand; or all goes on.
     pub fn stall(&self, stalled: bool) {
         self.stalled.send_replace(stalled);
+    }
+
+    /// A stream takes so long before each block with events, as one does that has much to make up for.
+    pub fn slow_events(&self, each: Duration) {
+        let each = u64::try_from(each.as_millis()).unwrap_or(u64::MAX);
+        self.slowed_ms.store(each, Ordering::SeqCst);
+    }
+
+    fn event_delay(&self) -> Duration {
+        Duration::from_millis(self.slowed_ms.load(Ordering::SeqCst))
     }
 
     fn take(fault: &AtomicUsize) -> bool {

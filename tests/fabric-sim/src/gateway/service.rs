@@ -198,6 +198,7 @@ impl gateway_server::Gateway for Service {
         let following = Following {
             network: Arc::clone(&self.network),
             peer: Arc::clone(&self.peer),
+            faults: Arc::clone(&self.faults),
             stalled: self.faults.stalled.subscribe(),
             passed: asked.after_transaction_id.is_empty(),
             asked,
@@ -320,6 +321,7 @@ struct Following {
     network: Arc<Network>,
     /// Whose stream it is.
     peer: Arc<Peer>,
+    faults: Arc<Faults>,
     stalled: watch::Receiver<bool>,
     asked: ChaincodeEventsRequest,
     /// Whether the transaction after which events are wanted has been seen.
@@ -342,6 +344,7 @@ impl Following {
             self.next += 1;
             let events = block.map(|block| self.matching(block)).unwrap_or_default();
             if !events.is_empty() {
+                tokio::time::sleep(self.faults.event_delay()).await;
                 return Some(ChaincodeEventsResponse {
                     events,
                     block_number: self.next - 1,
