@@ -9,7 +9,7 @@ use axum::extract::{FromRequestParts, State};
 use http::header;
 use http::request::Parts;
 use leasehold_broker_wire::rest::Me;
-use leasehold_chaincode::Subject as Pseudonym;
+use leasehold_chaincode::{Msp, Refusal, Subject as Pseudonym};
 
 use super::problem::ApiProblem;
 use crate::audit::{self, Decision};
@@ -45,6 +45,32 @@ impl Caller {
             Role::Researcher => {
                 "only researchers may do this; from a notebook, stop and start your server so that it is bound to you"
             }
+        }))
+    }
+
+    /// Refuses what only the owner of a dataset may do, where that is another organisation than this broker's.
+    ///
+    /// # Errors
+    /// A problem that names the owner.
+    pub fn require_owner(
+        &self,
+        broker: &Broker,
+        owner: &Msp,
+        object: &str,
+        verb: &'static str,
+    ) -> Result<(), ApiProblem> {
+        if *owner == broker.config.organisation {
+            return Ok(());
+        }
+        audit::record(
+            &self.person.pseudonym,
+            verb,
+            object,
+            Decision::Denied,
+            "not_owner",
+        );
+        Err(ApiProblem::refused(&Refusal::NotOwner {
+            owner: owner.to_string(),
         }))
     }
 

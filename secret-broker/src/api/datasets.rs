@@ -293,20 +293,8 @@ async fn find_own(
     verb: &'static str,
 ) -> Result<leasehold_chaincode::Dataset, ApiProblem> {
     let dataset = find(broker, reference).await?.dataset;
-    if dataset.owner == broker.config.organisation {
-        return Ok(dataset);
-    }
-    let submitter = &caller.person.pseudonym;
-    audit::record(
-        submitter,
-        verb,
-        dataset.id.as_str(),
-        Decision::Denied,
-        "not_owner",
-    );
-    Err(ApiProblem::refused(&Refusal::NotOwner {
-        owner: dataset.owner.into(),
-    }))
+    caller.require_owner(broker, &dataset.owner, dataset.id.as_str(), verb)?;
+    Ok(dataset)
 }
 
 /// `PATCH /v1/datasets/{id|name}`: other words, or other terms for leases to come.

@@ -6,14 +6,13 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use leasehold_broker_wire::rest::Reason;
-use leasehold_chaincode::{Command, Refusal};
+use leasehold_chaincode::Command;
 
 use super::accept::{Acceptance, Ids, Write};
 use super::body::JsonBody;
 use super::caller::Caller;
 use super::leases;
 use super::problem::ApiProblem;
-use crate::audit::{self, Decision};
 use crate::broker::Broker;
 use crate::identity::Role;
 
@@ -32,14 +31,24 @@ async fn decide(
     };
     let lease = leases::find(broker, caller, lease).await?;
     let command = decision(lease.id.to_string());
-    if lease.owner != broker.config.organisation {
-        let (submitter, verb) = (&caller.person.pseudonym, command.name());
-        audit::record(submitter, verb, lease.id.as_str(), Decision::Denied, "not_owner");
-        return Err(ApiProblem::refused(&Refusal::NotOwner {
-            owner: lease.owner.into(),
-        }));
-    }
+    caller.require_owner(broker, &lease.owner, lease.id.as_str(), command.name())?;
     acceptance.accept(Ids::new(broker)?, command, None).await
+}
+
+/// The same with the reason that the body gives.
+async fn decide_for_a_reason(
+    broker: &Broker,
+    caller: &Caller,
+    write: Write,
+    lease: &str,
+    body: &JsonBody,
+    decision: impl FnOnce(String, String) -> Command,
+) -> Result<Response, ApiProblem> {
+    let Reason { reason } = body.parse()?;
+    decide(broker, caller, write, lease, &body.bytes, |lease| {
+        decision(lease, reason)
+    })
+    .await
 }
 
 /// `POST /v1/leases/{id}/approval`: the lease is granted, or gets its place in the line.
@@ -63,9 +72,8 @@ pub async fn deny(
     body: JsonBody,
 ) -> Result<Response, ApiProblem> {
     caller.require(Role::Steward, "deny_lease")?;
-    let Reason { reason } = body.parse()?;
-    let denial = |lease| Command::DenyLease { lease, reason };
-    decide(&broker, &caller, write, &id, &body.bytes, denial).await
+    let denial = |lease, reason| Command::DenyLease { lease, reason };
+    decide_for_a_reason(&broker, &caller, write, &id, &body, denial).await
 }
 
 /// `POST /v1/leases/{id}/revocation`: the lease ends now, and so do the pods that have it mounted.
@@ -77,9 +85,8 @@ pub async fn revoke(
     body: JsonBody,
 ) -> Result<Response, ApiProblem> {
     caller.require(Role::Steward, "revoke")?;
-    let Reason { reason } = body.parse()?;
-    let revocation = |lease| Command::Revoke { lease, reason };
-    decide(&broker, &caller, write, &id, &body.bytes, revocation).await
+    let revocation = |lease, reason| Command::Revoke { lease, reason };
+    decide_for_a_reason(&broker, &caller, write, &id, &body, revocation).await
 }
 
 /// `POST /v1/leases/{id}/declaration`: an ending lease counts as ended, an hour after its cluster should have confirmed that.
@@ -91,7 +98,6 @@ pub async fn declare_ended(
     body: JsonBody,
 ) -> Result<Response, ApiProblem> {
     caller.require(Role::Steward, "declare_ended")?;
-    let Reason { reason } = body.parse()?;
-    let declaration = |lease| Command::DeclareEnded { lease, reason };
-    decide(&broker, &caller, write, &id, &body.bytes, declaration).await
+    let declaration = |lease, reason| Command::DeclareEnded { lease, reason };
+    decide_for_a_reason(&broker, &caller, write, &id, &body, declaration).await
 }
