@@ -149,7 +149,7 @@ impl Piece {
             Self::Nothing | Self::Gone => Value::Null,
             Self::List(words) => words.iter().map(|number| word(*number)).collect(),
             Self::Long(length) => json!("é".repeat(usize::from(*length))),
-            Self::Deep(depth) => (0..*depth).fold(json!({}), |inner, _| json!([inner])),
+            Self::Deep(depth) => (0..*depth).fold(json!({}), |inner, _| Value::Array(vec![inner])),
         }
     }
 }

@@ -14,7 +14,7 @@ use axum::routing::{get, post};
 use http::{HeaderValue, StatusCode, header};
 
 use crate::broker::Broker;
-use crate::server::Peer;
+use crate::server::{Peer, RequestId};
 
 pub mod accept;
 pub mod body;
@@ -62,12 +62,13 @@ pub fn router(broker: &Arc<Broker>) -> Router {
 }
 
 /// Gives each request an id and a deadline, and each answer its final form.
-async fn around(State(broker): State<Arc<Broker>>, request: Request, next: Next) -> Response {
+async fn around(State(broker): State<Arc<Broker>>, mut request: Request, next: Next) -> Response {
     let id = uuid::Uuid::new_v4().to_string();
     let method = request.method().clone();
     // The path names ids, no secret; a query could hold anything and is left out.
     let path = request.uri().path().to_owned();
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0.to_string());
+    request.extensions_mut().insert(RequestId(id.clone()));
     let mut response = match tokio::time::timeout(DEADLINE, next.run(request)).await {
         Ok(response) => response,
         Err(_) => ApiProblem::timeout().into_response(),

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::{Audit, AuditError, Event};
 use crate::config::Config;
 use crate::enrolment::EnrolmentError;
 use crate::identity::{Issuers, roles::RoleTable};
@@ -29,6 +30,8 @@ pub struct Broker {
     pub ring: KeyRing,
     /// The key store.
     pub store: Store,
+    /// What was decided.
+    pub audit: Arc<Audit>,
     /// The ledger.
     pub ledger: BrokerLedger,
     /// The lease view.
@@ -66,6 +69,9 @@ pub enum StartError {
     /// The key store is unusable.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The audit cannot be written.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The ledger is unusable.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -136,8 +142,13 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
     let ring = KeyRing::load(&config.kek_file)?;
     let certificate = Certificate::new(&config.tls, &config.data_dir)?;
     let store = Store::open(&config.data_dir.join("broker.db")).await?;
+    let audit_file = config.data_dir.join("audit.db");
+    let audit = Arc::new(Audit::open(&audit_file, ring.audit_seal(), config.audit_keep_days).await?);
+    audit
+        .keep(Event::own("start", env!("CARGO_PKG_VERSION"), "started"))
+        .await?;
     let ledger = BrokerLedger::open(&config).await?;
-    enrolment::enrol(&ledger, &config).await?;
+    enrolment::enrol(&ledger, &config, &audit).await?;
     let metrics = Arc::new(Metrics::default());
     let (view, height) = View::load(
         config.organisation.clone(),
@@ -160,6 +171,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
         config,
         ring,
         store,
+        audit,
         ledger,
         view,
         issuers,
@@ -202,7 +214,12 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
     own(
         &mut tasks,
         "expiry of leases",
-        expiry::run(b.ledger.clone(), b.config.organisation.clone(), shutdown.clone()),
+        expiry::run(
+            b.ledger.clone(),
+            Arc::clone(&b.audit),
+            b.config.organisation.clone(),
+            shutdown.clone(),
+        ),
     );
     own(
         &mut tasks,
@@ -276,6 +293,10 @@ async fn shred_retired(broker: &Broker) -> Result<(), StartError> {
             |entry: DatasetEntry| entry.dataset.id == dataset && entry.dataset.retired_at_ms.is_some();
         if entry.is_some_and(is_retired) {
             broker.store.shred(&id).await?;
+            broker
+                .audit
+                .tell(Event::own("shred", id.as_str(), "dataset_retired"))
+                .await;
             tracing::info!(dataset = %id, "destroyed the data key of a retired dataset");
         }
     }
@@ -301,6 +322,11 @@ impl Running {
         }
         self.broker.ledger.close().await;
         self.broker.store.close().await;
+        self.broker
+            .audit
+            .tell(Event::own("stop", env!("CARGO_PKG_VERSION"), "stopped"))
+            .await;
+        self.broker.audit.close().await;
         tracing::info!("the secret broker has stopped");
         outcome
     }

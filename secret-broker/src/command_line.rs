@@ -1,5 +1,6 @@
-//! What the binary does: serve, check the configuration, make a key ring, or look after the ledger's file.
+//! What the binary does: serve, check the configuration, make a key ring, or look after the ledger's file or the audit's.
 
+pub mod audit;
 pub mod ledger;
 
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ pub async fn run(cli: Cli) -> ExitCode {
             command: KeysWork::Init { kek_file },
         }) => done(KeyRing::create(&kek_file).map_err(|error| vec![error.to_string()])),
         Some(Work::Ledger(args)) => ledger::run(args).await,
+        Some(Work::Audit(args)) => audit::run(args).await,
         None => serve(cli.flags).await,
     }
 }

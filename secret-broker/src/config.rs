@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use leasehold_chaincode::{ClusterName, Msp};
 use leasehold_process::Logging;
 
+use crate::command_line::audit::AuditArgs;
 use crate::command_line::ledger::LedgerArgs;
 use crate::fabric::Profile;
 use crate::identity::config::IdentityConfig;
@@ -42,6 +43,8 @@ pub enum Work {
     },
     /// Verify, receipt, export, import or rebuild a ledger.
     Ledger(LedgerArgs),
+    /// Verify or export what the broker decided.
+    Audit(AuditArgs),
 }
 
 /// Work on the key ring.
@@ -98,6 +101,9 @@ pub struct Flags {
     /// Go on with a ledger in PostgreSQL that lacks blocks which this broker has seen, as after a failover that lost them for good.
     #[arg(long, env = "LEASEHOLD_ACCEPT_LOST_BLOCKS")]
     pub accept_lost_blocks: bool,
+    /// How many days the audit keeps its records: six years, as HIPAA (45 CFR 164.316) wants of what it documents.
+    #[arg(long, env = "LEASEHOLD_AUDIT_KEEP_DAYS", default_value_t = 2192, value_parser = clap::value_parser!(u32).range(1..))]
+    pub audit_keep_days: u32,
     /// Where people's REST API listens (https).
     #[arg(long, env = "LEASEHOLD_REST_LISTEN", default_value = "0.0.0.0:8443")]
     pub rest_listen: SocketAddr,
@@ -181,6 +187,8 @@ pub struct Config {
     pub trusted_ledger_keys: Vec<KeyId>,
     /// Whether one that lacks blocks is gone on with.
     pub accept_lost_blocks: bool,
+    /// How long the audit keeps its records.
+    pub audit_keep_days: u32,
     /// REST address.
     pub rest_listen: SocketAddr,
     /// gRPC address.
@@ -298,6 +306,7 @@ impl Config {
                 adopt_unsigned_ledger: flags.adopt_unsigned_ledger,
                 trusted_ledger_keys: flags.trusted_ledger_keys,
                 accept_lost_blocks: flags.accept_lost_blocks,
+                audit_keep_days: flags.audit_keep_days,
                 rest_listen: flags.rest_listen,
                 grpc_listen: flags.grpc_listen,
                 probe_listen: flags.probe_listen,

@@ -5,7 +5,7 @@
 
 use leasehold_chaincode::{Command, Refusal, TxId};
 
-use crate::audit::{self, Decision};
+use crate::audit::{Audit, Event};
 use crate::config::Config;
 use crate::ledger::{ReadError, Submission, SubmitError};
 use crate::ledgers::BrokerLedger;
@@ -30,7 +30,7 @@ pub enum EnrolmentError {
 ///
 /// # Errors
 /// [`EnrolmentError`]; the next start goes on from there.
-pub async fn enrol(ledger: &BrokerLedger, config: &Config) -> Result<(), EnrolmentError> {
+pub async fn enrol(ledger: &BrokerLedger, config: &Config, audit: &Audit) -> Result<(), EnrolmentError> {
     let broker = config.address.clone();
     let command = match ledger.organisation(&config.organisation).await? {
         None => Some(Command::JoinConsortium {
@@ -44,13 +44,13 @@ pub async fn enrol(ledger: &BrokerLedger, config: &Config) -> Result<(), Enrolme
         Some(_) => None,
     };
     if let Some(command) = command {
-        submit(ledger, config, command).await?;
+        submit(ledger, config, audit, command).await?;
     }
     let cluster = ledger.cluster(&config.organisation, &config.cluster).await?;
     match cluster {
         None => {
             let (name, keys) = (config.cluster.to_string(), Vec::new());
-            submit(ledger, config, Command::RegisterCluster { name, keys }).await?;
+            submit(ledger, config, audit, Command::RegisterCluster { name, keys }).await?;
         }
         Some(cluster) if cluster.retired_at_ms.is_some() => {
             tracing::warn!(cluster = %cluster.name, "this broker's cluster is retired: it takes no new leases");
@@ -60,20 +60,21 @@ pub async fn enrol(ledger: &BrokerLedger, config: &Config) -> Result<(), Enrolme
     Ok(())
 }
 
-async fn submit(ledger: &BrokerLedger, config: &Config, command: Command) -> Result<(), EnrolmentError> {
+async fn submit(
+    ledger: &BrokerLedger,
+    config: &Config,
+    audit: &Audit,
+    command: Command,
+) -> Result<(), EnrolmentError> {
     let verb = command.name();
     let failed = |source| EnrolmentError::Submit { verb, source };
     let tx_id = TxId::new(uuid::Uuid::new_v4().to_string())
         .map_err(|error| failed(SubmitError::Storage(error.to_string())))?;
     match ledger.submit(Submission { tx_id, command }).await {
         Ok(_) => {
-            audit::record(
-                "broker",
-                verb,
-                config.organisation.as_str(),
-                Decision::Allowed,
-                "committed",
-            );
+            audit
+                .tell(Event::own(verb, config.organisation.as_str(), "committed"))
+                .await;
             Ok(())
         }
         // Another replica of this broker was faster.

@@ -8,12 +8,13 @@
 //! be wrong ([`BrokerLedger::end_margin_ms`]); its holder cannot use it from its expiry on all the same. Leases with which this
 //! organisation has nothing to do are left to those who have, unless these do not end them for a while.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use leasehold_chaincode::{Command, InvalidId, Lease, LeaseState, Msp, PageRequest, Refusal, TxId};
 use tokio_util::sync::CancellationToken;
 
-use crate::audit::{self, Decision};
+use crate::audit::{Audit, Event};
 use crate::ledger::{ReadError, Submission, SubmitError};
 use crate::ledgers::{BrokerLedger, concerns};
 
@@ -27,11 +28,11 @@ const MOST_AT_ONCE: usize = 64;
 const TIMED: [LeaseState; 3] = [LeaseState::Active, LeaseState::Waiting, LeaseState::Requested];
 
 /// Runs until shutdown.
-pub async fn run(ledger: BrokerLedger, organisation: Msp, shutdown: CancellationToken) {
+pub async fn run(ledger: BrokerLedger, audit: Arc<Audit>, organisation: Msp, shutdown: CancellationToken) {
     let mut heights = ledger.heights();
     loop {
         heights.mark_unchanged();
-        let pause = match end_due_leases(&ledger, &organisation).await {
+        let pause = match end_due_leases(&ledger, &audit, &organisation).await {
             Ok(pause) => pause,
             Err(error) => {
                 tracing::warn!(%error, "could not look for leases that are due; trying again");
@@ -67,7 +68,11 @@ fn ends_at_ms(lease: &Lease, organisation: &Msp, margin_ms: i64) -> i64 {
 }
 
 /// Ends what is due and yields how long nothing will be; none where an end came to nothing.
-async fn end_due_leases(ledger: &BrokerLedger, organisation: &Msp) -> Result<Option<Duration>, ReadError> {
+async fn end_due_leases(
+    ledger: &BrokerLedger,
+    audit: &Audit,
+    organisation: &Msp,
+) -> Result<Option<Duration>, ReadError> {
     let margin_ms = ledger.end_margin_ms();
     let now_ms = chrono::Utc::now().timestamp_millis();
     let mut failed = false;
@@ -93,7 +98,7 @@ async fn end_due_leases(ledger: &BrokerLedger, organisation: &Msp) -> Result<Opt
             pause = pause.min(milliseconds(early_ms));
             continue;
         }
-        failed |= !end(ledger, &lease).await;
+        failed |= !end(ledger, audit, &lease).await;
         tried = tried.saturating_add(1);
         if tried == MOST_AT_ONCE {
             pause = Duration::ZERO;
@@ -118,7 +123,7 @@ async fn end_due_leases(ledger: &BrokerLedger, organisation: &Msp) -> Result<Opt
 }
 
 /// Whether this broker has ended it.
-async fn end(ledger: &BrokerLedger, lease: &Lease) -> bool {
+async fn end(ledger: &BrokerLedger, audit: &Audit, lease: &Lease) -> bool {
     let id = lease.id.to_string();
     let ended = match expiry_of(lease) {
         Ok(submission) => ledger.submit(submission).await,
@@ -126,7 +131,9 @@ async fn end(ledger: &BrokerLedger, lease: &Lease) -> bool {
     };
     match ended {
         Ok(_) => {
-            audit::record("broker", "expire", &id, Decision::Allowed, "expired");
+            audit
+                .tell(Event::own("expire", id.as_str(), "expired").of_lease(&id))
+                .await;
             true
         }
         // Its holder was faster, or another broker.
@@ -155,7 +162,9 @@ fn milliseconds(milliseconds: i64) -> Duration {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::audit::{Filter, SealKey};
     use crate::ledger::{Committed, Ledger, LedgerOptions};
+    use crate::secret::Secret;
     use leasehold_chaincode::{
         Ciphertext, Contract, DatasetId, DatasetName, LeaseId, Metadata, Mode, Mount, Policy, Subject,
     };
@@ -204,8 +213,16 @@ pub(crate) mod tests {
         let path = directory.path().join("ledger.db");
         let options = LedgerOptions::new(path, Msp::new("UiSMSP").unwrap());
         let ledger = BrokerLedger::Embedded(Ledger::open(options).await.unwrap());
-        assert!(!end(&ledger, &lease()).await);
+        let audit = audit(&directory).await;
+        assert!(!end(&ledger, &audit, &lease()).await);
         ledger.close().await;
+    }
+
+    async fn audit(directory: &tempfile::TempDir) -> Audit {
+        let seal = SealKey::new(Secret::new([1; 32]));
+        Audit::open(&directory.path().join("audit.db"), seal, 1)
+            .await
+            .unwrap()
     }
 
     /// A ledger whose organisation has enrolled and whose clock stands at the number that comes with it.
@@ -266,18 +283,27 @@ pub(crate) mod tests {
         let now_ms = || chrono::Utc::now().timestamp_millis();
         let directory = tempfile::tempdir().unwrap();
         let (ledger, clock_ms) = ledger(&directory).await;
+        let audit = audit(&directory).await;
         clock_ms.store(now_ms() - 50_000, Ordering::SeqCst);
         let due = taken(&ledger, "texts").await;
         clock_ms.store(now_ms(), Ordering::SeqCst);
-        let pause = end_due_leases(&ledger, &msp("UiSMSP")).await.unwrap();
+        let pause = end_due_leases(&ledger, &audit, &msp("UiSMSP")).await.unwrap();
         assert_eq!(pause, Some(LONGEST_SLEEP), "there is no other lease");
         let ended = ledger.lease(&due.id).await.unwrap().unwrap();
         assert_eq!(ended.state, LeaseState::Ending);
+        let events = audit.book().page(&Filter::default(), 10).await.unwrap();
+        assert!(
+            events.iter().any(|row| row.record.contains(due.id.as_str())),
+            "the end is recorded: {events:?}"
+        );
 
         let next = taken(&ledger, "scans").await;
         let left_ms = || next.due_at_ms() - now_ms();
         let most = milliseconds(left_ms());
-        let pause = end_due_leases(&ledger, &msp("UiSMSP")).await.unwrap().unwrap();
+        let pause = end_due_leases(&ledger, &audit, &msp("UiSMSP"))
+            .await
+            .unwrap()
+            .unwrap();
         let least = milliseconds(left_ms());
         assert!(
             (least..=most).contains(&pause),

@@ -13,6 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
+use crate::audit::SealKey;
 use crate::crypto::{self, Context, CryptoError, KEY_LENGTH, Key};
 use crate::identity::Subject;
 use crate::private_file;
@@ -224,6 +225,15 @@ impl KeyRing {
             self.pseudonym_key.expose(),
             &[b"pseudonym", subject.issuer.as_bytes(), subject.sub.as_bytes()],
         ))
+    }
+
+    /// What seals the audit's records.
+    #[must_use]
+    pub fn audit_seal(&self) -> SealKey {
+        SealKey::new(Secret::new(crypto::keyed_hash(
+            self.pseudonym_key.expose(),
+            &[b"audit seal"],
+        )))
     }
 
     /// A keyed fingerprint of a request, so that a stored one cannot be searched for a credential by guessing.

@@ -12,7 +12,7 @@ use leasehold_broker_wire::machines::machines_server::{Machines, MachinesServer}
 use leasehold_chaincode::{Command, Finding, Lease, LeaseId, LeaseState, MountReport, Refusal, TxId};
 use tonic::{Request, Response, Status};
 
-use crate::audit::{self, Decision};
+use crate::audit::Decision;
 use crate::broker::Broker;
 use crate::ledger::{ReadError, Submission, SubmitError};
 use crate::ledgers::is_served_by;
@@ -73,6 +73,12 @@ fn store_unavailable(error: &StoreError) -> Status {
     Status::unavailable("the key store cannot be read; try again in a moment")
 }
 
+fn not_recorded() -> Status {
+    Status::unavailable(
+        "the broker cannot record what it decides, and decides nothing until it can; try again in a moment",
+    )
+}
+
 fn no_such_lease() -> Status {
     Status::not_found("there is no such lease of this broker's cluster")
 }
@@ -93,6 +99,18 @@ impl Service {
             .ok_or_else(no_such_lease)
     }
 
+    async fn tell(
+        &self,
+        machine: &Authorised,
+        verb: &'static str,
+        lease: &str,
+        decision: Decision,
+        reason: &str,
+    ) {
+        let event = machine.event(verb, lease, decision, reason).of_lease(lease);
+        self.broker.audit.tell(event).await;
+    }
+
     /// Submits a machine's report. What the ledger says already is no error: the machine may not have heard the answer.
     async fn submit(&self, machine: &Authorised, lease: &str, command: Command) -> Result<(), Status> {
         let verb = command.name();
@@ -100,7 +118,8 @@ impl Service {
             TxId::new(uuid::Uuid::new_v4().to_string()).map_err(|e| Status::internal(e.to_string()))?;
         match self.broker.ledger.submit(Submission { tx_id, command }).await {
             Ok(_) => {
-                audit::record(&machine.account, verb, lease, Decision::Allowed, "committed");
+                self.tell(machine, verb, lease, Decision::Allowed, "committed")
+                    .await;
                 Ok(())
             }
             Err(SubmitError::Refused(
@@ -110,7 +129,8 @@ impl Service {
                 },
             )) => Ok(()),
             Err(SubmitError::Refused(refusal)) => {
-                audit::record(&machine.account, verb, lease, Decision::Denied, refusal.code());
+                self.tell(machine, verb, lease, Decision::Denied, refusal.code())
+                    .await;
                 Err(match refusal {
                     Refusal::LeaseNotFound {} | Refusal::NotCluster { .. } => no_such_lease(),
                     Refusal::InvalidField { .. } => Status::invalid_argument(refusal.to_string()),
@@ -185,13 +205,17 @@ impl Machines for Service {
         let lease = self.lease(&lease_id).await?;
         match open::volume(&self.broker, &lease).await {
             Ok(volume) => {
-                audit::record(
-                    &machine.account,
-                    "open_volume",
-                    lease.id.as_str(),
-                    Decision::Allowed,
-                    "lease_active",
-                );
+                let event = machine
+                    .event(
+                        "open_volume",
+                        lease.dataset.as_str(),
+                        Decision::Allowed,
+                        "lease_active",
+                    )
+                    .of_lease(lease.id.as_str())
+                    .opening_a_credential();
+                // On disk before the credential leaves.
+                self.broker.audit.keep(event).await.map_err(|_| not_recorded())?;
                 self.broker
                     .metrics
                     .volumes_opened
@@ -201,13 +225,14 @@ impl Machines for Service {
                 }))
             }
             Err(error) => {
-                audit::record(
-                    &machine.account,
+                self.tell(
+                    &machine,
                     "open_volume",
                     lease.id.as_str(),
                     Decision::Denied,
                     error.code(),
-                );
+                )
+                .await;
                 Err(error.into())
             }
         }

@@ -19,7 +19,7 @@ use serde_json::json;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::api::problem::ApiProblem;
-use crate::audit::{self, Decision};
+use crate::audit::{Decision, Event, Origin};
 use crate::broker::Broker;
 use crate::fabric::Recorded;
 use crate::ledger::{Submission, SubmitError};
@@ -43,6 +43,8 @@ enum StepError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Ledger(#[from] SubmitError),
+    #[error("the audit cannot record what is decided")]
+    Audit,
 }
 
 /// Works until shutdown, and ends what it has begun by then.
@@ -151,6 +153,9 @@ async fn try_once(broker: Arc<Broker>, claimed: Claimed) -> (String, Result<(), 
 }
 
 async fn decide(broker: &Broker, claimed: &Claimed) -> Result<(), StepError> {
+    if !broker.audit.is_well() {
+        return Err(StepError::Audit);
+    }
     let ending = match &claimed.command {
         Ok(command) => submit(broker, claimed, command.clone()).await?,
         Err(reason) => {
@@ -191,7 +196,12 @@ async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<
         again: claimed.again,
     };
     let submission = Submission { tx_id, command };
-    let denied = |code: &str| audit::record(&claimed.submitter, verb, &claimed.id, Decision::Denied, code);
+    let tell = |object: &str, decision, code: &str| {
+        let origin = Origin::default();
+        let event = Event::new(&claimed.submitter, verb, object, decision, code, &origin);
+        broker.audit.tell(event)
+    };
+    let denied = |code: &str| tell(&claimed.id, Decision::Denied, code);
     match broker.ledger.submit_recorded(submission, &recorded).await {
         Ok(committed) => {
             let (result, object) = match &committed.result {
@@ -206,12 +216,12 @@ async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<
                     (json!({"organisation": msp, "cluster": name}), name.to_string())
                 }
             };
-            audit::record(&claimed.submitter, verb, &object, Decision::Allowed, "committed");
+            tell(&object, Decision::Allowed, "committed").await;
             let shred = removed.filter(|named| is_same(named, &committed.result));
             Ok(Ending::Succeeded { result, shred })
         }
         Err(SubmitError::Refused(refusal)) => {
-            denied(refusal.code());
+            denied(refusal.code()).await;
             // A dataset of this very id may exist if the id was used before: its key is needed then.
             let is_lost = is_lost && !matches!(refusal, Refusal::TransactionReused { .. });
             let discard_key = (registers && is_lost).then(|| dataset.to_string());
@@ -219,13 +229,13 @@ async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<
         }
         Err(SubmitError::Abandoned(reason)) => {
             let problem = ApiProblem::not_committed(&reason);
-            denied(problem.code());
+            denied(problem.code()).await;
             let discard_key = (registers && is_lost).then(|| dataset.to_string());
             Ok(failed(&problem, discard_key))
         }
         Err(SubmitError::Unknown(reason)) => {
             let problem = ApiProblem::outcome_unknown(&reason);
-            denied(problem.code());
+            denied(problem.code()).await;
             Ok(failed(&problem, None))
         }
         Err(error) => Err(error.into()),

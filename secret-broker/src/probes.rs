@@ -22,13 +22,17 @@ pub fn router(broker: &Arc<Broker>) -> Router {
         .with_state(Arc::clone(broker))
 }
 
-/// Ready when key store and ledger answer. An issuer that is down is told but takes nobody else's service away.
+/// Ready when key store and ledger answer and the audit can be written. An issuer that is down is told but takes nobody else's service away.
 async fn readyz(State(broker): State<Arc<Broker>>) -> impl IntoResponse {
     let store = broker.store.ping().await.map_err(|e| e.to_string());
     let ledger = broker.ledger.ready().await.map_err(|e| e.to_string());
+    let audit = match broker.audit.is_well() {
+        true => Ok(()),
+        false => Err("what is decided cannot be recorded".to_owned()),
+    };
     let mut text = String::new();
     let mut ready = !broker.shutdown.is_cancelled();
-    for (name, outcome) in [("key store", store), ("ledger", ledger)] {
+    for (name, outcome) in [("key store", store), ("ledger", ledger), ("audit", audit)] {
         match outcome {
             Ok(()) => text.push_str(&format!("[+] {name}\n")),
             Err(error) => {

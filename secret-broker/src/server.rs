@@ -32,6 +32,10 @@ const DRAIN: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
+/// The id of a request, a UUID; an extension of each request that is answered with it.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub String);
+
 /// Serves until shutdown, then drains.
 pub async fn serve(
     listener: TcpListener,

@@ -13,7 +13,7 @@ use leasehold_chaincode::{Command, TxId};
 
 use super::caller::Caller;
 use super::problem::ApiProblem;
-use crate::audit::{self, Decision};
+use crate::audit::Decision;
 use crate::broker::Broker;
 use crate::store::data_keys::DataKey;
 use crate::store::operations::{Accepted, NewOperation, OperationRow};
@@ -136,6 +136,9 @@ impl<'a> Acceptance<'a> {
         data_key: Option<DataKey>,
     ) -> Result<Response, ApiProblem> {
         let (verb, submitter) = (command.name(), self.caller.person.pseudonym.clone());
+        if !self.broker.audit.is_well() {
+            return Err(ApiProblem::audit_unavailable());
+        }
         self.broker.store.remember(&self.caller.person).await?;
         let operation = NewOperation {
             id: ids.operation.into(),
@@ -147,24 +150,18 @@ impl<'a> Acceptance<'a> {
         };
         let accepted = self.broker.store.accept(&operation).await?;
         if accepted == Accepted::TooMany {
-            let submitter = &operation.submitter;
-            audit::record(
-                submitter,
-                verb,
-                &operation.id,
-                Decision::Denied,
-                "too_many_operations",
-            );
+            self.caller
+                .refused(verb, &operation.id, "too_many_operations")
+                .await;
             return Err(ApiProblem::too_many_operations());
         }
+        // What is not recorded is not decided either: the worker waits for the audit to be well.
+        let event = self
+            .caller
+            .event(verb, &operation.id, Decision::Allowed, "accepted");
+        let recorded = self.broker.audit.keep(event).await;
         self.broker.accepted.notify_one();
-        audit::record(
-            &operation.submitter,
-            verb,
-            &operation.id,
-            Decision::Allowed,
-            "accepted",
-        );
+        recorded.map_err(|_| ApiProblem::audit_unavailable())?;
         answer(accepted)
     }
 }

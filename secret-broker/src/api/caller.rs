@@ -12,9 +12,10 @@ use leasehold_broker_wire::rest::Me;
 use leasehold_chaincode::{Msp, Refusal, Subject as Pseudonym};
 
 use super::problem::ApiProblem;
-use crate::audit::{self, Decision};
+use crate::audit::{Audit, Decision, Event, Origin};
 use crate::broker::Broker;
 use crate::identity::{Purpose, Role, TokenError, Verified};
+use crate::server::{Peer, RequestId};
 use crate::store::people::Person;
 
 /// An authenticated person.
@@ -26,6 +27,10 @@ pub struct Caller {
     pub pseudonym: Pseudonym,
     /// In which roles.
     pub roles: BTreeSet<Role>,
+    /// From where.
+    pub origin: Origin,
+    /// Where it is recorded what they may and may not.
+    pub audit: Arc<Audit>,
 }
 
 impl Caller {
@@ -33,11 +38,11 @@ impl Caller {
     ///
     /// # Errors
     /// A problem that says which.
-    pub fn require(&self, role: Role, verb: &'static str) -> Result<(), ApiProblem> {
+    pub async fn require(&self, role: Role, verb: &'static str) -> Result<(), ApiProblem> {
         if self.roles.contains(&role) {
             return Ok(());
         }
-        audit::record(&self.person.pseudonym, verb, "", Decision::Denied, "role_missing");
+        self.refused(verb, "", "role_missing").await;
         Err(ApiProblem::forbidden(match role {
             Role::Steward => {
                 "only data stewards of this organisation may do this; ask your operator to name you as one"
@@ -52,7 +57,7 @@ impl Caller {
     ///
     /// # Errors
     /// A problem that names the owner.
-    pub fn require_owner(
+    pub async fn require_owner(
         &self,
         broker: &Broker,
         owner: &Msp,
@@ -62,16 +67,30 @@ impl Caller {
         if *owner == broker.config.organisation {
             return Ok(());
         }
-        audit::record(
-            &self.person.pseudonym,
-            verb,
-            object,
-            Decision::Denied,
-            "not_owner",
-        );
+        self.refused(verb, object, "not_owner").await;
         Err(ApiProblem::refused(&Refusal::NotOwner {
             owner: owner.to_string(),
         }))
+    }
+
+    /// What is recorded of a decision on a request of theirs.
+    #[must_use]
+    pub fn event(&self, verb: &'static str, object: &str, decision: Decision, reason: &str) -> Event {
+        Event::new(
+            &self.person.pseudonym,
+            verb,
+            object,
+            decision,
+            reason,
+            &self.origin,
+        )
+    }
+
+    /// Records that a request of theirs was refused.
+    pub async fn refused(&self, verb: &'static str, object: &str, reason: &str) {
+        self.audit
+            .tell(self.event(verb, object, Decision::Denied, reason))
+            .await;
     }
 
     /// Whether the caller is a data steward.
@@ -89,14 +108,17 @@ impl FromRequestParts<Arc<Broker>> for Caller {
     type Rejection = ApiProblem;
 
     async fn from_request_parts(parts: &mut Parts, broker: &Arc<Broker>) -> Result<Self, ApiProblem> {
-        let token = bearer(&parts.headers).ok_or_else(|| refuse(broker, "no_bearer_token"))?;
+        let origin = origin(&parts.extensions);
+        let Some(token) = bearer(&parts.headers) else {
+            return Err(refuse(broker, &origin, "no_bearer_token").await);
+        };
         let verified = match broker.issuers.verify(token, Purpose::People).await {
             Ok(verified) => verified,
             Err(TokenError::KeysUnavailable) => return Err(ApiProblem::issuer_unavailable()),
-            Err(reason) => return Err(refuse(broker, &reason.to_string())),
+            Err(reason) => return Err(refuse(broker, &origin, &reason.to_string()).await),
         };
         broker.metrics.tokens_accepted.fetch_add(1, Ordering::Relaxed);
-        let caller = identify(broker, verified).await?;
+        let caller = identify(broker, verified, origin).await?;
         parts
             .extensions
             .insert(Submitter(caller.person.pseudonym.clone()));
@@ -114,13 +136,22 @@ pub fn bearer(headers: &http::HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token)
 }
 
-fn refuse(broker: &Broker, reason: &str) -> ApiProblem {
+/// Where a request came from, as the outer layers noted it.
+pub fn origin(extensions: &http::Extensions) -> Origin {
+    Origin {
+        source: extensions.get::<Peer>().map(|peer| peer.0.ip()),
+        request: extensions.get::<RequestId>().map(|id| id.0.clone()),
+    }
+}
+
+async fn refuse(broker: &Broker, origin: &Origin, reason: &str) -> ApiProblem {
     broker.metrics.tokens_refused.fetch_add(1, Ordering::Relaxed);
-    audit::record("", "authenticate", "people", Decision::Denied, reason);
+    let event = Event::new("", "authenticate", "people", Decision::Denied, reason, origin);
+    broker.audit.tell(event).await;
     ApiProblem::unauthenticated()
 }
 
-async fn identify(broker: &Broker, verified: Verified) -> Result<Caller, ApiProblem> {
+async fn identify(broker: &Broker, verified: Verified, origin: Origin) -> Result<Caller, ApiProblem> {
     let mut roles = BTreeSet::new();
     let steward = broker.roles.is_steward(&verified.subject);
     let mut person = Person {
@@ -152,6 +183,8 @@ async fn identify(broker: &Broker, verified: Verified) -> Result<Caller, ApiProb
         person,
         pseudonym,
         roles,
+        origin,
+        audit: Arc::clone(&broker.audit),
     })
 }
 

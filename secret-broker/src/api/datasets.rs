@@ -20,7 +20,6 @@ use super::body::{JsonBody, LARGEST_BODY};
 use super::caller::Caller;
 use super::problem::ApiProblem;
 use super::terms;
-use crate::audit::{self, Decision};
 use crate::broker::Broker;
 use crate::crypto::{self, Context, Key};
 use crate::identity::Role;
@@ -96,11 +95,11 @@ pub(super) async fn find(broker: &Broker, reference: &str) -> Result<DatasetEntr
         .ok_or_else(missing)
 }
 
-pub(super) fn may_read(caller: &Caller) -> Result<(), ApiProblem> {
+pub(super) async fn may_read(caller: &Caller) -> Result<(), ApiProblem> {
     if caller.is_steward() {
         Ok(())
     } else {
-        caller.require(Role::Researcher, "read_catalogue")
+        caller.require(Role::Researcher, "read_catalogue").await
     }
 }
 
@@ -109,7 +108,7 @@ pub async fn list(
     State(broker): State<Arc<Broker>>,
     caller: Caller,
 ) -> Result<Json<List<Dataset>>, ApiProblem> {
-    may_read(&caller)?;
+    may_read(&caller).await?;
     let mut snapshot = broker.ledger.snapshot().await?;
     let mut page = PageRequest::default();
     let mut items = Vec::new();
@@ -129,7 +128,7 @@ pub async fn show(
     caller: Caller,
     Path(reference): Path<String>,
 ) -> Result<Json<Dataset>, ApiProblem> {
-    may_read(&caller)?;
+    may_read(&caller).await?;
     Ok(Json(shown(find(&broker, &reference).await?)))
 }
 
@@ -139,7 +138,7 @@ pub async fn history(
     caller: Caller,
     Path(reference): Path<String>,
 ) -> Result<Json<List<Value>>, ApiProblem> {
-    may_read(&caller)?;
+    may_read(&caller).await?;
     let dataset = find(&broker, &reference).await?.dataset;
     let own = caller.is_steward() && dataset.owner == broker.config.organisation;
     let mut page = PageRequest::default();
@@ -174,21 +173,19 @@ pub async fn register(
     write: Write,
     body: JsonBody,
 ) -> Result<Response, ApiProblem> {
-    caller.require(Role::Steward, "register_dataset")?;
+    caller.require(Role::Steward, "register_dataset").await?;
     let registration: Registration = body.parse()?;
     let acceptance = match Acceptance::begin(&broker, &caller, write, &body.bytes).await? {
         Ok(acceptance) => acceptance,
         Err(before) => return Ok(before),
     };
-    let policy = check(&registration, &broker).inspect_err(|problem| {
-        audit::record(
-            &caller.person.pseudonym,
-            "register_dataset",
-            "",
-            Decision::Denied,
-            problem.code(),
-        );
-    })?;
+    let policy = match check(&registration, &broker) {
+        Ok(policy) => policy,
+        Err(problem) => {
+            caller.refused("register_dataset", "", problem.code()).await;
+            return Err(problem);
+        }
+    };
     // Its full size from the start, so that growing leaves no copy behind.
     let mut plaintext = Zeroizing::new(Vec::with_capacity(LARGEST_BODY));
     serde_json::to_writer(&mut *plaintext, &registration.volume).map_err(|_| ApiProblem::internal())?;
@@ -293,7 +290,9 @@ async fn find_own(
     verb: &'static str,
 ) -> Result<leasehold_chaincode::Dataset, ApiProblem> {
     let dataset = find(broker, reference).await?.dataset;
-    caller.require_owner(broker, &dataset.owner, dataset.id.as_str(), verb)?;
+    caller
+        .require_owner(broker, &dataset.owner, dataset.id.as_str(), verb)
+        .await?;
     Ok(dataset)
 }
 
@@ -305,7 +304,7 @@ pub async fn amend(
     Path(reference): Path<String>,
     body: JsonBody,
 ) -> Result<Response, ApiProblem> {
-    caller.require(Role::Steward, "amend_dataset")?;
+    caller.require(Role::Steward, "amend_dataset").await?;
     let said: AmendDataset = body.parse()?;
     let acceptance = match Acceptance::begin(&broker, &caller, write, &body.bytes).await? {
         Ok(acceptance) => acceptance,
@@ -337,7 +336,7 @@ pub async fn remove(
     write: Write,
     Path(reference): Path<String>,
 ) -> Result<Response, ApiProblem> {
-    caller.require(Role::Steward, "remove_dataset")?;
+    caller.require(Role::Steward, "remove_dataset").await?;
     let acceptance = match Acceptance::begin(&broker, &caller, write, b"").await? {
         Ok(acceptance) => acceptance,
         Err(before) => return Ok(before),

@@ -31,7 +31,9 @@ async fn decide(
     };
     let lease = leases::find(broker, caller, lease).await?;
     let command = decision(lease.id.to_string());
-    caller.require_owner(broker, &lease.owner, lease.id.as_str(), command.name())?;
+    caller
+        .require_owner(broker, &lease.owner, lease.id.as_str(), command.name())
+        .await?;
     acceptance.accept(Ids::new(broker)?, command, None).await
 }
 
@@ -58,7 +60,7 @@ pub async fn approve(
     write: Write,
     Path(id): Path<String>,
 ) -> Result<Response, ApiProblem> {
-    caller.require(Role::Steward, "approve_lease")?;
+    caller.require(Role::Steward, "approve_lease").await?;
     let approval = |lease| Command::ApproveLease { lease };
     decide(&broker, &caller, write, &id, b"", approval).await
 }
@@ -71,7 +73,7 @@ pub async fn deny(
     Path(id): Path<String>,
     body: JsonBody,
 ) -> Result<Response, ApiProblem> {
-    caller.require(Role::Steward, "deny_lease")?;
+    caller.require(Role::Steward, "deny_lease").await?;
     let denial = |lease, reason| Command::DenyLease { lease, reason };
     decide_for_a_reason(&broker, &caller, write, &id, &body, denial).await
 }
@@ -84,7 +86,7 @@ pub async fn revoke(
     Path(id): Path<String>,
     body: JsonBody,
 ) -> Result<Response, ApiProblem> {
-    caller.require(Role::Steward, "revoke")?;
+    caller.require(Role::Steward, "revoke").await?;
     let revocation = |lease, reason| Command::Revoke { lease, reason };
     decide_for_a_reason(&broker, &caller, write, &id, &body, revocation).await
 }
@@ -97,7 +99,7 @@ pub async fn declare_ended(
     Path(id): Path<String>,
     body: JsonBody,
 ) -> Result<Response, ApiProblem> {
-    caller.require(Role::Steward, "declare_ended")?;
+    caller.require(Role::Steward, "declare_ended").await?;
     let declaration = |lease, reason| Command::DeclareEnded { lease, reason };
     decide_for_a_reason(&broker, &caller, write, &id, &body, declaration).await
 }

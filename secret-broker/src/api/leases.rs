@@ -183,7 +183,7 @@ pub async fn line(
     caller: Caller,
     Path(reference): Path<String>,
 ) -> Result<Json<List<Place>>, ApiProblem> {
-    datasets::may_read(&caller)?;
+    datasets::may_read(&caller).await?;
     let entry = datasets::find(&broker, &reference).await?;
     let stewarded = caller.is_steward() && entry.dataset.owner == broker.config.organisation;
     let own = own_in(&broker, &caller, LeaseState::Waiting).await?;
@@ -250,7 +250,7 @@ pub async fn request(
     write: Write,
     body: JsonBody,
 ) -> Result<Response, ApiProblem> {
-    caller.require(Role::Researcher, "lease")?;
+    caller.require(Role::Researcher, "lease").await?;
     let request: RequestLease = body.parse()?;
     let acceptance = match Acceptance::begin(&broker, &caller, write, &body.bytes).await? {
         Ok(acceptance) => acceptance,
@@ -311,7 +311,7 @@ pub async fn renew(
     Path(id): Path<String>,
     body: JsonBody,
 ) -> Result<Response, ApiProblem> {
-    caller.require(Role::Researcher, "renew")?;
+    caller.require(Role::Researcher, "renew").await?;
     let RenewLease { ttl_seconds } = body.parse()?;
     let acceptance = match Acceptance::begin(&broker, &caller, write, &body.bytes).await? {
         Ok(acceptance) => acceptance,

@@ -169,6 +169,16 @@ impl ApiProblem {
         )
     }
 
+    /// What would be allowed cannot be recorded.
+    pub fn audit_unavailable() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "audit_unavailable",
+            "Audit unavailable",
+            "the broker cannot record what it decides, and decides nothing until it can; send it again with the same Idempotency-Key",
+        )
+    }
+
     /// A defect of ours. What exactly is for the log.
     pub fn internal() -> Self {
         Self::new(

@@ -10,10 +10,11 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tonic::Status;
 
-use crate::api::caller::bearer;
-use crate::audit::{self, Decision};
+use crate::api::caller::{bearer, origin};
+use crate::audit::{Decision, Event, Origin};
 use crate::broker::Broker;
 use crate::identity::{Machine, Purpose, TokenError};
+use crate::server::RequestId;
 
 const PREFIX: &str = "/leasehold.broker.v1.Machines/";
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -34,6 +35,16 @@ const TABLE: &[(&str, &[Machine])] = &[
 pub struct Authorised {
     /// Its ServiceAccount's full name.
     pub account: String,
+    /// From where it calls.
+    pub origin: Origin,
+}
+
+impl Authorised {
+    /// What is recorded of a decision on a call of its.
+    #[must_use]
+    pub fn event(&self, verb: &'static str, object: &str, decision: Decision, reason: &str) -> Event {
+        Event::new(&self.account, verb, object, decision, reason, &self.origin)
+    }
 }
 
 fn allowed(method: &str) -> &'static [Machine] {
@@ -52,7 +63,11 @@ pub async fn layer(State(broker): State<Arc<Broker>>, mut request: Request, next
         .unwrap_or_default()
         .to_owned();
     let token = bearer(request.headers()).map(str::to_owned);
-    let authorised = match authorise(&broker, token.as_deref(), &method).await {
+    request
+        .extensions_mut()
+        .insert(RequestId(uuid::Uuid::new_v4().to_string()));
+    let origin = origin(request.extensions());
+    let authorised = match authorise(&broker, token.as_deref(), &method, origin).await {
         Ok(authorised) => authorised,
         Err(status) => return status.into_http::<Body>(),
     };
@@ -66,13 +81,15 @@ pub async fn layer(State(broker): State<Arc<Broker>>, mut request: Request, next
     }
 }
 
-async fn authorise(broker: &Broker, token: Option<&str>, method: &str) -> Result<Authorised, Status> {
-    let refuse = |reason: &str| {
-        broker.metrics.tokens_refused.fetch_add(1, Ordering::Relaxed);
-        audit::record("", "authenticate", "machines", Decision::Denied, reason);
-        Status::unauthenticated("the bearer token is missing or was not accepted")
+async fn authorise(
+    broker: &Broker,
+    token: Option<&str>,
+    method: &str,
+    origin: Origin,
+) -> Result<Authorised, Status> {
+    let Some(token) = token else {
+        return Err(refuse(broker, &origin, "no_bearer_token").await);
     };
-    let token = token.ok_or_else(|| refuse("no_bearer_token"))?;
     let verified = match broker.issuers.verify(token, Purpose::Machines).await {
         Ok(verified) => verified,
         Err(TokenError::KeysUnavailable) => {
@@ -80,16 +97,31 @@ async fn authorise(broker: &Broker, token: Option<&str>, method: &str) -> Result
                 "the token's issuer cannot be reached; try again in a moment",
             ));
         }
-        Err(reason) => return Err(refuse(&reason.to_string())),
+        Err(reason) => return Err(refuse(broker, &origin, &reason.to_string()).await),
     };
     broker.metrics.tokens_accepted.fetch_add(1, Ordering::Relaxed);
     let machines = broker.roles.machines_of(&verified);
     let account = verified.subject.sub;
     if machines.iter().any(|machine| allowed(method).contains(machine)) {
-        return Ok(Authorised { account });
+        return Ok(Authorised { account, origin });
     }
-    audit::record(&account, "call", method, Decision::Denied, "not_in_table");
+    let event = Event::new(
+        &account,
+        "call",
+        method,
+        Decision::Denied,
+        "not_in_table",
+        &origin,
+    );
+    broker.audit.tell(event).await;
     Err(Status::permission_denied("this machine may not call this method"))
+}
+
+async fn refuse(broker: &Broker, origin: &Origin, reason: &str) -> Status {
+    broker.metrics.tokens_refused.fetch_add(1, Ordering::Relaxed);
+    let event = Event::new("", "authenticate", "machines", Decision::Denied, reason, origin);
+    broker.audit.tell(event).await;
+    Status::unauthenticated("the bearer token is missing or was not accepted")
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use leasehold_chaincode::LeaseState;
 use tonic::Status;
 
 use super::authorise::Authorised;
-use super::{ledger_unavailable, now_ms, store_unavailable};
-use crate::audit::{self, Decision};
+use super::{ledger_unavailable, not_recorded, now_ms, store_unavailable};
+use crate::audit::{Decision, Event};
 use crate::broker::Broker;
 use crate::identity::{Purpose, Subject, TokenError};
 use crate::store::people::{Account, Binding, Bound, Home, Person};
@@ -18,7 +18,7 @@ pub(super) async fn bind(
     machine: &Authorised,
     request: wire::BindServiceAccountsRequest,
 ) -> Result<wire::BindServiceAccountsResponse, Status> {
-    let person = person(broker, &request).await?;
+    let person = person(broker, machine, &request).await?;
     let binding = binding(&person, request)?;
     let uid = binding.notebook.uid.clone();
     let replaced = {
@@ -29,13 +29,10 @@ pub(super) async fn bind(
             .await
             .map_err(|e| store_unavailable(&e))?;
         let Bound::Done { replaced } = bound else {
-            audit::record(
-                &machine.account,
-                "bind",
-                &uid,
-                Decision::Denied,
-                "uid_bound_to_another",
-            );
+            broker
+                .audit
+                .tell(machine.event("bind", &uid, Decision::Denied, "uid_bound_to_another"))
+                .await;
             return Err(Status::already_exists(
                 "one of the ServiceAccounts is bound to another person or namespace; delete it, so that a new one is made",
             ));
@@ -43,13 +40,11 @@ pub(super) async fn bind(
         broker.view.bound(binding, &replaced);
         replaced
     };
-    audit::record(
-        &machine.account,
-        "bind",
-        &person.pseudonym,
-        Decision::Allowed,
-        "bound",
-    );
+    broker
+        .audit
+        .keep(machine.event("bind", &person.pseudonym, Decision::Allowed, "bound"))
+        .await
+        .map_err(|_| not_recorded())?;
     if !replaced.is_empty() {
         tracing::info!(subject = %person.pseudonym, count = replaced.len(), "earlier ServiceAccounts of the person act for nobody now");
     }
@@ -60,7 +55,11 @@ pub(super) async fn bind(
     })
 }
 
-async fn person(broker: &Broker, request: &wire::BindServiceAccountsRequest) -> Result<Person, Status> {
+async fn person(
+    broker: &Broker,
+    machine: &Authorised,
+    request: &wire::BindServiceAccountsRequest,
+) -> Result<Person, Status> {
     let username = &request.username;
     if username.is_empty() || username.len() > 512 || username.chars().any(char::is_control) {
         return Err(Status::invalid_argument(
@@ -87,13 +86,16 @@ async fn person(broker: &Broker, request: &wire::BindServiceAccountsRequest) -> 
                 ));
             }
             Err(reason) => {
-                audit::record(
+                let reason = reason.to_string();
+                let event = Event::new(
                     "",
                     "authenticate",
                     "id_token",
                     Decision::Denied,
-                    &reason.to_string(),
+                    reason,
+                    &machine.origin,
                 );
+                broker.audit.tell(event).await;
                 return Err(Status::invalid_argument(
                     "id_token: it was not accepted; have the person log in again",
                 ));
