@@ -32,8 +32,8 @@ use repeats::Repeats;
 const WAITING: usize = 1_024;
 /// Events that one transaction takes.
 const MOST_AT_ONCE: usize = 256;
-/// How often ended windows of repeated refusals are looked for.
-const TICK: Duration = Duration::from_secs(5);
+/// How often ended windows of repeated refusals are looked for, and whether a disk that failed is back.
+const TICK: Duration = Duration::from_secs(1);
 /// How often the head is told to the log, and what is too old taken out.
 const TIDY: Duration = Duration::from_secs(3_600);
 

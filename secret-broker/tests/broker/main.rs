@@ -9,6 +9,7 @@
     clippy::panic
 )]
 
+mod audit;
 mod canary;
 #[allow(dead_code, reason = "shared with the tests of a channel")]
 mod fixture;
