@@ -2,22 +2,29 @@
 //!
 //! A subject is the pair (issuer, sub), never a bare string. What a token says of itself chooses only among what the operator
 //! configured: its `iss` picks an issuer, its `kid` a key of that issuer's set. The algorithm must be one of the issuer's pinned ones
-//! and fit that key. No address in a token is ever fetched. Callers learn that a token was refused; the log learns why.
+//! and fit that key. No address in a token is ever fetched. Callers learn that a token was refused; audit and log learn why. What an issuer
+//! says of a person's roles counts only by the claims and values that are configured for it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+pub mod claim_path;
+pub mod claims;
 pub mod config;
+pub mod fetch;
 pub mod issuer;
 pub mod keyset;
+pub mod reach;
+pub mod refusal;
 pub mod roles;
 pub mod token;
 
 use issuer::Issuer;
-pub use roles::{Machine, Role};
-pub use token::{TokenError, Verified};
+pub use refusal::TokenError;
+pub use roles::{Machine, Role, Standing};
+use token::{Encoding, Unverified};
 
 /// A person, as an issuer names them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,6 +55,19 @@ pub struct ServiceAccount {
     pub uid: String,
 }
 
+/// A caller whose token was verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// Who.
+    pub subject: Subject,
+    /// A name to show; decides nothing.
+    pub username: Option<String>,
+    /// The ServiceAccount of a Kubernetes token.
+    pub account: Option<ServiceAccount>,
+    /// What the issuer says of the person's standing.
+    pub standing: Standing,
+}
+
 /// All configured issuers.
 pub struct Issuers {
     issuers: Vec<Arc<Issuer>>,
@@ -67,16 +87,31 @@ impl Issuers {
     /// # Errors
     /// [`TokenError`], whose text is for the log alone.
     pub async fn verify(&self, token: &str, purpose: Purpose) -> Result<Verified, TokenError> {
-        let unverified = token::Unverified::parse(token)?;
-        let mut unknown = TokenError::UnknownIssuer;
-        for issuer in &self.issuers {
-            match issuer.issues(&unverified.issuer).await {
-                Some(true) => return issuer.verify(token, &unverified, purpose).await,
-                Some(false) => {}
-                None => unknown = TokenError::KeysUnavailable,
+        let unverified = Unverified::parse(token, Encoding::Plain)?;
+        let issuer = match self.named(unverified.issuer()?) {
+            Some(issuer) => issuer,
+            None => self.learn_names(unverified.issuer()?).await?,
+        };
+        issuer.verify(unverified, purpose).await
+    }
+
+    fn named(&self, iss: &str) -> Option<&Arc<Issuer>> {
+        self.issuers
+            .iter()
+            .find(|issuer| issuer.issues(iss) == Some(true))
+    }
+
+    /// Asks issuers that have not told their names yet, all at once: nobody waits for one that is none of theirs.
+    async fn learn_names(&self, iss: &str) -> Result<&Arc<Issuer>, TokenError> {
+        let unnamed = || self.issuers.iter().filter(|issuer| issuer.issues(iss).is_none());
+        futures::future::join_all(unnamed().map(|issuer| issuer.keys.refresh_if_due())).await;
+        self.named(iss).ok_or_else(|| {
+            if unnamed().next().is_some() {
+                TokenError::KeysUnavailable
+            } else {
+                TokenError::UnknownIssuer
             }
-        }
-        Err(unknown)
+        })
     }
 
     /// Whether every issuer has a key set.

@@ -15,6 +15,7 @@ pub mod data_keys;
 pub mod operations;
 pub mod people;
 pub mod skeletons;
+pub mod standing;
 
 /// The database failed; not the caller's fault.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +70,11 @@ impl Store {
                 include_str!("../migrations/store/0002_transactions.sql"),
             ),
             migration(3, "tries", include_str!("../migrations/store/0003_tries.sql")),
+            migration(
+                4,
+                "standing",
+                include_str!("../migrations/store/0004_standing.sql"),
+            ),
         ])
         .run(&pool)
         .await?;

@@ -14,7 +14,7 @@ use leasehold_chaincode::{Msp, Refusal, Subject as Pseudonym};
 use super::problem::ApiProblem;
 use crate::audit::{Audit, Decision, Event, Origin};
 use crate::broker::Broker;
-use crate::identity::{Purpose, Role, TokenError, Verified};
+use crate::identity::{Purpose, Role, Verified};
 use crate::server::{Peer, RequestId};
 use crate::store::people::Person;
 
@@ -27,6 +27,8 @@ pub struct Caller {
     pub pseudonym: Pseudonym,
     /// In which roles.
     pub roles: BTreeSet<Role>,
+    /// Groups that the issuer's claims name.
+    pub groups: BTreeSet<String>,
     /// From where.
     pub origin: Origin,
     /// Where it is recorded what they may and may not.
@@ -50,6 +52,8 @@ impl Caller {
             Role::Researcher => {
                 "only researchers may do this; from a notebook, stop and start your server so that it is bound to you"
             }
+            Role::Operator => "only operators may do this; ask for that role at your issuer",
+            Role::Auditor => "only auditors may do this; ask for that role at your issuer",
         }))
     }
 
@@ -114,7 +118,12 @@ impl FromRequestParts<Arc<Broker>> for Caller {
         };
         let verified = match broker.issuers.verify(token, Purpose::People).await {
             Ok(verified) => verified,
-            Err(TokenError::KeysUnavailable) => return Err(ApiProblem::issuer_unavailable()),
+            Err(reason) if reason.is_no_verdict() => {
+                let reason = reason.to_string();
+                let event = Event::new("", "authenticate", "people", Decision::Denied, reason, &origin);
+                broker.audit.tell(event).await;
+                return Err(ApiProblem::issuer_unavailable());
+            }
             Err(reason) => return Err(refuse(broker, &origin, &reason.to_string()).await),
         };
         broker.metrics.tokens_accepted.fetch_add(1, Ordering::Relaxed);
@@ -152,29 +161,22 @@ async fn refuse(broker: &Broker, origin: &Origin, reason: &str) -> ApiProblem {
 }
 
 async fn identify(broker: &Broker, verified: Verified, origin: Origin) -> Result<Caller, ApiProblem> {
-    let mut roles = BTreeSet::new();
-    let steward = broker.roles.is_steward(&verified.subject);
+    let mut standing = verified.standing;
     let mut person = Person {
         pseudonym: broker.ring.pseudonym(&verified.subject),
         subject: verified.subject,
         username: verified.username,
     };
-    if steward {
-        roles.insert(Role::Steward);
-    }
-    if verified.researcher {
-        roles.insert(Role::Researcher);
-    }
-    // An account that is a steward itself acts for itself, any other for the person that it is bound to.
-    if let Some(account) = verified.account.filter(|_| !steward)
+    // An account that is a steward itself acts for itself, any other for the person that it is bound to, in the roles that the person's
+    // issuer told at that time.
+    let listed = broker.roles.is_listed(&person.subject);
+    if let Some(account) = verified.account.filter(|_| !listed)
         && let Some(bound) = broker.store.person_of_notebook(&account.uid).await?
     {
-        roles.insert(Role::Researcher);
-        if broker.roles.is_steward(&bound.subject) {
-            roles.insert(Role::Steward);
-        }
+        standing = broker.store.standing(&bound.pseudonym).await?;
         person = bound;
     }
+    let roles = broker.roles.roles_of(&person.subject, &standing);
     let pseudonym = Pseudonym::new(person.pseudonym.clone()).map_err(|error| {
         tracing::error!(%error, "the key store has a pseudonym that is none");
         ApiProblem::internal()
@@ -183,6 +185,7 @@ async fn identify(broker: &Broker, verified: Verified, origin: Origin) -> Result
         person,
         pseudonym,
         roles,
+        groups: standing.groups,
         origin,
         audit: Arc::clone(&broker.audit),
     })
@@ -195,6 +198,7 @@ pub async fn me(State(broker): State<Arc<Broker>>, caller: Caller) -> Json<Me> {
         subject: caller.person.subject.sub,
         username: caller.person.username,
         roles: caller.roles.iter().map(|role| role.name().to_owned()).collect(),
+        groups: caller.groups.into_iter().collect(),
         organisation: broker.config.organisation.to_string(),
     })
 }

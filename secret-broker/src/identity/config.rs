@@ -1,12 +1,16 @@
 //! The configuration file: issuers, stewards, machines. Everything is checked once, at start, and all errors are told together.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 
 use jsonwebtoken::Algorithm;
-use leasehold_broker_wire::names;
 use serde::Deserialize;
-use url::{Host, Url};
+use url::Url;
+
+use super::reach::{Network, is_safe_target, literal};
+
+mod kinds;
+
+pub use kinds::{KubernetesConfig, OidcConfig, RoleRule};
 
 /// The whole file, as `config.example.yaml` shows it.
 #[derive(Debug, Clone, Deserialize)]
@@ -33,66 +37,6 @@ pub enum IssuerConfig {
     Oidc(OidcConfig),
     /// ServiceAccount tokens of a cluster.
     Kubernetes(KubernetesConfig),
-}
-
-/// An OpenID Connect provider.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OidcConfig {
-    /// Name of the issuer within Leasehold.
-    pub name: String,
-    /// The provider's issuer URL, byte for byte.
-    pub issuer: String,
-    /// Key set, where it is not on the issuer's own host.
-    pub jwks_url: Option<Url>,
-    /// The audience that its tokens must have.
-    #[serde(default = "people_audience")]
-    pub audience: String,
-    /// Pinned signature algorithms.
-    pub algorithms: Vec<Algorithm>,
-    /// Roots for TLS to the provider; the system's where absent.
-    pub ca_file: Option<PathBuf>,
-    /// Claim with a name to show.
-    pub username_claim: Option<String>,
-    /// Whether each of its people may lease.
-    #[serde(default = "yes")]
-    pub researchers: bool,
-    /// Clock skew allowed.
-    #[serde(default = "oidc_leeway")]
-    pub leeway_seconds: u64,
-}
-
-/// ServiceAccount tokens of a cluster.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct KubernetesConfig {
-    /// Name of the issuer within Leasehold.
-    pub name: String,
-    /// The API server.
-    #[serde(default = "api_server")]
-    pub api_server: Url,
-    /// The issuer that tokens must name; the API server's own answer where absent.
-    pub issuer: Option<String>,
-    /// Key set, where it is not the API server's.
-    pub jwks_url: Option<Url>,
-    /// Roots for TLS to the API server.
-    #[serde(default = "account_ca")]
-    pub ca_file: Option<PathBuf>,
-    /// The broker's own token at the API server.
-    #[serde(default = "account_token")]
-    pub token_file: Option<PathBuf>,
-    /// Pinned signature algorithms.
-    #[serde(default = "rs256")]
-    pub algorithms: Vec<Algorithm>,
-    /// Audience of people's tokens.
-    #[serde(default = "people_audience")]
-    pub people_audience: String,
-    /// Audience of machines' tokens.
-    #[serde(default = "machines_audience")]
-    pub machines_audience: String,
-    /// Clock skew allowed.
-    #[serde(default = "kubernetes_leeway")]
-    pub leeway_seconds: u64,
 }
 
 /// A data steward.
@@ -125,37 +69,6 @@ pub struct Machines {
 fn default_hub_issuer() -> String {
     "jupyterhub".to_owned()
 }
-const fn yes() -> bool {
-    true
-}
-const fn oidc_leeway() -> u64 {
-    30
-}
-const fn kubernetes_leeway() -> u64 {
-    10
-}
-fn people_audience() -> String {
-    names::PEOPLE_AUDIENCE.to_owned()
-}
-fn machines_audience() -> String {
-    names::MACHINES_AUDIENCE.to_owned()
-}
-fn rs256() -> Vec<Algorithm> {
-    vec![Algorithm::RS256]
-}
-#[allow(clippy::unwrap_used)] // a constant address
-fn api_server() -> Url {
-    Url::parse("https://kubernetes.default.svc").unwrap()
-}
-#[allow(clippy::unnecessary_wraps)] // serde wants the field's type
-fn account_ca() -> Option<PathBuf> {
-    Some("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt".into())
-}
-#[allow(clippy::unnecessary_wraps)] // serde wants the field's type
-fn account_token() -> Option<PathBuf> {
-    Some("/var/run/secrets/kubernetes.io/serviceaccount/token".into())
-}
-
 impl IssuerConfig {
     /// The issuer's name within Leasehold.
     #[must_use]
@@ -166,24 +79,21 @@ impl IssuerConfig {
         }
     }
 
+    /// Whether each of its people may lease.
+    #[must_use]
+    pub fn has_researchers(&self) -> bool {
+        match self {
+            Self::Oidc(c) => c.researchers,
+            Self::Kubernetes(_) => false,
+        }
+    }
+
     fn algorithms(&self) -> &[Algorithm] {
         match self {
             Self::Oidc(c) => &c.algorithms,
             Self::Kubernetes(c) => &c.algorithms,
         }
     }
-}
-
-/// Whether an address may be fetched: TLS, or this very host.
-#[must_use]
-pub fn is_safe_target(url: &Url) -> bool {
-    let loopback = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => return false,
-    };
-    url.scheme() == "https" || (url.scheme() == "http" && loopback)
 }
 
 impl IdentityConfig {
@@ -306,6 +216,14 @@ impl IssuerConfig {
         }
     }
 
+    /// Networks beyond the public ones where it may be; `None` where it is the operator's own cluster anyway.
+    fn private_networks(&self) -> Option<&[Network]> {
+        match self {
+            Self::Oidc(c) => Some(&c.private_networks),
+            Self::Kubernetes(_) => None,
+        }
+    }
+
     fn address_errors(&self) -> Vec<String> {
         let name = self.name();
         let mut errors = Vec::new();
@@ -325,10 +243,26 @@ impl IssuerConfig {
                     "issuer `{name}`: {url} must be https (plain http only for this very host)"
                 ));
             }
+            if let (Some(networks), Some(address)) = (self.private_networks(), literal(url))
+                && !address.is_loopback()
+                && !Network::permit(networks, address)
+            {
+                errors.push(format!(
+                    "issuer `{name}`: {address} is no public address; list its network in private_networks if that is right"
+                ));
+            }
         }
         match self {
             Self::Oidc(c) if c.audience.is_empty() => {
                 errors.push(format!("issuer `{name}` needs an audience"));
+            }
+            Self::Oidc(c)
+                if c.groups_claim.iter().any(|path| !path.is_valid())
+                    || c.roles.iter().any(|rule| !rule.claim.is_valid()) =>
+            {
+                errors.push(format!(
+                    "issuer `{name}` has a claim without a name; write names with dots between them, or a list of names"
+                ));
             }
             Self::Kubernetes(c)
                 if c.people_audience.is_empty()
@@ -384,6 +318,31 @@ machines: { webhook: ["webhook"], issuer: jupyterhub }
                 "{part} is missing in {errors:#?}"
             );
         }
+    }
+
+    #[test]
+    fn an_address_inside_is_refused_unless_its_network_is_named() {
+        let with = |issuer: &str, networks: &str| {
+            IdentityConfig::parse(&format!(
+                "issuers: [{{ name: a, kind: oidc, issuer: '{issuer}', algorithms: [RS256], private_networks: {networks} }}]"
+            ))
+        };
+        for issuer in [
+            "https://169.254.169.254",
+            "https://10.0.0.7",
+            "https://[fd00::1]",
+            "https://[::ffff:10.0.0.7]",
+        ] {
+            let errors = with(issuer, "[]").unwrap_err();
+            assert!(
+                errors.iter().any(|e| e.contains("private_networks")),
+                "{errors:?}"
+            );
+        }
+        assert!(with("https://10.0.0.7", "[10.0.0.0/24]").is_ok());
+        assert!(with("https://10.0.1.7", "[10.0.0.0/24]").is_err());
+        assert!(with("https://login.example.org", "[]").is_ok());
+        assert!(with("https://login.example.org", "[inside]").is_err());
     }
 
     #[test]

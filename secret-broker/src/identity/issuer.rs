@@ -1,11 +1,14 @@
-//! One configured issuer: which tokens are its own, and what a good one says.
+//! One configured issuer of signed tokens: which are its own, and what a good one says.
 
-use jsonwebtoken::{Algorithm, Validation};
+use jsonwebtoken::Algorithm;
 
+use super::claims::Claims;
 use super::config::{IssuerConfig, KubernetesConfig, OidcConfig};
 use super::keyset::KeySet;
-use super::token::{Claims, TokenError, Unverified, Verified};
-use super::{Purpose, ServiceAccount, Subject};
+use super::refusal::TokenError;
+use super::roles::Standing;
+use super::token::Unverified;
+use super::{Purpose, Subject, Verified};
 
 /// One issuer.
 pub struct Issuer {
@@ -44,11 +47,9 @@ impl Issuer {
         }
     }
 
-    /// Whether a token that names this `iss` is this issuer's to judge; `None` while its own name has yet to be learnt.
-    pub async fn issues(&self, iss: &str) -> Option<bool> {
-        if self.keys.issuer().is_none() {
-            self.keys.refresh_if_due().await;
-        }
+    /// Whether a token that names this `iss` is this issuer's to judge; `None` while its own name has yet to be learnt. Never waits.
+    #[must_use]
+    pub fn issues(&self, iss: &str) -> Option<bool> {
         self.keys.issuer().map(|own| own == iss)
     }
 
@@ -65,18 +66,13 @@ impl Issuer {
     ///
     /// # Errors
     /// [`TokenError`].
-    pub async fn verify(
-        &self,
-        token: &str,
-        unverified: &Unverified,
-        purpose: Purpose,
-    ) -> Result<Verified, TokenError> {
+    pub async fn verify(&self, token: Unverified<'_>, purpose: Purpose) -> Result<Verified, TokenError> {
         let audience = self.audience(purpose).ok_or(TokenError::Audience)?;
-        let algorithm = unverified.algorithm;
+        let algorithm = token.algorithm;
         if !self.algorithms.contains(&algorithm) {
-            return Err(TokenError::Algorithm);
+            return Err(TokenError::AlgorithmNotPinned);
         }
-        let Some(key) = self.keys.key(&unverified.key_id).await else {
+        let Some(key) = self.keys.key(&token.key_id).await else {
             return Err(if self.keys.loaded() {
                 TokenError::UnknownKey
             } else {
@@ -84,54 +80,39 @@ impl Issuer {
             });
         };
         if !key.algorithms.contains(&algorithm) {
-            return Err(TokenError::Algorithm);
+            return Err(TokenError::AlgorithmNotTheKeys);
         }
-        let mut validation = Validation::new(algorithm);
-        validation.leeway = self.leeway_seconds;
-        validation.validate_nbf = true;
-        validation.set_audience(&[audience]);
-        validation.set_issuer(&[&unverified.issuer]);
-        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        let claims = jsonwebtoken::decode::<Claims>(token, &key.key, &validation)
-            .map_err(|error| TokenError::from_jwt(error.kind()))?
-            .claims;
-        claims.check_issued_at(self.leeway_seconds)?;
-        self.verified(claims, audience)
+        token.check_signature(&key.key)?;
+        let claims = Claims::read(token.claims)?;
+        claims.check(
+            jsonwebtoken::get_current_timestamp(),
+            self.leeway_seconds,
+            audience,
+        )?;
+        self.verified(&claims)
     }
 
-    fn verified(&self, claims: Claims, audience: &str) -> Result<Verified, TokenError> {
+    fn verified(&self, claims: &Claims) -> Result<Verified, TokenError> {
         let subject = Subject {
             issuer: self.name.clone(),
             sub: claims.sub.clone(),
         };
-        if subject.sub.is_empty() || subject.sub.len() > 512 {
-            return Err(TokenError::Claims);
-        }
         match &self.kind {
-            Kind::Oidc(c) => {
-                let username = c.username_claim.as_ref().and_then(|name| claims.text(name));
-                Ok(Verified {
-                    subject,
-                    username,
-                    account: None,
-                    researcher: c.researchers,
-                })
-            }
+            Kind::Oidc(c) => Ok(Verified {
+                subject,
+                username: c.username_claim.as_ref().and_then(|name| claims.text(name)),
+                account: None,
+                standing: Standing::of(claims, &c.roles, c.groups_claim.as_ref()),
+            }),
             Kind::Kubernetes(_) => {
-                // A token for several audiences is good elsewhere too, so that others may hold it.
-                if claims.audiences() != [audience] {
-                    return Err(TokenError::Audience);
-                }
-                let account = claims.service_account().ok_or(TokenError::Claims)?;
-                let ServiceAccount { namespace, name, .. } = &account;
-                if subject.sub != format!("system:serviceaccount:{namespace}:{name}") {
-                    return Err(TokenError::Claims);
+                if !claims.is_for_one_audience() {
+                    return Err(TokenError::AudienceNotAlone);
                 }
                 Ok(Verified {
                     subject,
                     username: None,
-                    account: Some(account),
-                    researcher: false,
+                    account: Some(claims.service_account()?),
+                    standing: Standing::default(),
                 })
             }
         }

@@ -13,25 +13,20 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use url::Url;
 
-use super::config::{IssuerConfig, is_safe_target};
+use super::config::IssuerConfig;
+use super::fetch::{FetchError, Fetcher, bearer_of};
+use super::reach::{Reach, is_safe_target};
 
 /// Tokens with unknown key ids cause at most one fetch in this time, however many come.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(5);
-const FETCH_DEADLINE: Duration = Duration::from_secs(5);
-const LARGEST_DOCUMENT: usize = 1 << 20;
 const SMALLEST_RSA_MODULUS_BYTES: usize = 256;
 
 /// Why a key set could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum KeySetError {
-    /// The address did not answer properly.
-    #[error("could not fetch {url}: {reason}; check that this broker reaches it")]
-    Fetch {
-        /// What was fetched.
-        url: Box<Url>,
-        /// Why it failed.
-        reason: String,
-    },
+    /// A document did not come.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
     /// The discovery document is another issuer's.
     #[error(
         "the discovery document at {url} names the issuer `{found}` instead of `{expected}`; configure the issuer exactly as it names itself"
@@ -49,14 +44,6 @@ pub enum KeySetError {
     ForeignKeySet {
         /// Where the document says it is.
         url: Box<Url>,
-    },
-    /// A file is missing.
-    #[error("could not read {path}: {source}")]
-    File {
-        /// Which file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: std::io::Error,
     },
     /// Nothing to verify with.
     #[error("the key set at {0} has no key that can verify a signature")]
@@ -95,7 +82,7 @@ enum Source {
 /// The keys of one issuer.
 pub struct KeySet {
     source: Source,
-    ca_file: Option<PathBuf>,
+    fetcher: Fetcher,
     token_file: Option<PathBuf>,
     current: ArcSwapOption<Loaded>,
     last_attempt: Mutex<Option<Instant>>,
@@ -118,7 +105,7 @@ impl KeySet {
     pub fn new(config: &IssuerConfig) -> Self {
         let below =
             |base: &str, path: &str| Url::parse(&format!("{}{path}", base.trim_end_matches('/'))).ok();
-        let (source, ca_file, token_file) = match config {
+        let (source, fetcher, token_file) = match config {
             IssuerConfig::Oidc(c) => {
                 let discovery = below(&c.issuer, "/.well-known/openid-configuration");
                 (
@@ -127,7 +114,7 @@ impl KeySet {
                         discovery,
                         jwks: c.jwks_url.clone(),
                     },
-                    c.ca_file.clone(),
+                    Fetcher::new(c.ca_file.clone(), Reach::Public(c.private_networks.clone())),
                     None,
                 )
             }
@@ -141,14 +128,14 @@ impl KeySet {
                         discovery,
                         jwks,
                     },
-                    c.ca_file.clone(),
+                    Fetcher::new(c.ca_file.clone(), Reach::Own),
                     c.token_file.clone(),
                 )
             }
         };
         Self {
             source,
-            ca_file,
+            fetcher,
             token_file,
             current: ArcSwapOption::empty(),
             last_attempt: Mutex::new(None),
@@ -270,70 +257,14 @@ impl KeySet {
     }
 
     async fn get<T: for<'de> Deserialize<'de>>(&self, url: &Url) -> Result<T, KeySetError> {
-        let failed = |reason: String| KeySetError::Fetch {
-            url: Box::new(url.clone()),
-            reason,
+        let authorization = match &self.token_file {
+            Some(path) => Some(bearer_of(path).await?),
+            None => None,
         };
-        let mut request = self.client(url)?.get(url.clone());
-        if let Some(path) = &self.token_file {
-            let token = tokio::fs::read_to_string(path)
-                .await
-                .map_err(|source| KeySetError::File {
-                    path: path.clone(),
-                    source,
-                })?;
-            request = request.bearer_auth(token.trim());
-        }
-        let mut response = request.send().await.map_err(|e| failed(chain(&e)))?;
-        if !response.status().is_success() {
-            return Err(failed(format!("it answered {}", response.status())));
-        }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|e| failed(chain(&e)))? {
-            if body.len() + chunk.len() > LARGEST_DOCUMENT {
-                return Err(failed("its answer is larger than 1 MiB".to_owned()));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        serde_json::from_slice(&body).map_err(|e| failed(format!("its answer is not the expected JSON: {e}")))
+        let body = self.fetcher.get(url, authorization).await?;
+        serde_json::from_slice(&body)
+            .map_err(|e| FetchError::failed(url, format!("its answer is not the expected JSON: {e}")).into())
     }
-
-    /// A client for one fetch: they are rare, and a CA file that changed is picked up.
-    fn client(&self, url: &Url) -> Result<reqwest::Client, KeySetError> {
-        let mut builder = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .timeout(FETCH_DEADLINE);
-        if url.scheme() == "http" {
-            builder = builder.tls_certs_only([]);
-        } else if let Some(path) = &self.ca_file {
-            let pem = std::fs::read(path).map_err(|source| KeySetError::File {
-                path: path.clone(),
-                source,
-            })?;
-            let roots = reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| KeySetError::Fetch {
-                url: Box::new(url.clone()),
-                reason: format!("its CA file is no PEM bundle: {e}"),
-            })?;
-            builder = builder.tls_certs_only(roots);
-        }
-        builder.build().map_err(|e| KeySetError::Fetch {
-            url: Box::new(url.clone()),
-            reason: chain(&e),
-        })
-    }
-}
-
-/// An error with its causes, since the outermost one rarely says what happened.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// A public signature key with an id; anything else in the set is passed over.

@@ -1,17 +1,58 @@
-//! What a verified caller may be: a person's roles, a machine's place. Denied by default: who is in no table has no role.
+//! What a verified caller may be: a person's roles, a machine's place. Denied by default: who is in no table, and whose claims give
+//! nothing, has no role.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::config::IdentityConfig;
+use serde::{Deserialize, Serialize};
+
+use super::claim_path::ClaimPath;
+use super::claims::Claims;
+use super::config::{IdentityConfig, RoleRule};
 use super::{Subject, Verified};
 
 /// A person's role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Reads the catalogue, leases.
     Researcher,
     /// Registers and removes the organisation's datasets.
     Steward,
+    /// Looks after the broker.
+    Operator,
+    /// Reads what was done by whom.
+    Auditor,
+}
+
+/// What an issuer says of a person's standing, by the configured claims.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Roles that the claims give.
+    pub roles: BTreeSet<Role>,
+    /// Groups of the person.
+    pub groups: BTreeSet<String>,
+}
+
+impl Standing {
+    /// Reads the claims by an issuer's rules.
+    #[must_use]
+    pub fn of(claims: &Claims, rules: &[RoleRule], groups: Option<&ClaimPath>) -> Self {
+        let roles = rules
+            .iter()
+            .flat_map(|rule| {
+                claims
+                    .texts(&rule.claim)
+                    .filter_map(|value| rule.values.get(value))
+            })
+            .copied()
+            .collect();
+        let groups = groups
+            .into_iter()
+            .flat_map(|path| claims.texts(path))
+            .map(str::to_owned)
+            .collect();
+        Self { roles, groups }
+    }
 }
 
 impl Role {
@@ -21,6 +62,8 @@ impl Role {
         match self {
             Self::Researcher => "researcher",
             Self::Steward => "steward",
+            Self::Operator => "operator",
+            Self::Auditor => "auditor",
         }
     }
 }
@@ -51,6 +94,8 @@ impl Machine {
 /// The configured tables.
 #[derive(Debug)]
 pub struct RoleTable {
+    /// Every issuer of people, and whether each of its people may lease.
+    issuers: HashMap<String, bool>,
     stewards: HashSet<Subject>,
     machines_issuer: Option<String>,
     machines: HashMap<String, Vec<Machine>>,
@@ -60,6 +105,13 @@ impl RoleTable {
     /// Takes the tables from the configuration.
     #[must_use]
     pub fn new(config: &IdentityConfig) -> Self {
+        let mut issuers: HashMap<String, bool> = config
+            .issuers
+            .iter()
+            .map(|issuer| (issuer.name().to_owned(), issuer.has_researchers()))
+            .collect();
+        // The hub lets in only whom it knows, and its operator has named it.
+        issuers.insert(config.hub_issuer.clone(), true);
         let stewards = config
             .stewards
             .iter()
@@ -79,16 +131,33 @@ impl RoleTable {
             }
         }
         Self {
+            issuers,
             stewards,
             machines_issuer: config.machines.issuer.clone(),
             machines,
         }
     }
 
-    /// Whether the subject is a steward of this organisation.
+    /// Whether the subject is listed as a steward of this organisation.
     #[must_use]
-    pub fn is_steward(&self, subject: &Subject) -> bool {
+    pub fn is_listed(&self, subject: &Subject) -> bool {
         self.stewards.contains(subject)
+    }
+
+    /// Roles of a person of whom the issuer told a standing. None of an issuer that is not configured any more.
+    #[must_use]
+    pub fn roles_of(&self, subject: &Subject, standing: &Standing) -> BTreeSet<Role> {
+        let Some(researchers) = self.issuers.get(&subject.issuer) else {
+            return BTreeSet::new();
+        };
+        let mut roles = standing.roles.clone();
+        if *researchers {
+            roles.insert(Role::Researcher);
+        }
+        if self.is_listed(subject) {
+            roles.insert(Role::Steward);
+        }
+        roles
     }
 
     /// What a verified machine token may be; empty for a stranger.
@@ -102,5 +171,89 @@ impl RoleTable {
         self.machines
             .get(&verified.subject.sub)
             .map_or(&[], Vec::as_slice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn config() -> IdentityConfig {
+        IdentityConfig::parse(
+            r#"
+issuers:
+  - name: claims
+    kind: oidc
+    issuer: https://login.example.org
+    algorithms: [RS256]
+    groups_claim: groups
+    roles:
+      - { claim: realm_access.roles, values: { lease: researcher, data-steward: steward, ops: operator, audit: auditor } }
+      - { claim: groups, values: { /stewards: steward } }
+  - { name: everybody, kind: oidc, issuer: "https://other.example.org", algorithms: [RS256], researchers: true }
+stewards: [{ issuer: everybody, subject: olga }, { issuer: claims, subject: olga }]
+"#,
+        )
+        .unwrap()
+    }
+
+    fn roles(issuer: &str, sub: &str, claims: Value) -> Vec<&'static str> {
+        let config = config();
+        let Value::Object(mut members) = claims else {
+            unreachable!()
+        };
+        for (name, value) in [("sub", json!(sub)), ("aud", json!("a")), ("exp", json!(1))] {
+            members.insert(name.to_owned(), value);
+        }
+        let claims = Claims::read(members).unwrap();
+        let standing = config
+            .issuers
+            .iter()
+            .find_map(|i| match i {
+                crate::identity::config::IssuerConfig::Oidc(c) if c.name == issuer => {
+                    Some(Standing::of(&claims, &c.roles, c.groups_claim.as_ref()))
+                }
+                _ => None,
+            })
+            .unwrap_or_default();
+        let subject = Subject {
+            issuer: issuer.to_owned(),
+            sub: sub.to_owned(),
+        };
+        let roles = RoleTable::new(&config).roles_of(&subject, &standing);
+        roles.iter().map(|role| role.name()).collect()
+    }
+
+    #[test]
+    fn roles_come_from_the_configured_values_of_the_configured_claims_and_from_nothing_else() {
+        let realm = |roles: Value| json!({"realm_access": {"roles": roles}});
+        for (claims, expected) in [
+            (json!({}), vec![]),
+            (realm(json!(["lease"])), vec!["researcher"]),
+            (realm(json!("lease")), vec!["researcher"]),
+            (
+                realm(json!(["audit", "ops", "data-steward", "lease"])),
+                vec!["researcher", "steward", "operator", "auditor"],
+            ),
+            (
+                realm(json!(["Lease", "lease ", "lease data-steward", "steward"])),
+                vec![],
+            ),
+            (realm(json!([["lease"], {"lease": true}])), vec![]),
+            (realm(json!({"lease": true})), vec![]),
+            (json!({"roles": ["lease"]}), vec![]),
+            (json!({"realm_access.roles": ["lease"]}), vec![]),
+            (json!({"groups": ["/stewards"]}), vec!["steward"]),
+            (json!({"groups": ["lease"]}), vec![]),
+        ] {
+            assert_eq!(roles("claims", "alice", claims.clone()), expected, "{claims}");
+        }
+        assert_eq!(roles("claims", "olga", json!({})), ["steward"]);
+        assert_eq!(roles("everybody", "alice", json!({})), ["researcher"]);
+        assert_eq!(roles("everybody", "olga", json!({})), ["researcher", "steward"]);
+        assert_eq!(roles("jupyterhub", "alice", json!({})), ["researcher"]);
+        assert!(roles("gone", "alice", json!({})).is_empty());
     }
 }

@@ -1,195 +1,205 @@
-//! The bytes of a token: read strictly before anything is verified, refused with a reason that only the log sees.
+//! The bytes of a signed token, read strictly before anything of it is believed.
+//!
+//! One text means one thing: no second encoding of the same bytes, no member twice, no header that changes what is signed. The header may
+//! name an algorithm and a key; everything by which it would bring or fetch one is refused, not ignored.
 
+use base64::DecodeError;
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::Algorithm;
-use jsonwebtoken::errors::ErrorKind;
-use serde::Deserialize;
+use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
 
-use super::{ServiceAccount, Subject};
-use crate::strict_json;
+use super::refusal::TokenError;
+use crate::strict_json::{self, Fault};
 
 const LONGEST_TOKEN: usize = 16 * 1024;
+const LONGEST_HEADER: usize = 4 * 1024;
+const LONGEST_KEY_ID: usize = 256;
 
-/// A caller whose token was verified.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verified {
-    /// Who.
-    pub subject: Subject,
-    /// A name to show; decides nothing.
-    pub username: Option<String>,
-    /// The ServiceAccount of a Kubernetes token.
-    pub account: Option<ServiceAccount>,
-    /// Whether the issuer's people may lease.
-    pub researcher: bool,
+/// Members of the header that no token of an issuer here has, and what each is.
+const REFUSED_MEMBERS: &[(&str, TokenError)] = &[
+    ("enc", TokenError::Encrypted),
+    ("crit", TokenError::Critical),
+    ("b64", TokenError::Unencoded),
+    ("zip", TokenError::Compressed),
+    ("cty", TokenError::Nested),
+    ("jwk", TokenError::KeyInToken),
+    ("x5c", TokenError::KeyInToken),
+    ("jku", TokenError::KeyAddressInToken),
+    ("x5u", TokenError::KeyAddressInToken),
+];
+
+/// How the parts are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// As RFC 7515 says.
+    Plain,
+    /// With padding, as AWS's load balancers do.
+    Padded,
 }
 
-/// Why a token was refused. For the log: callers get the same answer for each, but for [`TokenError::KeysUnavailable`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum TokenError {
-    /// Not three base64url parts of JSON, too long, or with duplicate keys.
-    #[error("malformed")]
-    Malformed,
-    /// `alg` is none of the issuer's, or does not fit the key.
-    #[error("algorithm_not_allowed")]
-    Algorithm,
-    /// The header marks an extension as critical.
-    #[error("critical_header")]
-    Critical,
-    /// No configured issuer has this `iss`.
-    #[error("unknown_issuer")]
-    UnknownIssuer,
-    /// The issuer has no such key.
-    #[error("unknown_key")]
-    UnknownKey,
-    /// The issuer's keys could not be fetched yet.
-    #[error("keys_unavailable")]
-    KeysUnavailable,
-    /// The signature is not the key's.
-    #[error("bad_signature")]
-    Signature,
-    /// `exp` is past.
-    #[error("expired")]
-    Expired,
-    /// `nbf` or `iat` is to come.
-    #[error("not_yet_valid")]
-    NotYetValid,
-    /// Made for somebody else.
-    #[error("wrong_audience")]
-    Audience,
-    /// A claim is missing or not what it must be.
-    #[error("bad_claims")]
-    Claims,
-}
-
-impl TokenError {
-    pub(super) fn from_jwt(kind: &ErrorKind) -> Self {
-        match kind {
-            ErrorKind::ExpiredSignature => Self::Expired,
-            ErrorKind::ImmatureSignature => Self::NotYetValid,
-            ErrorKind::InvalidAudience => Self::Audience,
-            ErrorKind::InvalidIssuer => Self::UnknownIssuer,
-            ErrorKind::InvalidAlgorithm | ErrorKind::UnsupportedAlgorithm => Self::Algorithm,
-            ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) | ErrorKind::Json(_) => {
-                Self::Claims
-            }
-            ErrorKind::InvalidToken | ErrorKind::Base64(_) | ErrorKind::Utf8(_) => Self::Malformed,
-            _ => Self::Signature,
-        }
-    }
-}
-
-/// What a token says before anything of it is believed: only enough to pick the configured issuer and its key.
+/// A token's parts, none of which is believed yet.
 #[derive(Debug)]
-pub struct Unverified {
-    /// `iss`.
-    pub issuer: String,
+pub struct Unverified<'a> {
     /// `alg`.
     pub algorithm: Algorithm,
     /// `kid`.
     pub key_id: String,
+    /// The header's members.
+    pub header: Map<String, Value>,
+    /// The claims.
+    pub claims: Map<String, Value>,
+    signed: &'a str,
+    signature: Vec<u8>,
 }
 
-#[derive(Deserialize)]
-struct Header {
-    alg: String,
-    kid: Option<String>,
-    crit: Option<Value>,
-}
-
-#[derive(Deserialize)]
-struct Issued {
-    iss: String,
-}
-
-impl Unverified {
+impl<'a> Unverified<'a> {
     /// Reads a compact JWS.
     ///
     /// # Errors
-    /// [`TokenError::Malformed`], [`TokenError::Algorithm`] (which covers `none`) or [`TokenError::Critical`].
-    pub fn parse(token: &str) -> Result<Self, TokenError> {
+    /// [`TokenError`], of its bytes, its header or its signature's form.
+    pub fn parse(token: &'a str, encoding: Encoding) -> Result<Self, TokenError> {
         if token.len() > LONGEST_TOKEN {
-            return Err(TokenError::Malformed);
+            return Err(TokenError::TooLong);
         }
         let mut parts = token.split('.');
-        let (Some(header), Some(payload), Some(signature), None) =
+        let (Some(header_text), Some(payload), Some(signature), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
         else {
-            return Err(TokenError::Malformed);
+            return Err(match token.bytes().filter(|b| *b == b'.').count() {
+                4 => TokenError::Encrypted,
+                _ => TokenError::Parts,
+            });
         };
-        let header: Header = part(header)?;
-        let issued: Issued = part(payload)?;
-        if header.crit.is_some() {
-            return Err(TokenError::Critical);
+        if header_text.len() > LONGEST_HEADER {
+            return Err(TokenError::HeaderTooLong);
         }
-        let algorithm: Algorithm = header.alg.parse().map_err(|_| TokenError::Algorithm)?;
+        let header = object(header_text, encoding)?;
+        let (algorithm, key_id) = read_header(&header)?;
+        let claims = object(payload, encoding)?;
         if signature.is_empty() {
-            return Err(TokenError::Signature);
+            return Err(TokenError::SignatureMissing);
         }
-        let key_id = header.kid.ok_or(TokenError::UnknownKey)?;
+        let signature = bytes(signature, encoding)?;
+        if !is_signature_of(algorithm, &signature) {
+            return Err(TokenError::SignatureMalformed);
+        }
+        let signed = token.rsplit_once('.').map_or(token, |(signed, _)| signed);
         Ok(Self {
-            issuer: issued.iss,
             algorithm,
             key_id,
+            header,
+            claims,
+            signed,
+            signature,
         })
     }
-}
 
-fn part<T: for<'de> Deserialize<'de>>(encoded: &str) -> Result<T, TokenError> {
-    let bytes = URL_SAFE_NO_PAD
-        .decode(encoded)
-        .map_err(|_| TokenError::Malformed)?;
-    strict_json::check(&bytes).map_err(|_| TokenError::Malformed)?;
-    serde_json::from_slice(&bytes).map_err(|_| TokenError::Malformed)
-}
-
-/// The claims of a token whose signature was verified.
-#[derive(Debug, Deserialize)]
-pub struct Claims {
-    /// Immutable name of the person or account.
-    pub sub: String,
-    aud: Value,
-    iat: Option<f64>,
-    #[serde(flatten)]
-    others: Map<String, Value>,
-}
-
-impl Claims {
-    pub(super) fn check_issued_at(&self, leeway_seconds: u64) -> Result<(), TokenError> {
-        #[allow(clippy::cast_precision_loss)] // seconds since 1970 fit
-        let latest = jsonwebtoken::get_current_timestamp().saturating_add(leeway_seconds) as f64;
-        if self.iat.is_some_and(|iat| iat > latest) {
-            Err(TokenError::NotYetValid)
-        } else {
-            Ok(())
+    /// `iss` of the claims: picks the issuer that judges the token.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub fn issuer(&self) -> Result<&str, TokenError> {
+        match self.claims.get("iss") {
+            None => Err(TokenError::IssuerMissing),
+            Some(Value::String(text)) => Ok(text),
+            Some(_) => Err(TokenError::IssuerMalformed),
         }
     }
 
-    pub(super) fn audiences(&self) -> Vec<&str> {
-        match &self.aud {
-            Value::String(one) => vec![one],
-            Value::Array(several) => several.iter().map(|a| a.as_str().unwrap_or_default()).collect(),
-            _ => Vec::new(),
+    /// Checks that the key's holder signed exactly this text.
+    ///
+    /// # Errors
+    /// [`TokenError::Signature`].
+    pub fn check_signature(&self, key: &DecodingKey) -> Result<(), TokenError> {
+        let signature = URL_SAFE_NO_PAD.encode(&self.signature);
+        match jsonwebtoken::crypto::verify(&signature, self.signed.as_bytes(), key, self.algorithm) {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(TokenError::Signature),
         }
     }
+}
 
-    pub(super) fn text(&self, claim: &str) -> Option<String> {
-        let text = self.others.get(claim)?.as_str()?;
-        (!text.is_empty() && text.len() <= 256).then(|| text.to_owned())
+fn read_header(header: &Map<String, Value>) -> Result<(Algorithm, String), TokenError> {
+    let name = header
+        .get("alg")
+        .and_then(Value::as_str)
+        .ok_or(TokenError::AlgorithmMissing)?;
+    if name.eq_ignore_ascii_case("none") {
+        return Err(TokenError::AlgorithmNone);
     }
+    for (member, refused) in REFUSED_MEMBERS {
+        if header.contains_key(*member) {
+            return Err(*refused);
+        }
+    }
+    if name
+        .get(..2)
+        .is_some_and(|start| start.eq_ignore_ascii_case("HS"))
+    {
+        return Err(TokenError::AlgorithmSymmetric);
+    }
+    let algorithm = name.parse().map_err(|_| TokenError::AlgorithmUnknown)?;
+    if !header.get("typ").is_none_or(is_identity_type) {
+        return Err(TokenError::Type);
+    }
+    let key_id = match header.get("kid") {
+        None => return Err(TokenError::KeyIdMissing),
+        Some(Value::String(id))
+            if !id.is_empty() && id.len() <= LONGEST_KEY_ID && id.bytes().all(|b| b.is_ascii_graphic()) =>
+        {
+            id.clone()
+        }
+        Some(_) => return Err(TokenError::KeyIdMalformed),
+    };
+    Ok((algorithm, key_id))
+}
 
-    /// The bound account: `kubernetes.io: {namespace, serviceaccount: {name, uid}}`.
-    pub(super) fn service_account(&self) -> Option<ServiceAccount> {
-        let bound = self.others.get("kubernetes.io")?;
-        let text = |value: Option<&Value>| value?.as_str().filter(|t| !t.is_empty()).map(str::to_owned);
-        let account = bound.get("serviceaccount")?;
-        Some(ServiceAccount {
-            namespace: text(bound.get("namespace"))?,
-            name: text(account.get("name"))?,
-            uid: text(account.get("uid"))?,
-        })
+/// `JWT`, or an access token of RFC 9068. Others (logout, proofs of possession, security events) are for something else (RFC 8725 §3.11).
+fn is_identity_type(kind: &Value) -> bool {
+    kind.as_str().is_some_and(|kind| {
+        ["JWT", "at+jwt", "application/at+jwt"]
+            .iter()
+            .any(|known| kind.eq_ignore_ascii_case(known))
+    })
+}
+
+/// Whether bytes can be a signature: of elliptic curves two numbers of fixed length, neither of them zero. How long RSA's is says the key.
+fn is_signature_of(algorithm: Algorithm, signature: &[u8]) -> bool {
+    let numbers = match algorithm {
+        Algorithm::ES256 => 32,
+        Algorithm::ES384 => 48,
+        Algorithm::EdDSA => return signature.len() == 64,
+        _ => return true,
+    };
+    signature.len() == 2 * numbers && signature.chunks(numbers).all(|n| n.iter().any(|byte| *byte != 0))
+}
+
+fn object(part: &str, encoding: Encoding) -> Result<Map<String, Value>, TokenError> {
+    let bytes = bytes(part, encoding)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| TokenError::NotUtf8)?;
+    strict_json::check(text.as_bytes()).map_err(|error| match strict_json::fault(&error) {
+        Fault::Duplicate => TokenError::Duplicate,
+        Fault::TooDeep => TokenError::TooDeep,
+        Fault::Syntax => TokenError::NotJson,
+    })?;
+    match serde_json::from_str(text) {
+        Ok(Value::Object(members)) => Ok(members),
+        Ok(_) => Err(TokenError::NotAnObject),
+        Err(_) => Err(TokenError::NotJson),
     }
+}
+
+fn bytes(part: &str, encoding: Encoding) -> Result<Vec<u8>, TokenError> {
+    let decoded = match encoding {
+        Encoding::Plain => URL_SAFE_NO_PAD.decode(part),
+        Encoding::Padded => URL_SAFE.decode(part),
+    };
+    decoded.map_err(|error| match error {
+        DecodeError::InvalidLastSymbol(..) => TokenError::Ambiguous,
+        DecodeError::InvalidPadding | DecodeError::InvalidByte(_, b'=') => TokenError::Padded,
+        _ => TokenError::Encoding,
+    })
 }
 
 #[cfg(test)]
@@ -204,59 +214,66 @@ mod tests {
         )
     }
 
+    fn refusal(token: &str) -> TokenError {
+        Unverified::parse(token, Encoding::Plain).unwrap_err()
+    }
+
     #[test]
     fn only_a_plain_signed_token_is_read() {
         let iss = r#"{"iss":"https://x"}"#;
-        let good = Unverified::parse(&token(r#"{"alg":"ES256","kid":"k"}"#, iss, "AA")).unwrap();
-        assert_eq!((good.issuer.as_str(), good.key_id.as_str()), ("https://x", "k"));
-        for (header, payload, signature, expected) in [
-            (r#"{"alg":"none","kid":"k"}"#, iss, "", TokenError::Algorithm),
-            (r#"{"alg":"None","kid":"k"}"#, iss, "AA", TokenError::Algorithm),
-            (r#"{"alg":"ES256","kid":"k"}"#, iss, "", TokenError::Signature),
-            (r#"{"alg":"ES256"}"#, iss, "AA", TokenError::UnknownKey),
+        let signature = URL_SAFE_NO_PAD.encode([1; 64]);
+        let text = token(r#"{"alg":"ES256","kid":"k"}"#, iss, &signature);
+        let good = Unverified::parse(&text, Encoding::Plain).unwrap();
+        assert_eq!((good.issuer().unwrap(), good.key_id.as_str()), ("https://x", "k"));
+        for (header, expected) in [
+            (r#"{"alg":"none","kid":"k"}"#, TokenError::AlgorithmNone),
+            (r#"{"alg":"hs256","kid":"k"}"#, TokenError::AlgorithmSymmetric),
+            (r#"{"alg":"ES256K","kid":"k"}"#, TokenError::AlgorithmUnknown),
+            (r#"{"alg":7,"kid":"k"}"#, TokenError::AlgorithmMissing),
+            (r#"{"alg":"ES256"}"#, TokenError::KeyIdMissing),
+            (r#"{"alg":"ES256","kid":{}}"#, TokenError::KeyIdMalformed),
             (
                 r#"{"alg":"ES256","kid":"k","crit":["b64"]}"#,
-                iss,
-                "AA",
                 TokenError::Critical,
             ),
             (
-                r#"{"alg":"ES256","alg":"none","kid":"k"}"#,
-                iss,
-                "AA",
-                TokenError::Malformed,
+                r#"{"alg":"ES256","kid":"k","typ":"logout+jwt"}"#,
+                TokenError::Type,
             ),
-            (
-                r#"{"alg":"ES256","kid":"k"}"#,
-                r#"{"iss":"a","iss":"b"}"#,
-                "AA",
-                TokenError::Malformed,
-            ),
-            (
-                r#"{"alg":"ES256","kid":"k"}"#,
-                r#"{"iss":["https://x"]}"#,
-                "AA",
-                TokenError::Malformed,
-            ),
-            (r#"{"alg":"ES256","kid":"k"}"#, "{}", "AA", TokenError::Malformed),
-            (r#"{"alg":"ES256","kid":{}}"#, iss, "AA", TokenError::Malformed),
+            (r#"{"alg":"ES256","alg":"none","kid":"k"}"#, TokenError::Duplicate),
         ] {
-            assert_eq!(
-                Unverified::parse(&token(header, payload, signature)).unwrap_err(),
-                expected,
-                "{header}"
-            );
+            assert_eq!(refusal(&token(header, iss, &signature)), expected, "{header}");
         }
         for text in ["", ".", "..", "a.b", "a.b.c.d", "%.%.%", &"a".repeat(20_000)] {
-            assert!(Unverified::parse(text).is_err());
+            assert!(Unverified::parse(text, Encoding::Plain).is_err());
         }
+    }
+
+    #[test]
+    fn padding_is_read_where_balancers_write_it_and_nowhere_else() {
+        let part = |text: &str| URL_SAFE.encode(text);
+        let text = format!(
+            "{}.{}.{}",
+            part(r#"{"alg":"ES256","kid":"k" }"#),
+            part(r#"{"iss":"https://x"}"#),
+            URL_SAFE.encode([1; 64])
+        );
+        assert!(text.contains('='));
+        assert_eq!(refusal(&text), TokenError::Padded);
+        assert!(Unverified::parse(&text, Encoding::Padded).is_ok());
+        assert_eq!(
+            Unverified::parse(&text.replace('=', ""), Encoding::Padded).unwrap_err(),
+            TokenError::Padded
+        );
     }
 
     proptest::proptest! {
         #[test]
         fn no_text_makes_the_parser_panic(text in ".{0,200}", header in ".{0,80}", payload in ".{0,80}") {
-            let _refused = Unverified::parse(&text);
-            let _refused = Unverified::parse(&token(&header, &payload, "AA"));
+            for encoding in [Encoding::Plain, Encoding::Padded] {
+                let _refused = Unverified::parse(&text, encoding);
+                let _refused = Unverified::parse(&token(&header, &payload, "AA"), encoding);
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use tonic::Status;
 use crate::api::caller::{bearer, origin};
 use crate::audit::{Decision, Event, Origin};
 use crate::broker::Broker;
-use crate::identity::{Machine, Purpose, TokenError};
+use crate::identity::{Machine, Purpose};
 use crate::server::RequestId;
 
 const PREFIX: &str = "/leasehold.broker.v1.Machines/";
@@ -92,7 +92,7 @@ async fn authorise(
     };
     let verified = match broker.issuers.verify(token, Purpose::Machines).await {
         Ok(verified) => verified,
-        Err(TokenError::KeysUnavailable) => {
+        Err(reason) if reason.is_no_verdict() => {
             return Err(Status::unavailable(
                 "the token's issuer cannot be reached; try again in a moment",
             ));

@@ -10,7 +10,7 @@ use super::authorise::Authorised;
 use super::{ledger_unavailable, not_recorded, now_ms, store_unavailable};
 use crate::audit::{Decision, Event};
 use crate::broker::Broker;
-use crate::identity::{Purpose, Subject, TokenError};
+use crate::identity::{Purpose, Standing, Subject};
 use crate::store::people::{Account, Binding, Bound, Home, Person};
 
 pub(super) async fn bind(
@@ -18,7 +18,7 @@ pub(super) async fn bind(
     machine: &Authorised,
     request: wire::BindServiceAccountsRequest,
 ) -> Result<wire::BindServiceAccountsResponse, Status> {
-    let person = person(broker, machine, &request).await?;
+    let (person, standing) = person(broker, machine, &request).await?;
     let binding = binding(&person, request)?;
     let uid = binding.notebook.uid.clone();
     let replaced = {
@@ -37,6 +37,13 @@ pub(super) async fn bind(
                 "one of the ServiceAccounts is bound to another person or namespace; delete it, so that a new one is made",
             ));
         };
+        if let Some(standing) = &standing {
+            broker
+                .store
+                .put_standing(&person.pseudonym, standing)
+                .await
+                .map_err(|e| store_unavailable(&e))?;
+        }
         broker.view.bound(binding, &replaced);
         replaced
     };
@@ -55,22 +62,24 @@ pub(super) async fn bind(
     })
 }
 
+/// The person, and what their issuer says of their standing where it was asked.
 async fn person(
     broker: &Broker,
     machine: &Authorised,
     request: &wire::BindServiceAccountsRequest,
-) -> Result<Person, Status> {
+) -> Result<(Person, Option<Standing>), Status> {
     let username = &request.username;
     if username.is_empty() || username.len() > 512 || username.chars().any(char::is_control) {
         return Err(Status::invalid_argument(
             "username: expected 1 to 512 bytes without control characters",
         ));
     }
-    let subject = if request.id_token.is_empty() {
-        Subject {
+    let (subject, standing) = if request.id_token.is_empty() {
+        let subject = Subject {
             issuer: broker.config.identity.hub_issuer.clone(),
             sub: username.clone(),
-        }
+        };
+        (subject, None)
     } else {
         match broker.issuers.verify(&request.id_token, Purpose::People).await {
             // A ServiceAccount is no person, and must not become one by being bound.
@@ -79,8 +88,8 @@ async fn person(
                     "id_token: it belongs to a ServiceAccount, not to a person",
                 ));
             }
-            Ok(verified) => verified.subject,
-            Err(TokenError::KeysUnavailable) => {
+            Ok(verified) => (verified.subject, Some(verified.standing)),
+            Err(reason) if reason.is_no_verdict() => {
                 return Err(Status::unavailable(
                     "the id_token's issuer cannot be reached; try again in a moment",
                 ));
@@ -102,11 +111,12 @@ async fn person(
             }
         }
     };
-    Ok(Person {
+    let person = Person {
         pseudonym: broker.ring.pseudonym(&subject),
         subject,
         username: Some(username.clone()),
-    })
+    };
+    Ok((person, standing))
 }
 
 fn binding(person: &Person, request: wire::BindServiceAccountsRequest) -> Result<Binding, Status> {

@@ -104,7 +104,7 @@ async fn refusals_are_recorded_with_their_reason_and_a_flood_of_them_is_counted(
     let records = exported(&fixture);
     for (verb, reason) in [
         ("register_dataset", "role_missing"),
-        ("authenticate", "malformed"),
+        ("authenticate", "not_three_parts"),
     ] {
         let refused: Vec<_> = of(&records, verb)
             .into_iter()

@@ -76,7 +76,7 @@ impl Fixture {
             "issuers": [
                 {"name": "cluster", "kind": "kubernetes", "api_server": cluster.url, "token_file": token_file, "ca_file": null},
                 {"name": "provider", "kind": "oidc", "issuer": provider.url, "audience": "leasehold",
-                 "algorithms": ["ES256", "RS256"], "username_claim": "preferred_username"},
+                 "algorithms": ["ES256", "RS256"], "username_claim": "preferred_username", "researchers": true},
             ],
             "stewards": [{"issuer": "provider", "subject": "steward"}],
             "machines": {
@@ -213,6 +213,16 @@ impl Fixture {
             assert!(asked.elapsed() < PATIENCE * 2, "the broker does not end");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Ends the process, changes its configuration and starts it again.
+    pub async fn reconfigure(&self, change: impl FnOnce(&mut Value)) {
+        self.kill();
+        let path = self.directory.path().join("config.yaml");
+        let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        change(&mut config);
+        std::fs::write(&path, config.to_string()).unwrap();
+        self.run().await;
     }
 
     /// What the broker says of its readiness.

@@ -67,6 +67,10 @@ impl Signer {
     }
 
     pub fn sign_text(&self, header: &str, claims: &str) -> String {
+        self.sign_bytes(header.as_bytes(), claims.as_bytes())
+    }
+
+    pub fn sign_bytes(&self, header: &[u8], claims: &[u8]) -> String {
         let message = format!(
             "{}.{}",
             URL_SAFE_NO_PAD.encode(header),

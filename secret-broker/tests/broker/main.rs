@@ -13,7 +13,9 @@ mod audit;
 mod canary;
 #[allow(dead_code, reason = "shared with the tests of a channel")]
 mod fixture;
+mod hostile;
 mod issuer;
+mod keysets;
 mod ledger_command;
 mod line;
 mod machines;

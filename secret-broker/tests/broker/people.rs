@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, registration};
 use crate::machines::bind_request;
+use crate::tokens::with;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dataset_is_registered_leased_released_and_removed() {
@@ -189,4 +190,75 @@ async fn a_service_account_acts_for_the_person_it_is_bound_to_by_uid() {
             .status,
         200
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roles_come_from_configured_claims_and_a_notebook_has_those_of_its_start() {
+    let fixture = Fixture::start().await;
+    fixture
+        .reconfigure(|config| {
+            let provider = &mut config["issuers"][1];
+            provider["researchers"] = json!(false);
+            provider["groups_claim"] = json!("groups");
+            provider["roles"] = json!([
+                {"claim": "realm_access.roles",
+                 "values": {"lease": "researcher", "data": "steward", "ops": "operator", "audit": "auditor"}},
+            ]);
+        })
+        .await;
+    let token = |sub: &str, roles: Value| {
+        let claims = json!({"realm_access": {"roles": roles}, "groups": ["/research/uis"]});
+        fixture.provider.sign(&with(fixture.provider.person(sub), claims))
+    };
+    let roles = async |token: &str| {
+        let me = fixture.call("GET", "/v1/me", token, None).await;
+        assert_eq!(me.status, 200, "{}", me.body);
+        me.body["roles"].clone()
+    };
+    let all = token("alice", json!(["audit", "ops", "data", "lease", "other"]));
+    let me = fixture.call("GET", "/v1/me", &all, None).await.body;
+    assert_eq!(
+        (&me["roles"], &me["groups"], &me["issuer"]),
+        (
+            &json!(["researcher", "steward", "operator", "auditor"]),
+            &json!(["/research/uis"]),
+            &json!("provider")
+        )
+    );
+    // Neither without a role nor in one that may not lease is the catalogue open.
+    for nothing in [json!([]), json!(["lease "]), json!(["ops", "audit"])] {
+        let token = token("bob", nothing);
+        let refused = fixture.call("GET", "/v1/datasets", &token, None).await;
+        assert_eq!((refused.status, refused.code()), (403, "forbidden"));
+    }
+    let by_claim = fixture
+        .call(
+            "POST",
+            "/v1/datasets",
+            &token("nobody-listed", json!(["data"])),
+            Some(registration("texts")),
+        )
+        .await;
+    assert_eq!(by_claim.status, 202, "{}", by_claim.body);
+    assert_eq!(
+        roles(&token("steward", json!([]))).await,
+        json!(["steward"]),
+        "listed"
+    );
+
+    // The notebook of somebody without a role has none either.
+    let mut hook = fixture.machine("leasehold-spawner-hook").await;
+    let account = fixture.cluster.account("hub", "nb-alice", "uid-1", "leasehold");
+    let notebook = fixture.cluster.sign(&account);
+    for (told, expected) in [
+        (json!([]), json!([])),
+        (json!(["lease"]), json!(["researcher"])),
+        (json!(["data"]), json!(["steward"])),
+        (json!([]), json!([])),
+    ] {
+        let mut request = bind_request("alice@example.com", "uid-1", "uid-2");
+        request.id_token = token("alice", told.clone());
+        hook.bind_service_accounts(request).await.unwrap();
+        assert_eq!(roles(&notebook).await, expected, "{told}");
+    }
 }

@@ -11,8 +11,11 @@ pub struct Me {
     pub subject: String,
     /// The hub's raw username, where one is bound.
     pub username: Option<String>,
-    /// `researcher`, `steward`.
+    /// `researcher`, `steward`, `operator`, `auditor`.
     pub roles: Vec<String>,
+    /// Groups that the issuer names, where it is configured which claim has them.
+    #[serde(default)]
+    pub groups: Vec<String>,
     /// The organisation that runs this broker, an MSP id.
     pub organisation: String,
 }
