@@ -12,6 +12,8 @@ CARGO_DENY := $(CACHE)/bin/cargo-deny-v$(CARGO_DENY_VERSION)/cargo-deny
 # A new set of Python tools is a new environment; the old one stays for older checkouts.
 VENV := $(CACHE)/venv-$(shell sha256sum .ci/requirements.txt | cut -c1-12)
 PYTHON := $(VENV)/bin/python
+API_REQUIREMENTS := secret-broker/tests/requirements.txt
+API_VENV := $(CACHE)/venv-api-$(shell sha256sum $(API_REQUIREMENTS) | cut -c1-12)
 HUB_REQUIREMENTS := jupyterhub-config/requirements.txt jupyterhub-config/requirements-dev.txt
 HUB_VENV := $(CACHE)/venv-hub-$(shell cat $(HUB_REQUIREMENTS) | sha256sum | cut -c1-12)
 HUB_PROXY := $(CACHE)/hub-proxy-$(shell sha256sum jupyterhub-config/proxy/package-lock.json | cut -c1-12)
@@ -46,6 +48,12 @@ postgresql: ## Install PostgreSQL for the ledger's tests, if it is missing (root
 	mkdir -p /etc/postgresql-common/createcluster.d && \
 	echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/leasehold-tests.conf && \
 	apt-get install --yes --quiet=2 --no-install-recommends postgresql
+
+$(API_VENV)/ready: $(PYTHON)
+	rm -rf $(API_VENV)
+	python3 -m venv $(API_VENV)
+	$(API_VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $(API_REQUIREMENTS)
+	touch $@
 
 # The hub's own packages, at the versions that its configuration is written for.
 $(HUB_VENV)/ready: $(PYTHON)
@@ -129,7 +137,8 @@ test: ## Everything that a change may break; ends with a summary
 	@python3 .ci/tiers.py setup lint unit chart hub-tests cluster-tests
 
 .PHONY: unit
-unit: ## Tests that need no cluster
+unit: export LEASEHOLD_SCHEMATHESIS := $(API_VENV)/bin/schemathesis
+unit: $(API_VENV)/ready ## Tests that need no cluster
 	cargo test --workspace --exclude leasehold-tests --locked --no-fail-fast
 	cargo test --package leasehold-tests --lib --locked --no-fail-fast
 
@@ -203,6 +212,10 @@ soak: binaries hub ## Long crash and random runs (root; about an hour)
 .PHONY: values-table
 values-table: $(PYTHON) ## docs/values.md from the comments of values.yaml
 	$(PYTHON) helm/values_table.py >docs/values.md
+
+.PHONY: openapi
+openapi: ## docs/openapi.json from the broker's handlers
+	cargo run --quiet --package leasehold-secret-broker --example openapi --locked >docs/openapi.json
 
 .PHONY: contract-reference
 contract-reference: ## docs/contract.md from the contract's types and cases

@@ -10,8 +10,12 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use http::{HeaderValue, StatusCode, header};
+use utoipa::OpenApi as _;
+use utoipa::openapi::OpenApi as Document;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::SwaggerUi;
 
 use crate::broker::Broker;
 use crate::server::{Peer, RequestId};
@@ -22,6 +26,8 @@ pub mod caller;
 pub mod datasets;
 pub mod decisions;
 pub mod leases;
+pub mod openapi;
+pub mod parameters;
 pub mod problem;
 pub mod terms;
 
@@ -29,34 +35,44 @@ use problem::ApiProblem;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// The routes of version 1, and what their handlers say of themselves.
+fn v1() -> OpenApiRouter<Arc<Broker>> {
+    OpenApiRouter::new()
+        .routes(routes!(caller::me))
+        .routes(routes!(datasets::list, datasets::register))
+        .routes(routes!(datasets::show, datasets::amend, datasets::remove))
+        .routes(routes!(datasets::history))
+        .routes(routes!(leases::line))
+        .routes(routes!(leases::list, leases::request))
+        .routes(routes!(leases::show, leases::release))
+        .routes(routes!(leases::renew))
+        .routes(routes!(leases::skeleton))
+        .routes(routes!(leases::skeletons))
+        .routes(routes!(decisions::approve))
+        .routes(routes!(decisions::deny))
+        .routes(routes!(decisions::revoke))
+        .routes(routes!(decisions::declare_ended))
+        .routes(routes!(accept::show))
+}
+
+/// The routes and the OpenAPI document of the whole interface.
+fn interface() -> OpenApiRouter<Arc<Broker>> {
+    OpenApiRouter::with_openapi(openapi::Api::openapi()).nest("/v1", v1())
+}
+
+/// The OpenAPI document of the whole interface.
+#[must_use]
+pub fn document() -> Document {
+    interface().into_openapi()
+}
+
 /// All routes.
 pub fn router(broker: &Arc<Broker>) -> Router {
-    let v1 = Router::new()
-        .route("/me", get(caller::me))
-        .route("/datasets", get(datasets::list).post(datasets::register))
-        .route(
-            "/datasets/{dataset}",
-            get(datasets::show)
-                .patch(datasets::amend)
-                .delete(datasets::remove),
-        )
-        .route("/datasets/{dataset}/history", get(datasets::history))
-        .route("/datasets/{dataset}/line", get(leases::line))
-        .route("/leases", get(leases::list).post(leases::request))
-        .route("/leases/{lease}", get(leases::show).delete(leases::release))
-        .route("/leases/{lease}/renewal", post(leases::renew))
-        .route("/leases/{lease}/approval", post(decisions::approve))
-        .route("/leases/{lease}/denial", post(decisions::deny))
-        .route("/leases/{lease}/revocation", post(decisions::revoke))
-        .route("/leases/{lease}/declaration", post(decisions::declare_ended))
-        .route("/leases/{lease}/skeleton", get(leases::skeleton))
-        .route("/skeletons", get(leases::skeletons))
-        .route("/operations/{operation}", get(accept::show))
+    let (routes, document) = interface().split_for_parts();
+    routes
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
         .fallback(|| async { ApiProblem::not_found() })
-        .method_not_allowed_fallback(|| async { ApiProblem::method_not_allowed() });
-    Router::new()
-        .nest("/v1", v1)
-        .fallback(|| async { ApiProblem::not_found() })
+        .method_not_allowed_fallback(|| async { ApiProblem::method_not_allowed() })
         .layer(middleware::from_fn_with_state(Arc::clone(broker), around))
         .with_state(Arc::clone(broker))
 }

@@ -96,7 +96,16 @@ impl PeopleClient {
     /// # Errors
     /// See [`PeopleError`].
     pub async fn datasets(&self) -> Result<Vec<Dataset>, PeopleError> {
-        Ok(self.get::<List<Dataset>>(&["datasets"]).await?.items)
+        let mut all = Vec::new();
+        let mut after = None;
+        loop {
+            let page: List<Dataset> = self.page(&["datasets"], after.as_deref()).await?;
+            all.extend(page.items);
+            after = page.next;
+            if after.is_none() {
+                return Ok(all);
+            }
+        }
     }
 
     /// One dataset, by id or name.
@@ -335,7 +344,16 @@ impl PeopleClient {
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, PeopleError> {
-        self.send(Method::GET, path, None::<&()>, None).await
+        self.send(Method::GET, self.url(path)?, None::<&()>, None).await
+    }
+
+    /// A page of a list.
+    async fn page<T: DeserializeOwned>(&self, path: &[&str], after: Option<&str>) -> Result<T, PeopleError> {
+        let mut url = self.url(path)?;
+        if let Some(after) = after {
+            url.query_pairs_mut().append_pair("after", after);
+        }
+        self.send(Method::GET, url, None::<&()>, None).await
     }
 
     async fn write<T: DeserializeOwned>(
@@ -345,17 +363,16 @@ impl PeopleClient {
         body: Option<&impl Serialize>,
         key: &str,
     ) -> Result<T, PeopleError> {
-        self.send(method, path, body, Some(key)).await
+        self.send(method, self.url(path)?, body, Some(key)).await
     }
 
     async fn send<T: DeserializeOwned>(
         &self,
         method: Method,
-        path: &[&str],
+        url: url::Url,
         body: Option<&impl Serialize>,
         key: Option<&str>,
     ) -> Result<T, PeopleError> {
-        let url = self.url(path)?;
         let unreachable = |error: reqwest::Error| PeopleError::Unreachable {
             url: self.inner.base.clone(),
             reason: causes(&error.without_url()),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{FromRequestParts, Path, State};
+use axum::extract::{FromRequestParts, State};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -12,6 +12,8 @@ use leasehold_broker_wire::rest::Operation;
 use leasehold_chaincode::{Command, TxId};
 
 use super::caller::Caller;
+use super::openapi::ReadRefused;
+use super::parameters::Segment;
 use super::problem::ApiProblem;
 use crate::audit::Decision;
 use crate::broker::Broker;
@@ -202,10 +204,20 @@ fn shown(row: OperationRow) -> Result<Operation, ApiProblem> {
 }
 
 /// `GET /v1/operations/{id}`: for its submitter only.
+#[utoipa::path(
+    get,
+    path = "/operations/{operation}",
+    operation_id = "show_operation",
+    summary = "What became of a write",
+    description = "",
+    tag = "operations",
+    params(("operation" = String, Path, description = "Id, a UUID")),
+    responses((status = 200, description = "What became of it", body = Operation), ReadRefused)
+)]
 pub async fn show(
     State(broker): State<Arc<Broker>>,
     caller: Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<Operation>, ApiProblem> {
     let row = broker
         .store

@@ -11,6 +11,7 @@ use http::request::Parts;
 use leasehold_broker_wire::rest::Me;
 use leasehold_chaincode::{Msp, Refusal, Subject as Pseudonym};
 
+use super::openapi::ReadRefused;
 use super::problem::ApiProblem;
 use crate::audit::{Audit, Decision, Event, Origin};
 use crate::broker::Broker;
@@ -192,6 +193,15 @@ async fn identify(broker: &Broker, verified: Verified, origin: Origin) -> Result
 }
 
 /// `GET /v1/me`.
+#[utoipa::path(
+    get,
+    path = "/me",
+    operation_id = "me",
+    summary = "Who the broker takes the caller for",
+    description = "",
+    tag = "me",
+    responses((status = 200, description = "Who the broker takes the caller for", body = Me), ReadRefused)
+)]
 pub async fn me(State(broker): State<Arc<Broker>>, caller: Caller) -> Json<Me> {
     Json(Me {
         issuer: caller.person.subject.issuer,

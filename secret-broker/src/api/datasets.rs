@@ -3,21 +3,23 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use leasehold_broker_wire::rest::{self, AmendDataset, Dataset, Finding, List};
+use leasehold_broker_wire::rest::{self, AmendDataset, Dataset, Event, Finding, List, RegisterDataset};
 use leasehold_chaincode::{
-    Ciphertext, Command, DatasetEntry, DatasetId, DatasetRef, Metadata, PageRequest, Policy, Refusal, limit,
+    Ciphertext, Command, DatasetEntry, DatasetId, DatasetRef, Metadata, Policy, Refusal, limit,
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::accept::{Acceptance, Ids, Write};
 use super::body::{JsonBody, LARGEST_BODY};
 use super::caller::Caller;
+use super::openapi::{ReadRefused, WriteAccepted, WriteRefused};
+use super::parameters::{Page, Segment};
 use super::problem::ApiProblem;
 use super::terms;
 use crate::broker::Broker;
@@ -36,7 +38,7 @@ struct Registration {
     title: String,
     #[serde(default)]
     description: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "rest::whole_number")]
     max_ttl_seconds: Option<u64>,
     #[serde(default)]
     policy: rest::Policy,
@@ -104,69 +106,99 @@ pub(super) async fn may_read(caller: &Caller) -> Result<(), ApiProblem> {
 }
 
 /// `GET /v1/datasets`.
+#[utoipa::path(
+    get,
+    path = "/datasets",
+    operation_id = "list_datasets",
+    summary = "The catalogue, page by page",
+    description = "",
+    tag = "datasets",
+    params(Page),
+    responses((status = 200, description = "A page of the catalogue", body = List<Dataset>), ReadRefused)
+)]
 pub async fn list(
     State(broker): State<Arc<Broker>>,
     caller: Caller,
+    page: Page,
 ) -> Result<Json<List<Dataset>>, ApiProblem> {
     may_read(&caller).await?;
-    let mut snapshot = broker.ledger.snapshot().await?;
-    let mut page = PageRequest::default();
-    let mut items = Vec::new();
-    loop {
-        let found = snapshot.datasets(&page).await?;
-        items.extend(found.items.into_iter().map(shown));
-        match found.next {
-            Some(next) => page.after = Some(next),
-            None => return Ok(Json(List { items })),
-        }
-    }
+    let found = broker.ledger.snapshot().await?.datasets(&page.into()).await?;
+    Ok(Json(List {
+        items: found.items.into_iter().map(shown).collect(),
+        next: found.next,
+    }))
 }
 
 /// `GET /v1/datasets/{id|name}`.
+#[utoipa::path(
+    get,
+    path = "/datasets/{dataset}",
+    operation_id = "show_dataset",
+    summary = "One dataset",
+    description = "",
+    tag = "datasets",
+    params(("dataset" = String, Path, description = "Id or name", min_length = 1, max_length = 64)),
+    responses((status = 200, description = "The dataset", body = Dataset), ReadRefused)
+)]
 pub async fn show(
     State(broker): State<Arc<Broker>>,
     caller: Caller,
-    Path(reference): Path<String>,
+    Segment(reference): Segment,
 ) -> Result<Json<Dataset>, ApiProblem> {
     may_read(&caller).await?;
     Ok(Json(shown(find(&broker, &reference).await?)))
 }
 
 /// `GET /v1/datasets/{id|name}/history`: pseudonyms for the owner's stewards and for the person behind them, for nobody else.
+#[utoipa::path(
+    get,
+    path = "/datasets/{dataset}/history",
+    operation_id = "list_dataset_history",
+    summary = "What happened to a dataset",
+    description = "",
+    tag = "datasets",
+    params(("dataset" = String, Path, description = "Id or name", min_length = 1, max_length = 64), Page),
+    responses((status = 200, description = "A page of what happened to it, the first first", body = List<Event>), ReadRefused)
+)]
 pub async fn history(
     State(broker): State<Arc<Broker>>,
     caller: Caller,
-    Path(reference): Path<String>,
-) -> Result<Json<List<Value>>, ApiProblem> {
+    Segment(reference): Segment,
+    page: Page,
+) -> Result<Json<List<Event>>, ApiProblem> {
     may_read(&caller).await?;
     let dataset = find(&broker, &reference).await?.dataset;
     let own = caller.is_steward() && dataset.owner == broker.config.organisation;
-    let mut page = PageRequest::default();
-    let mut items = Vec::new();
-    loop {
-        let found = broker.ledger.history(&dataset.id, &page).await?;
-        for entry in found.items {
-            let visible = own || entry.subject.as_ref() == Some(&caller.pseudonym);
-            let mut item = json!({
-                "revision": entry.revision,
-                "at": entry.at_ms / 1000,
-                "by": entry.by,
-                "what": entry.kind,
-            });
-            if let (true, Some(fields)) = (visible, item.as_object_mut()) {
-                fields.insert("lease".to_owned(), json!(entry.lease));
-                fields.insert("subject".to_owned(), json!(entry.subject));
-            }
-            items.push(item);
+    let found = broker.ledger.history(&dataset.id, &page.into()).await?;
+    let items = found.items.into_iter().map(|entry| {
+        let visible = own || entry.subject.as_ref() == Some(&caller.pseudonym);
+        Event {
+            revision: entry.revision,
+            at: entry.at_ms / 1000,
+            by: entry.by.into(),
+            what: serde_json::to_value(&entry.kind).unwrap_or_default(),
+            lease: entry.lease.filter(|_| visible).map(Into::into),
+            subject: entry.subject.filter(|_| visible).map(Into::into),
         }
-        match found.next {
-            Some(next) => page.after = Some(next),
-            None => return Ok(Json(List { items })),
-        }
-    }
+    });
+    Ok(Json(List {
+        items: items.collect(),
+        next: found.next,
+    }))
 }
 
 /// `POST /v1/datasets`: checks, encrypts, accepts. From here on the volume exists as ciphertext only.
+#[utoipa::path(
+    post,
+    path = "/datasets",
+    operation_id = "register_dataset",
+    summary = "Register a dataset of this organisation",
+    description = "",
+    tag = "datasets",
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same for each try of one write", pattern = "^[!-~]{1,128}$")),
+    request_body = RegisterDataset,
+    responses(WriteAccepted, WriteRefused)
+)]
 pub async fn register(
     State(broker): State<Arc<Broker>>,
     caller: Caller,
@@ -297,11 +329,22 @@ async fn find_own(
 }
 
 /// `PATCH /v1/datasets/{id|name}`: other words, or other terms for leases to come.
+#[utoipa::path(
+    patch,
+    path = "/datasets/{dataset}",
+    operation_id = "amend_dataset",
+    summary = "Other words, or other terms for leases to come",
+    description = "",
+    tag = "datasets",
+    params(("dataset" = String, Path, description = "Id or name", min_length = 1, max_length = 64), ("Idempotency-Key" = Option<String>, Header, description = "The same for each try of one write", pattern = "^[!-~]{1,128}$")),
+    request_body = AmendDataset,
+    responses(WriteAccepted, WriteRefused)
+)]
 pub async fn amend(
     State(broker): State<Arc<Broker>>,
     caller: Caller,
     write: Write,
-    Path(reference): Path<String>,
+    Segment(reference): Segment,
     body: JsonBody,
 ) -> Result<Response, ApiProblem> {
     caller.require(Role::Steward, "amend_dataset").await?;
@@ -330,11 +373,21 @@ pub async fn amend(
 }
 
 /// `DELETE /v1/datasets/{id|name}`.
+#[utoipa::path(
+    delete,
+    path = "/datasets/{dataset}",
+    operation_id = "remove_dataset",
+    summary = "Retire a dataset that nobody leases",
+    description = "",
+    tag = "datasets",
+    params(("dataset" = String, Path, description = "Id or name", min_length = 1, max_length = 64), ("Idempotency-Key" = Option<String>, Header, description = "The same for each try of one write", pattern = "^[!-~]{1,128}$")),
+    responses(WriteAccepted, WriteRefused)
+)]
 pub async fn remove(
     State(broker): State<Arc<Broker>>,
     caller: Caller,
     write: Write,
-    Path(reference): Path<String>,
+    Segment(reference): Segment,
 ) -> Result<Response, ApiProblem> {
     caller.require(Role::Steward, "remove_dataset").await?;
     let acceptance = match Acceptance::begin(&broker, &caller, write, b"").await? {

@@ -3,15 +3,17 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use leasehold_broker_wire::rest::Reason;
-use leasehold_chaincode::Command;
+use leasehold_chaincode::{Command, limit};
 
 use super::accept::{Acceptance, Ids, Write};
 use super::body::JsonBody;
 use super::caller::Caller;
 use super::leases;
+use super::openapi::{WriteAccepted, WriteRefused};
+use super::parameters::Segment;
 use super::problem::ApiProblem;
 use crate::broker::Broker;
 use crate::identity::Role;
@@ -47,6 +49,11 @@ async fn decide_for_a_reason(
     decision: impl FnOnce(String, String) -> Command,
 ) -> Result<Response, ApiProblem> {
     let Reason { reason } = body.parse()?;
+    let length = reason.chars().count();
+    if !(1..=limit::REASON_CHARS).contains(&length) {
+        let detail = format!("expected one line of 1 to {} characters", limit::REASON_CHARS);
+        return Err(ApiProblem::field("reason", detail));
+    }
     decide(broker, caller, write, lease, &body.bytes, |lease| {
         decision(lease, reason)
     })
@@ -54,11 +61,21 @@ async fn decide_for_a_reason(
 }
 
 /// `POST /v1/leases/{id}/approval`: the lease is granted, or gets its place in the line.
+#[utoipa::path(
+    post,
+    path = "/leases/{lease}/approval",
+    operation_id = "approve_lease",
+    summary = "Grant what was asked for, or give it its place in the line",
+    description = "",
+    tag = "decisions",
+    params(("lease" = String, Path, description = "Id, 32 hexadecimal digits"), ("Idempotency-Key" = Option<String>, Header, description = "The same for each try of one write", pattern = "^[!-~]{1,128}$")),
+    responses(WriteAccepted, WriteRefused)
+)]
 pub async fn approve(
     State(broker): State<Arc<Broker>>,
     caller: Caller,
     write: Write,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Response, ApiProblem> {
     caller.require(Role::Steward, "approve_lease").await?;
     let approval = |lease| Command::ApproveLease { lease };
@@ -66,11 +83,22 @@ pub async fn approve(
 }
 
 /// `POST /v1/leases/{id}/denial`: the lease is not granted.
+#[utoipa::path(
+    post,
+    path = "/leases/{lease}/denial",
+    operation_id = "deny_lease",
+    summary = "Do not grant what was asked for",
+    description = "",
+    tag = "decisions",
+    params(("lease" = String, Path, description = "Id, 32 hexadecimal digits"), ("Idempotency-Key" = Option<String>, Header, description = "The same for each try of one write", pattern = "^[!-~]{1,128}$")),
+    request_body = Reason,
+    responses(WriteAccepted, WriteRefused)
+)]
 pub async fn deny(
     State(broker): State<Arc<Broker>>,
     caller: Caller,
     write: Write,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     body: JsonBody,
 ) -> Result<Response, ApiProblem> {
     caller.require(Role::Steward, "deny_lease").await?;
@@ -79,11 +107,22 @@ pub async fn deny(
 }
 
 /// `POST /v1/leases/{id}/revocation`: the lease ends now, and so do the pods that have it mounted.
+#[utoipa::path(
+    post,
+    path = "/leases/{lease}/revocation",
+    operation_id = "revoke_lease",
+    summary = "End a lease now, and the pods that have it mounted",
+    description = "",
+    tag = "decisions",
+    params(("lease" = String, Path, description = "Id, 32 hexadecimal digits"), ("Idempotency-Key" = Option<String>, Header, description = "The same for each try of one write", pattern = "^[!-~]{1,128}$")),
+    request_body = Reason,
+    responses(WriteAccepted, WriteRefused)
+)]
 pub async fn revoke(
     State(broker): State<Arc<Broker>>,
     caller: Caller,
     write: Write,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     body: JsonBody,
 ) -> Result<Response, ApiProblem> {
     caller.require(Role::Steward, "revoke").await?;
@@ -92,11 +131,22 @@ pub async fn revoke(
 }
 
 /// `POST /v1/leases/{id}/declaration`: an ending lease counts as ended, an hour after its cluster should have confirmed that.
+#[utoipa::path(
+    post,
+    path = "/leases/{lease}/declaration",
+    operation_id = "declare_lease_ended",
+    summary = "Count an ending lease as ended, whose cluster does not confirm it",
+    description = "",
+    tag = "decisions",
+    params(("lease" = String, Path, description = "Id, 32 hexadecimal digits"), ("Idempotency-Key" = Option<String>, Header, description = "The same for each try of one write", pattern = "^[!-~]{1,128}$")),
+    request_body = Reason,
+    responses(WriteAccepted, WriteRefused)
+)]
 pub async fn declare_ended(
     State(broker): State<Arc<Broker>>,
     caller: Caller,
     write: Write,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     body: JsonBody,
 ) -> Result<Response, ApiProblem> {
     caller.require(Role::Steward, "declare_ended").await?;

@@ -6,19 +6,22 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
-use leasehold_broker_wire::rest::{Finding, Lease, List, Place, RenewLease, RequestLease, Skeleton};
+use leasehold_broker_wire::rest::{
+    Finding, Lease, List, Place, RenewLease, RequestLease, Skeleton, Skeletons,
+};
 use leasehold_chaincode::{
     Command, DatasetId, DatasetRef, Lease as LedgerLease, LeaseId, LeaseState, Mode, Mount, PageRequest,
     Refusal, limit,
 };
-use serde_json::{Value, json};
 
 use super::accept::{Acceptance, Ids, Write};
 use super::body::JsonBody;
 use super::caller::Caller;
 use super::datasets;
+use super::openapi::{ReadRefused, WriteAccepted, WriteRefused};
+use super::parameters::Segment;
 use super::problem::ApiProblem;
 use super::terms;
 use crate::broker::Broker;
@@ -124,6 +127,15 @@ fn is_own(broker: &Broker, caller: &Caller, lease: &LedgerLease) -> bool {
 }
 
 /// `GET /v1/leases`: the caller's, and for a steward those of the organisation's datasets that are not over.
+#[utoipa::path(
+    get,
+    path = "/leases",
+    operation_id = "list_leases",
+    summary = "The caller's leases, and for stewards those of their datasets that are not over",
+    description = "",
+    tag = "leases",
+    responses((status = 200, description = "Leases, the last first", body = List<Lease>), ReadRefused)
+)]
 pub async fn list(
     State(broker): State<Arc<Broker>>,
     caller: Caller,
@@ -174,14 +186,27 @@ pub async fn list(
         let yours = is_own(&broker, &caller, &lease);
         shown_leases.push(shown(lease, yours, place));
     }
-    Ok(Json(List { items: shown_leases }))
+    Ok(Json(List {
+        items: shown_leases,
+        next: None,
+    }))
 }
 
 /// `GET /v1/datasets/{id|name}/line`: who waits is told to nobody but themselves and the owner's stewards.
+#[utoipa::path(
+    get,
+    path = "/datasets/{dataset}/line",
+    operation_id = "list_dataset_line",
+    summary = "Who waits for a dataset",
+    description = "",
+    tag = "datasets",
+    params(("dataset" = String, Path, description = "Id or name", min_length = 1, max_length = 64)),
+    responses((status = 200, description = "Who waits", body = List<Place>), ReadRefused)
+)]
 pub async fn line(
     State(broker): State<Arc<Broker>>,
     caller: Caller,
-    Path(reference): Path<String>,
+    Segment(reference): Segment,
 ) -> Result<Json<List<Place>>, ApiProblem> {
     datasets::may_read(&caller).await?;
     let entry = datasets::find(&broker, &reference).await?;
@@ -200,14 +225,25 @@ pub async fn line(
     });
     Ok(Json(List {
         items: items.collect(),
+        next: None,
     }))
 }
 
 /// `GET /v1/leases/{id}`.
+#[utoipa::path(
+    get,
+    path = "/leases/{lease}",
+    operation_id = "show_lease",
+    summary = "One lease",
+    description = "",
+    tag = "leases",
+    params(("lease" = String, Path, description = "Id, 32 hexadecimal digits")),
+    responses((status = 200, description = "The lease", body = Lease), ReadRefused)
+)]
 pub async fn show(
     State(broker): State<Arc<Broker>>,
     caller: Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<Lease>, ApiProblem> {
     let lease = find(&broker, &caller, &id).await?;
     let place = Places::default().of(&broker, &lease).await?;
@@ -244,6 +280,17 @@ async fn own_open(broker: &Broker, caller: &Caller) -> Result<usize, ApiProblem>
 }
 
 /// `POST /v1/leases`.
+#[utoipa::path(
+    post,
+    path = "/leases",
+    operation_id = "request_lease",
+    summary = "Lease a dataset",
+    description = "",
+    tag = "leases",
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same for each try of one write", pattern = "^[!-~]{1,128}$")),
+    request_body = RequestLease,
+    responses(WriteAccepted, WriteRefused)
+)]
 pub async fn request(
     State(broker): State<Arc<Broker>>,
     caller: Caller,
@@ -304,11 +351,22 @@ async fn find_open(broker: &Broker, caller: &Caller, id: &str) -> Result<LedgerL
 
 /// `POST /v1/leases/{id}/renewal`: by its holder, while nobody waits, and for a while longer than it lasts anyway: who renews again and
 /// again would keep everybody else's transactions on the dataset waiting.
+#[utoipa::path(
+    post,
+    path = "/leases/{lease}/renewal",
+    operation_id = "renew_lease",
+    summary = "Have a lease last longer",
+    description = "",
+    tag = "leases",
+    params(("lease" = String, Path, description = "Id, 32 hexadecimal digits"), ("Idempotency-Key" = Option<String>, Header, description = "The same for each try of one write", pattern = "^[!-~]{1,128}$")),
+    request_body = RenewLease,
+    responses(WriteAccepted, WriteRefused)
+)]
 pub async fn renew(
     State(broker): State<Arc<Broker>>,
     caller: Caller,
     write: Write,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     body: JsonBody,
 ) -> Result<Response, ApiProblem> {
     caller.require(Role::Researcher, "renew").await?;
@@ -342,11 +400,21 @@ pub async fn renew(
 }
 
 /// `DELETE /v1/leases/{id}`: by its holder; also leaves the line or withdraws a request.
+#[utoipa::path(
+    delete,
+    path = "/leases/{lease}",
+    operation_id = "release_lease",
+    summary = "Give a lease back, leave the line, or withdraw a request",
+    description = "",
+    tag = "leases",
+    params(("lease" = String, Path, description = "Id, 32 hexadecimal digits"), ("Idempotency-Key" = Option<String>, Header, description = "The same for each try of one write", pattern = "^[!-~]{1,128}$")),
+    responses(WriteAccepted, WriteRefused)
+)]
 pub async fn release(
     State(broker): State<Arc<Broker>>,
     caller: Caller,
     write: Write,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Response, ApiProblem> {
     let acceptance = match Acceptance::begin(&broker, &caller, write, b"").await? {
         Ok(acceptance) => acceptance,
@@ -373,10 +441,20 @@ fn is_active(lease: &LedgerLease) -> bool {
 }
 
 /// `GET /v1/leases/{id}/skeleton`: for the holder of an active lease only.
+#[utoipa::path(
+    get,
+    path = "/leases/{lease}/skeleton",
+    operation_id = "show_skeleton",
+    summary = "Directories of a leased dataset",
+    description = "",
+    tag = "leases",
+    params(("lease" = String, Path, description = "Id, 32 hexadecimal digits")),
+    responses((status = 200, description = "Its directories", body = Skeleton), ReadRefused)
+)]
 pub async fn skeleton(
     State(broker): State<Arc<Broker>>,
     caller: Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<Skeleton>, ApiProblem> {
     let lease = find(&broker, &caller, &id).await?;
     if !is_own(&broker, &caller, &lease) {
@@ -391,12 +469,24 @@ pub async fn skeleton(
 }
 
 /// `GET /v1/skeletons`: of all the caller's active leases.
-pub async fn skeletons(State(broker): State<Arc<Broker>>, caller: Caller) -> Result<Json<Value>, ApiProblem> {
+#[utoipa::path(
+    get,
+    path = "/skeletons",
+    operation_id = "list_skeletons",
+    summary = "Directories of all that the caller leases",
+    description = "",
+    tag = "leases",
+    responses((status = 200, description = "Directories of all active leases", body = Skeletons), ReadRefused)
+)]
+pub async fn skeletons(
+    State(broker): State<Arc<Broker>>,
+    caller: Caller,
+) -> Result<Json<Skeletons>, ApiProblem> {
     let mut skeletons = Vec::new();
     for lease in own_in(&broker, &caller, LeaseState::Active).await? {
         if is_active(&lease) {
             skeletons.push(skeleton_of(&broker, lease).await?);
         }
     }
-    Ok(Json(json!({ "skeletons": skeletons })))
+    Ok(Json(Skeletons { skeletons }))
 }

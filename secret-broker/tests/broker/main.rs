@@ -19,6 +19,7 @@ mod keysets;
 mod ledger_command;
 mod line;
 mod machines;
+mod openapi;
 mod people;
 mod refusals;
 mod restart;

@@ -1,9 +1,10 @@
 //! Bodies of the REST API, version 1. Times are Unix seconds; ids are lower-case hexadecimal.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Who the caller is, as the broker sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Me {
     /// Name of the issuer that vouches for the person.
     pub issuer: String,
@@ -22,6 +23,7 @@ pub struct Me {
 
 /// A dataset as the catalogue shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Dataset {
     /// 64 hexadecimal digits.
     pub id: String,
@@ -53,6 +55,7 @@ pub struct Dataset {
 /// On which terms a dataset is leased. In a request each may be left out: registering then takes what is said at each, amending leaves
 /// it as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     /// MSP ids of organisations whose researchers may lease it, besides the owner's. At first, and as `["*"]`: all.
@@ -62,21 +65,36 @@ pub struct Policy {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub exclusive: Option<bool>,
     /// How many may have it at the same time, up to 64. At first: 0, so that nobody shares it.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        default,
+        deserialize_with = "whole_number"
+    )]
+    #[cfg_attr(feature = "openapi", schema(maximum = 64))]
     pub most_shared: Option<u32>,
     /// Whether a data steward of the owner has to approve leases of other organisations' researchers. At first: no.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub approve_leases: Option<bool>,
     /// How many may wait for it, up to 100. At first: 10. While somebody waits nobody renews; with 0 nobody waits.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        default,
+        deserialize_with = "whole_number"
+    )]
+    #[cfg_attr(feature = "openapi", schema(maximum = 100))]
     pub most_waiting: Option<u32>,
     /// How long a place in the line and a request for approval are kept, seconds. At first: a week.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        default,
+        deserialize_with = "whole_number"
+    )]
     pub place_seconds: Option<u64>,
 }
 
 /// Whether a lease keeps others out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Nobody else has the dataset.
@@ -88,6 +106,7 @@ pub enum Mode {
 
 /// Why a dataset could not be mounted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Finding {
     /// Stable code, such as `path_missing`.
     pub code: String,
@@ -97,37 +116,70 @@ pub struct Finding {
 
 /// Body of `POST /v1/datasets`.
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RegisterDataset {
     /// `[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?`
+    #[cfg_attr(feature = "openapi", schema(pattern = "^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"))]
     pub name: String,
     /// One line for people, up to 200 characters.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 200))]
     pub title: String,
     /// Up to 4000 characters.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(max_length = 4000))]
     pub description: String,
     /// Longest lease, seconds; 10 to 2 592 000.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole_number")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 10, maximum = 2592000))]
     pub max_ttl_seconds: Option<u64>,
     /// Exclusive leases for everybody where absent.
     #[serde(default)]
     pub policy: Policy,
     /// Where the data is and what opens it; encrypted before it is stored.
+    #[cfg_attr(feature = "openapi", schema(value_type = LocalVolume))]
     pub volume: serde_json::Value,
+}
+
+/// A directory of a node: the one kind of storage that there is. Read by the document of the API only, since a credential must not be
+/// held in more places than one.
+#[cfg(feature = "openapi")]
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code)] // its form is all that is wanted of it
+pub struct LocalVolume {
+    /// `local`.
+    #[schema(pattern = "^local$")]
+    kind: String,
+    /// Absolute, below one of the directories that the operator gave the organisation.
+    #[schema(pattern = "^/")]
+    path: String,
+    /// Name of the node that has it.
+    node: String,
+    /// What opens the storage, by name.
+    #[schema(nullable = false)]
+    credential: Option<std::collections::BTreeMap<String, String>>,
 }
 
 /// Body of `PATCH /v1/datasets/{id|name}`: what is absent stays as it is. Leases that were granted keep their terms.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AmendDataset {
     /// One line for people, up to 200 characters.
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 200))]
     pub title: Option<String>,
     /// Up to 4000 characters.
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[cfg_attr(feature = "openapi", schema(max_length = 4000))]
     pub description: Option<String>,
     /// Longest lease, seconds; 10 to 2 592 000.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        default,
+        deserialize_with = "whole_number"
+    )]
+    #[cfg_attr(feature = "openapi", schema(minimum = 10, maximum = 2592000))]
     pub max_ttl_seconds: Option<u64>,
     /// Those that change.
     #[serde(default)]
@@ -136,6 +188,7 @@ pub struct AmendDataset {
 
 /// A place in the line of a dataset, the first first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Place {
     /// From 1.
     pub place: u64,
@@ -151,29 +204,40 @@ pub struct Place {
 
 /// Body of `POST /v1/leases/{id}/` with `denial`, `revocation` or `declaration`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Reason {
     /// One line for the holder, up to 500 characters.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 500))]
     pub reason: String,
 }
 
 /// Body of `POST /v1/leases/{id}/renewal`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RenewLease {
     /// Seconds from now; the dataset's longest lease where absent.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        default,
+        deserialize_with = "whole_number"
+    )]
+    #[cfg_attr(feature = "openapi", schema(minimum = 10, maximum = 2592000))]
     pub ttl_seconds: Option<u64>,
 }
 
 /// Body of `POST /v1/leases`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RequestLease {
     /// Id or name of the dataset.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 64))]
     pub dataset: String,
     /// Seconds; the dataset's longest lease where absent.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole_number")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 10, maximum = 2592000))]
     pub ttl_seconds: Option<u64>,
     /// Exclusive where absent and the dataset's terms have it, else shared.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -185,6 +249,7 @@ pub struct RequestLease {
 
 /// A lease as its holder sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Lease {
     /// 32 hexadecimal digits.
     pub id: String,
@@ -241,6 +306,7 @@ fn yes() -> bool {
 
 /// The directories of a leased dataset, relative to its root, sorted, without data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Skeleton {
     /// Id of the lease.
     pub lease: String,
@@ -252,13 +318,46 @@ pub struct Skeleton {
 
 /// A list answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct List<T> {
     /// The items, in a stable order.
     pub items: Vec<T>,
+    /// Where there are more: what to ask for as `after`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next: Option<String>,
+}
+
+/// What happened to a dataset once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Event {
+    /// Revision of the ledger that has it.
+    pub revision: u64,
+    /// Unix seconds.
+    pub at: i64,
+    /// MSP id of the organisation that did it.
+    pub by: String,
+    /// What, by its `kind`, with what belongs to it.
+    pub what: serde_json::Value,
+    /// Id of the lease, for the owner's stewards and the person behind it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lease: Option<String>,
+    /// Pseudonym of the person, for the same.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub subject: Option<String>,
+}
+
+/// The directories of all that the caller leases.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Skeletons {
+    /// One for each active lease.
+    pub skeletons: Vec<Skeleton>,
 }
 
 /// A write that was accepted: it will happen exactly once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Operation {
     /// A UUID.
     pub id: String,
@@ -269,6 +368,7 @@ pub struct Operation {
     pub status: String,
     /// What it made: `{"dataset": id}` or `{"lease": id}`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
     pub result: Option<serde_json::Value>,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -282,6 +382,7 @@ pub struct Operation {
 
 /// A refusal (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// `urn:leasehold:problem:<code>`; stable.
     #[serde(rename = "type")]
@@ -298,6 +399,31 @@ pub struct Problem {
     /// The field of the body that is wrong.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub field: Option<String>,
+}
+
+/// A whole number as JSON has it: `60` and `60.0` are the same (RFC 8259 section 6; JSON Schema counts both as integers).
+///
+/// # Errors
+/// Where it is none, is negative, or does not fit.
+pub fn whole_number<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u64>,
+{
+    use serde::de::Error as _;
+    let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    // Every whole number below this is a float of its own.
+    let exact = |float: &f64| float.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(float);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked to be exact
+    let whole = number
+        .as_u64()
+        .or_else(|| number.as_f64().filter(exact).map(|float| float as u64));
+    whole
+        .and_then(|whole| T::try_from(whole).ok())
+        .map(Some)
+        .ok_or_else(|| D::Error::custom("expected a whole number that is not negative"))
 }
 
 impl Problem {
