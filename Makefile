@@ -137,10 +137,10 @@ test: ## Everything that a change may break; ends with a summary
 	@python3 .ci/tiers.py setup lint unit chart hub-tests cluster-tests
 
 .PHONY: unit
-unit: export LEASEHOLD_SCHEMATHESIS := $(API_VENV)/bin/schemathesis
 unit: $(API_VENV)/ready ## Tests that need no cluster
 	cargo test --workspace --exclude leasehold-tests --locked --no-fail-fast
 	cargo test --package leasehold-tests --lib --locked --no-fail-fast
+	LEASEHOLD_SCHEMATHESIS=$(API_VENV)/bin/schemathesis cargo test --package leasehold-secret-broker --test broker --locked -- --ignored openapi::
 
 .PHONY: chart
 chart: binaries $(PYTHON) ## The chart: what it renders, and on a real API server its policies, upgrade and removal

@@ -21,6 +21,7 @@ use crate::broker::Broker;
 use crate::server::{Peer, RequestId};
 
 pub mod accept;
+pub mod audit;
 pub mod body;
 pub mod caller;
 pub mod datasets;
@@ -53,6 +54,7 @@ fn v1() -> OpenApiRouter<Arc<Broker>> {
         .routes(routes!(decisions::revoke))
         .routes(routes!(decisions::declare_ended))
         .routes(routes!(accept::show))
+        .routes(routes!(audit::list))
 }
 
 /// The routes and the OpenAPI document of the whole interface.

@@ -30,7 +30,8 @@ use utoipa::{IntoResponses, Modify, OpenApi};
         (name = "datasets", description = "The catalogue"),
         (name = "leases", description = "What is leased, waited for and asked for"),
         (name = "decisions", description = "What the data stewards of a dataset's owner decide"),
-        (name = "operations", description = "What became of a write")
+        (name = "operations", description = "What became of a write"),
+        (name = "audit", description = "What the broker decided")
     )
 )]
 pub struct Api;

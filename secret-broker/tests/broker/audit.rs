@@ -3,10 +3,11 @@
 use std::process::{Command, Output};
 
 use leasehold_broker_wire::machines as wire;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::{Connection as _, SqliteConnection};
 
 use crate::fixture::{Fixture, eventually};
+use crate::tokens::with;
 
 fn command(fixture: &Fixture, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_leasehold-secret-broker"))
@@ -193,4 +194,73 @@ async fn an_auditor_finds_what_was_changed_and_cut_off_from_the_command_line() {
     assert!(String::from_utf8(found.stderr).unwrap().contains("cut off"));
     let wrong = command(&fixture, &["verify", "--head", "x"]);
     assert_eq!(wrong.status.code(), Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn auditors_read_the_audit_page_by_page_and_nobody_else_does() {
+    let fixture = Fixture::start().await;
+    fixture
+        .reconfigure(|config| {
+            config["issuers"][1]["roles"] = json!([{"claim": "groups", "values": {"audit": "auditor"}}]);
+        })
+        .await;
+    let (steward, alice) = (fixture.person("steward"), fixture.person("alice"));
+    let auditor = {
+        let claims = json!({"groups": ["audit"]});
+        fixture
+            .provider
+            .sign(&with(fixture.provider.person("carol"), claims))
+    };
+    let dataset = fixture.register("texts").await;
+    for token in [&steward, &alice] {
+        let refused = fixture.call("GET", "/v1/audit", token, None).await;
+        assert_eq!((refused.status, refused.code()), (403, "forbidden"));
+    }
+    let mut seen = Vec::new();
+    let mut path = "/v1/audit?limit=2".to_owned();
+    loop {
+        let page = fixture.call("GET", &path, &auditor, None).await;
+        assert_eq!(page.status, 200, "{}", page.body);
+        let items = page.body["items"].as_array().unwrap().clone();
+        let read_last = items.iter().any(|record| record["verb"] == "read_audit");
+        seen.extend(items);
+        // Each reading is recorded, so that there is always one more.
+        if read_last {
+            break;
+        }
+        path = format!("/v1/audit?limit=2&after={}", page.body["next"].as_str().unwrap());
+    }
+    let numbers: Vec<_> = seen
+        .iter()
+        .map(|record| record["number"].as_u64().unwrap())
+        .collect();
+    assert!(
+        numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]),
+        "{numbers:?}"
+    );
+    assert!(
+        of(&seen, "read_audit")
+            .iter()
+            .any(|record| record["decision"] == "denied")
+    );
+    let about = format!("/v1/audit?object={dataset}");
+    let about = fixture.call("GET", &about, &auditor, None).await.body;
+    assert!(!about["items"].as_array().unwrap().is_empty());
+    assert!(
+        about["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|record| record["object"] == dataset.as_str())
+    );
+    for wrong in ["limit=0", "since=x", "surprise=1", "after=-1"] {
+        let refused = fixture
+            .call("GET", &format!("/v1/audit?{wrong}"), &auditor, None)
+            .await;
+        assert_eq!(
+            (refused.status, refused.code()),
+            (400, "invalid_field"),
+            "{wrong}"
+        );
+    }
 }

@@ -380,6 +380,45 @@ pub struct Operation {
     pub finished_at: Option<i64>,
 }
 
+/// A decision that the broker recorded. Each names the hash of the one before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AuditRecord {
+    /// Counted from 1, without a gap.
+    pub number: u64,
+    /// SHA-256 of the record before, hexadecimal.
+    pub previous: String,
+    /// A UUID.
+    pub id: String,
+    /// RFC 3339, UTC.
+    pub time: String,
+    /// A pseudonym, a machine's ServiceAccount, `broker`, or empty where nobody knows.
+    pub who: String,
+    /// What was asked.
+    pub verb: String,
+    /// Id of the dataset, lease, operation or account that it is about.
+    pub object: String,
+    /// `allowed` or `denied`.
+    pub decision: String,
+    /// A stable code.
+    pub reason: String,
+    /// The peer's address.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub source: Option<String>,
+    /// The request's id, as its answer told it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub request: Option<String>,
+    /// The lease that it is about.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lease: Option<String>,
+    /// Whether a credential was decrypted.
+    #[serde(default)]
+    pub credential_opened: bool,
+    /// How many more of the same refusals followed within a minute.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub repeated: Option<u64>,
+}
+
 /// A refusal (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

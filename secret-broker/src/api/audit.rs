@@ -1,0 +1,117 @@
+//! What the broker decided, for auditors: who read it is recorded as well.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{FromRequestParts, Query, State};
+use http::request::Parts;
+use leasehold_broker_wire::rest::{AuditRecord, List};
+use serde::Deserialize;
+
+use super::caller::Caller;
+use super::openapi::ReadRefused;
+use super::problem::ApiProblem;
+use crate::audit::{Decision, Filter};
+use crate::broker::Broker;
+use crate::identity::Role;
+
+const LARGEST_PAGE: u32 = 1_000;
+const USUAL_PAGE: u32 = 100;
+/// Milliseconds; past it lies no time that a record has.
+const MOST_SECONDS: i64 = 253_402_300_799;
+
+/// Which records are asked for.
+#[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Wanted {
+    /// Records after this number: the `next` of the page before.
+    #[param(minimum = 0, maximum = 9007199254740991_u64)]
+    after: Option<u64>,
+    /// How many at most.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<u32>,
+    /// Not before, Unix seconds.
+    #[param(minimum = 0, maximum = 253402300799_i64)]
+    since: Option<i64>,
+    /// Before, Unix seconds.
+    #[param(minimum = 0, maximum = 253402300799_i64)]
+    until: Option<i64>,
+    /// Of this pseudonym or ServiceAccount.
+    who: Option<String>,
+    /// About this dataset, lease or operation.
+    object: Option<String>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Wanted {
+    type Rejection = ApiProblem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiProblem> {
+        let Query(wanted) = Query::<Self>::from_request_parts(parts, state)
+            .await
+            .map_err(|error| ApiProblem::field("query", format!("{}; see /docs", error.body_text())))?;
+        if wanted
+            .limit
+            .is_some_and(|limit| !(1..=LARGEST_PAGE).contains(&limit))
+        {
+            return Err(ApiProblem::field(
+                "limit",
+                format!("expected 1 to {LARGEST_PAGE}"),
+            ));
+        }
+        for (field, seconds) in [("since", wanted.since), ("until", wanted.until)] {
+            if seconds.is_some_and(|seconds| !(0..=MOST_SECONDS).contains(&seconds)) {
+                return Err(ApiProblem::field(field, "expected Unix seconds"));
+            }
+        }
+        Ok(wanted)
+    }
+}
+
+/// `GET /v1/audit`.
+#[utoipa::path(
+    get,
+    path = "/audit",
+    operation_id = "list_audit",
+    summary = "What the broker decided, for auditors",
+    description = "",
+    tag = "audit",
+    params(Wanted),
+    responses((status = 200, description = "A page of records, the first first", body = List<AuditRecord>), ReadRefused)
+)]
+pub async fn list(
+    State(broker): State<Arc<Broker>>,
+    caller: Caller,
+    wanted: Wanted,
+) -> Result<Json<List<AuditRecord>>, ApiProblem> {
+    caller.require(Role::Auditor, "read_audit").await?;
+    let event = caller.event("read_audit", "", Decision::Allowed, "auditor");
+    broker
+        .audit
+        .keep(event)
+        .await
+        .map_err(|_| ApiProblem::audit_unavailable())?;
+    let filter = Filter {
+        after: wanted.after.unwrap_or_default(),
+        since_ms: wanted.since.map(|seconds| seconds.saturating_mul(1_000)),
+        until_ms: wanted.until.map(|seconds| seconds.saturating_mul(1_000)),
+        who: wanted.who,
+        object: wanted.object,
+    };
+    let limit = wanted.limit.unwrap_or(USUAL_PAGE);
+    let failed = |error: &dyn std::fmt::Display| {
+        tracing::error!(%error, "could not read the audit");
+        ApiProblem::unavailable()
+    };
+    let rows = broker
+        .audit
+        .book()
+        .page(&filter, limit)
+        .await
+        .map_err(|error| failed(&error))?;
+    let is_full = u32::try_from(rows.len()).is_ok_and(|count| count == limit);
+    let next = rows.last().filter(|_| is_full).map(|row| row.number.to_string());
+    let items = rows.iter().map(|row| serde_json::from_str(&row.record));
+    let items = items.collect::<Result<_, _>>().map_err(|error| failed(&error))?;
+    Ok(Json(List { items, next }))
+}
