@@ -16,6 +16,8 @@ API_REQUIREMENTS := secret-broker/tests/requirements.txt
 API_VENV := $(CACHE)/venv-api-$(shell sha256sum $(API_REQUIREMENTS) | cut -c1-12)
 HUB_REQUIREMENTS := jupyterhub-config/requirements.txt jupyterhub-config/requirements-dev.txt
 HUB_VENV := $(CACHE)/venv-hub-$(shell cat $(HUB_REQUIREMENTS) | sha256sum | cut -c1-12)
+CLIENT_REQUIREMENTS := secret-broker/python/requirements.txt secret-broker/python/requirements-dev.txt
+CLIENT_VENV := $(CACHE)/venv-client-$(shell cat $(CLIENT_REQUIREMENTS) | sha256sum | cut -c1-12)
 HUB_PROXY := $(CACHE)/hub-proxy-$(shell sha256sum jupyterhub-config/proxy/package-lock.json | cut -c1-12)
 # Where the tests and the demo find the hub that they start.
 export LEASEHOLD_HUB_VENV := $(HUB_VENV)
@@ -31,7 +33,7 @@ help: ## List the targets
 ## What everything needs
 
 .PHONY: setup
-setup: binaries $(PYTHON) hub postgresql $(CARGO_DENY) ## Install and build what the other targets need (Debian packages, programs, Python tools)
+setup: binaries $(PYTHON) $(CLIENT_VENV)/ready hub postgresql $(CARGO_DENY) ## Install and build what the other targets need (Debian packages, programs, Python tools)
 
 $(PYTHON):
 	@if ! python3 -c 'import ensurepip' 2>/dev/null; then apt-get update --quiet=2 && apt-get install --yes --quiet=2 python3-venv; fi
@@ -60,6 +62,13 @@ $(HUB_VENV)/ready: $(PYTHON)
 	rm -rf $(HUB_VENV)
 	python3 -m venv $(HUB_VENV)
 	$(HUB_VENV)/bin/pip install --quiet --disable-pip-version-check $(addprefix --requirement ,$(HUB_REQUIREMENTS))
+	touch $@
+
+# The Python client's, at the versions that its tests run with.
+$(CLIENT_VENV)/ready: $(PYTHON)
+	rm -rf $(CLIENT_VENV)
+	python3 -m venv $(CLIENT_VENV)
+	$(CLIENT_VENV)/bin/pip install --quiet --disable-pip-version-check $(addprefix --requirement ,$(CLIENT_REQUIREMENTS))
 	touch $@
 
 # Its dependencies are not ours: a target directory of its own, removed afterwards.
@@ -118,11 +127,12 @@ deny: $(CARGO_DENY) ## Licences, sources and directions of dependencies; advisor
 	else cat "$$log"; exit 1; fi
 
 .PHONY: lint-python
-lint-python: $(PYTHON) $(HUB_VENV)/ready ## ruff and mypy
+lint-python: $(PYTHON) $(HUB_VENV)/ready $(CLIENT_VENV)/ready ## ruff and mypy
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy .ci helm
 	cd jupyterhub-config && $(HUB_VENV)/bin/mypy .
+	cd secret-broker/python && $(CLIENT_VENV)/bin/mypy .
 
 .PHONY: lint-generated
 lint-generated: $(PYTHON) ## Generated files say what their sources say, and documents what is there
@@ -134,7 +144,7 @@ lint-generated: $(PYTHON) ## Generated files say what their sources say, and doc
 
 .PHONY: test
 test: ## Everything that a change may break; ends with a summary
-	@python3 .ci/tiers.py setup lint unit chart hub-tests cluster-tests
+	@python3 .ci/tiers.py setup lint unit chart client-tests hub-tests cluster-tests
 
 .PHONY: unit
 unit: $(API_VENV)/ready ## Tests that need no cluster
@@ -146,6 +156,12 @@ unit: $(API_VENV)/ready ## Tests that need no cluster
 chart: binaries $(PYTHON) ## The chart: what it renders, and on a real API server its policies, upgrade and removal
 	helm lint helm/leasehold --quiet --set organisation=UiSMSP
 	$(PYTHON) -m pytest --quiet helm/tests
+
+.PHONY: client-tests
+client-tests: $(CLIENT_VENV)/ready ## Tests of the Python client, against a real broker too
+	cargo build --package leasehold-secret-broker --bin leasehold-secret-broker --locked
+	cd secret-broker/python && LEASEHOLD_BROKER_BIN=$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/leasehold-secret-broker \
+		$(CLIENT_VENV)/bin/python -m pytest --quiet
 
 .PHONY: hub-tests
 hub-tests: $(HUB_VENV)/ready ## Tests of jupyterhub-config
