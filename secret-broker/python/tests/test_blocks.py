@@ -307,6 +307,17 @@ def test_a_renewal_that_is_refused_is_told_and_tried_again_where_that_may_help(
     assert holding.trouble.code == refusal.json()["type"].rsplit(":")[-1]
 
 
+def test_a_renewal_that_meets_the_end_of_its_block_is_no_trouble() -> None:
+    holding = held(100)
+    renewing, leaving = holding.keep(), holding.give_back(Budget(10))
+    next(renewing)
+    renewing.send(None)
+    next(leaving)
+    with pytest.raises(StopIteration):
+        renewing.send(Answer(409, {}, problem(409, "lease_not_active").content))
+    assert holding.trouble is None
+
+
 def test_a_lease_that_is_over_is_not_renewed() -> None:
     assert list(held(-1).keep()) == []
     holding = held(60)

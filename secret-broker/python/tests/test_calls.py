@@ -274,6 +274,11 @@ def test_records_have_times_and_nested_records(ask: Ask) -> None:
     assert first.policy == leasehold.Policy(organisations=("*",), exclusive=True, most_shared=0)
     assert first.finding == leasehold.Finding("path_missing", "it is not there")
     assert second.finding is None
+    standin = Standin()
+    standin.leases["0" * 32] = standin._lease("0" * 32) | {"state": "waiting", "granted_at": 0}
+    waiting = ask(standin, lambda client: client.get_lease("0" * 32))
+    assert waiting.granted_at is None
+    assert waiting.expires_at is not None
     with pytest.raises(leasehold.BrokerFailed, match="not a time"):
         ask(Script(answer(200, dataset(created_at=10**30))), lambda client: client.dataset("texts"))
 

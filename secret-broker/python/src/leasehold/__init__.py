@@ -27,6 +27,7 @@ from leasehold.errors import (
     Unavailable,
     Unmountable,
 )
+from leasehold.flow import Pace
 from leasehold.notebook import NotebookLease, lease
 from leasehold.records import (
     Dataset,
@@ -65,6 +66,7 @@ __all__ = [
     "NotFound",
     "NotebookLease",
     "Operation",
+    "Pace",
     "Place",
     "Policy",
     "Problem",

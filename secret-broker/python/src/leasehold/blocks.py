@@ -42,8 +42,8 @@ class LeaseBlock:
     Entering asks for the lease and waits, `timeout` seconds at most, until it is active and (unless `mounted` is
     false) its data can be mounted. With `queue` this includes the time in the line, so give it a longer `timeout`
     then. Leaving releases the lease, and so does whatever keeps the block from being entered. With `renew` a thread
-    keeps the lease from ending meanwhile; where it cannot, the lease says so in its `trouble`. A block is entered
-    once.
+    keeps the lease from ending meanwhile; where it cannot, the lease says so in its `trouble`. A renewal has to bring a
+    minute, so give a `ttl` of some minutes then. A block is entered once.
     """
 
     def __init__(

@@ -68,7 +68,9 @@ class Holding:
             return
         except (NotFound, Conflict) as error:
             refusal = error
-        # It may be over already, by its time or by its owner's word.
+        if refusal.code == "lease_expired":
+            return
+        # It may be over already, by its owner's word for one.
         try:
             self.lease = yield from questions.one(Lease, ("leases", known), budget, self.pace)
         except NotFound:

@@ -15,6 +15,7 @@ from leasehold.flow import Budget, Flow, Pace, Pause, Request, call, look, overd
 from leasehold.records import Dataset, Lease, Operation, Policy
 
 T = TypeVar("T")
+Failure = TypeVar("Failure", bound=LeaseholdError)
 
 Mode = Literal["exclusive", "shared"]
 Seconds = int | float | timedelta
@@ -122,10 +123,7 @@ def is_there(lease: Lease, mounted: bool) -> bool:
     return lease.is_active and (not mounted or lease.mount == "ready")
 
 
-E_ = TypeVar("E_", bound=LeaseholdError)
-
-
-def about(lease: Lease, error: E_) -> E_:
+def about(lease: Lease, error: Failure) -> Failure:
     """Give the exception with the lease that it is about."""
     error.lease = lease
     return error
