@@ -131,7 +131,13 @@ class Broker:
         token = self.directory / "own-token"
         token.write_text("the-brokers-own-token")
         cluster = {"name": "cluster", "kind": "kubernetes", "api_server": self.cluster.url, "algorithms": ["ES256"]}
-        provider = {"name": "provider", "kind": "oidc", "issuer": self.provider.url, "algorithms": ["ES256"]}
+        provider: dict[str, Any] = {
+            "name": "provider",
+            "kind": "oidc",
+            "issuer": self.provider.url,
+            "algorithms": ["ES256"],
+        }
+        provider |= {"researchers": True, "roles": [{"claim": "groups", "values": {"audit": "auditor"}}]}
         config = {
             "issuers": [{**cluster, "token_file": str(token), "ca_file": None}, provider],
             "stewards": [{"issuer": "provider", "subject": "steward"}],
@@ -183,7 +189,8 @@ class Broker:
         return self.directory / "data" / "tls-ca.pem"
 
     def token(self, subject: str) -> str:
-        return self.provider.sign(sub=subject)
+        """Sign a token; who is called auditor is one."""
+        return self.provider.sign(sub=subject, groups=["audit"] if subject == "auditor" else [])
 
     def client(self, subject: str, **more: Any) -> leasehold.Client:
         usual: dict[str, Any] = {

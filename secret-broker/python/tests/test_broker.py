@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -69,6 +70,7 @@ def test_a_block_leases_mounts_and_gives_back_at_a_real_broker(free: Broker) -> 
         events = [event.event for event in client.history("texts")]
         assert events[0] == "dataset_registered"
         assert {"lease_granted", "mount_ready", "lease_renewed", "lease_ending"} <= set(events)
+        assert [event.event for event in client.history("texts", page_size=1)][: len(events)] == events
 
 
 def test_the_same_from_an_event_loop(free: Broker) -> None:
@@ -216,6 +218,21 @@ def test_the_brokers_certificate_stands_up_to_strict_checks(free: Broker, monkey
     monkeypatch.setattr(Endpoint, "trusting", strict)
     with free.client("alice") as client:
         assert client.me().subject == "alice"
+
+
+def test_auditors_read_what_was_decided(free: Broker) -> None:
+    with free.client("alice") as alice, free.client("auditor") as auditor:
+        with pytest.raises(leasehold.Forbidden):
+            list(alice.audit())
+        assert "auditor" in auditor.me().roles
+        lease = alice.request_lease("texts")
+        alice.release(lease)
+        decided = list(auditor.audit(about=lease.dataset_id))
+        assert decided
+        everything = list(auditor.audit())
+        assert [record.number for record in everything] == list(range(1, len(everything) + 1))
+        assert {record.decision for record in everything} == {"allowed", "denied"}
+        assert list(auditor.audit(since=datetime.now(UTC) + timedelta(days=1))) == []
 
 
 def test_threads_share_a_client(free: Broker) -> None:

@@ -30,6 +30,7 @@ from leasehold.errors import (
 from leasehold.flow import Pace
 from leasehold.notebook import NotebookLease, lease
 from leasehold.records import (
+    AuditRecord,
     Dataset,
     Event,
     Finding,
@@ -46,6 +47,7 @@ __all__ = [
     "AsyncClient",
     "AsyncHeldLease",
     "AsyncLeaseBlock",
+    "AuditRecord",
     "BrokerFailed",
     "Client",
     "Conflict",

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -16,7 +17,7 @@ from leasehold.blocks import LeaseBlock
 from leasehold.endpoint import Endpoint, TokenSource
 from leasehold.errors import LeaseholdError
 from leasehold.flow import Answer, Budget, Flow, NoAnswer, Pace, Pause, Send
-from leasehold.records import Dataset, Event, Lease, Me, Operation, Place, Policy, Skeleton
+from leasehold.records import AuditRecord, Dataset, Event, Lease, Me, Operation, Place, Policy, Skeleton
 
 T = TypeVar("T")
 
@@ -73,25 +74,27 @@ class Client:
         """Who the broker takes the caller for."""
         return self.run(questions.one(Me, ("me",), *self._with(timeout)))
 
-    def datasets(self, *, timeout: float | None = None) -> Iterator[Dataset]:
+    def datasets(self, *, page_size: int | None = None, timeout: float | None = None) -> Iterator[Dataset]:
         """The catalogue, page by page as it is consumed; `timeout` is for each page."""
-        return self._pages(Dataset, ("datasets",), timeout)
+        return self._pages(questions.Pages(Dataset, ("datasets",), limit=page_size), timeout)
 
     def dataset(self, dataset: str, *, timeout: float | None = None) -> Dataset:
         """One dataset, by name or id."""
         return self.run(questions.one(Dataset, ("datasets", questions.reference(dataset)), *self._with(timeout)))
 
-    def history(self, dataset: str, *, timeout: float | None = None) -> Iterator[Event]:
+    def history(self, dataset: str, *, page_size: int | None = None, timeout: float | None = None) -> Iterator[Event]:
         """What has become of a dataset, by name or id; its oldest event first."""
-        return self._pages(Event, ("datasets", questions.reference(dataset), "history"), timeout)
+        path = ("datasets", questions.reference(dataset), "history")
+        return self._pages(questions.Pages(Event, path, limit=page_size), timeout)
 
     def line(self, dataset: str, *, timeout: float | None = None) -> Iterator[Place]:
         """Who waits for a dataset, by name or id; the first first."""
-        return self._pages(Place, ("datasets", questions.reference(dataset), "line"), timeout)
+        path = ("datasets", questions.reference(dataset), "line")
+        return self._pages(questions.Pages(Place, path), timeout)
 
     def leases(self, *, timeout: float | None = None) -> Iterator[Lease]:
         """The caller's leases, and for a data steward those of the organisation's datasets that are not over."""
-        return self._pages(Lease, ("leases",), timeout)
+        return self._pages(questions.Pages(Lease, ("leases",)), timeout)
 
     def get_lease(self, lease: Lease | str, *, timeout: float | None = None) -> Lease:
         """One lease as it is now."""
@@ -103,12 +106,25 @@ class Client:
 
     def skeletons(self, *, timeout: float | None = None) -> Iterator[Skeleton]:
         """The directories of all datasets that the caller leases."""
-        return self._pages(Skeleton, ("skeletons",), timeout, "skeletons")
+        return self._pages(questions.Pages(Skeleton, ("skeletons",), "skeletons"), timeout)
 
     def operation(self, operation: str, *, timeout: float | None = None) -> Operation:
         """What became of an accepted write."""
         path = ("operations", questions.reference(operation))
         return self.run(questions.one(Operation, path, *self._with(timeout)))
+
+    def audit(
+        self,
+        *,
+        who: str | None = None,
+        about: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[AuditRecord]:
+        """What the broker decided, for auditors; of a pseudonym, about an object, from a time until before another."""
+        times: dict[str, Any] = {"since": questions.moment(since), "until": questions.moment(until)}
+        return self._pages(questions.Pages(AuditRecord, ("audit",), who=who, object=about, **times), timeout)
 
     # Leasing.
 
@@ -273,12 +289,9 @@ class Client:
     def _seconds(self, timeout: float | None) -> float:
         return self._timeout if timeout is None else timeout
 
-    def _pages(self, kind: type[T], path: tuple[str, ...], timeout: float | None, name: str = "items") -> Iterator[T]:
-        query: str | None = ""
-        while query is not None:
-            items, following = self.run(questions.page(kind, path, query, *self._with(timeout), name=name))
-            yield from items
-            query = following or None
+    def _pages(self, pages: questions.Pages[T], timeout: float | None) -> Iterator[T]:
+        while not pages.is_read:
+            yield from self.run(pages.following(*self._with(timeout)))
 
     def _change(
         self,

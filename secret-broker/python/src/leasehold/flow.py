@@ -65,8 +65,6 @@ class Answer:
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
-    next_query: str = ""
-    """The query of the next page, where there is one."""
 
     @property
     def retry_after(self) -> float | None:

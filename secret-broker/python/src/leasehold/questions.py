@@ -7,11 +7,12 @@ import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import fields
-from datetime import timedelta
-from typing import Any, Literal, TypeVar
+from datetime import datetime, timedelta
+from typing import Any, Generic, Literal, TypeVar
+from urllib.parse import urlencode
 
 from leasehold.errors import BrokerFailed, DeadlineExceeded, LeaseEnded, LeaseholdError, Misconfigured, Unmountable
-from leasehold.flow import Budget, Flow, Pace, Pause, Request, call, look, overdue, record, records, write
+from leasehold.flow import Budget, Flow, Pace, Pause, Request, call, look, overdue, parsed, record, records, write
 from leasehold.records import Dataset, Lease, Operation, Policy
 
 T = TypeVar("T")
@@ -30,12 +31,35 @@ def one(kind: type[T], path: tuple[str, ...], budget: Budget, pace: Pace) -> Flo
     return record(kind, (yield from call(Request("GET", path), budget, pace)))
 
 
-def page(
-    kind: type[T], path: tuple[str, ...], query: str, budget: Budget, pace: Pace, name: str = "items"
-) -> Flow[tuple[tuple[T, ...], str]]:
-    """Get one page of a list, and the query of the next."""
-    answer = yield from call(Request("GET", path, query), budget, pace)
-    return records(kind, answer, name), answer.next_query if answer.next_query != query else ""
+class Pages(Generic[T]):
+    """A list that the broker gives page by page."""
+
+    def __init__(self, kind: type[T], path: tuple[str, ...], name: str = "items", **query: str | int | None) -> None:
+        self._kind = kind
+        self._path = path
+        self._name = name
+        self._query = {key: str(value) for key, value in query.items() if value is not None}
+        self.is_read = False
+
+    def following(self, budget: Budget, pace: Pace) -> Flow[tuple[T, ...]]:
+        """Get the next page; `is_read` tells whether it was the last."""
+        answer = yield from call(Request("GET", self._path, urlencode(self._query)), budget, pace)
+        items = records(self._kind, answer, self._name)
+        after = parsed(answer).get("next")
+        # One that leads to itself would never end.
+        self.is_read = not isinstance(after, str) or after == self._query.get("after")
+        if isinstance(after, str):
+            self._query["after"] = after
+        return items
+
+
+def moment(time: datetime | None) -> int | None:
+    """Give a time in Unix seconds."""
+    if time is None:
+        return None
+    if time.tzinfo is None:
+        raise Misconfigured("a time without its zone means another one elsewhere; add one", code="malformed_time")
+    return int(time.timestamp())
 
 
 def change(

@@ -49,6 +49,8 @@ class Me:
     organisation: str
     username: str | None = None
     roles: tuple[str, ...] = ()
+    """Of `researcher`, `steward`, `operator`, `auditor`."""
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +204,31 @@ class Operation:
     def is_decided(self) -> bool:
         """Whether it is known what became of it."""
         return self.status in ("succeeded", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """A decision that the broker recorded."""
+
+    number: int
+    """From 1, without a gap."""
+    previous: str
+    """SHA-256 of the record before."""
+    id: str
+    time: str
+    """RFC 3339, UTC, as it was hashed."""
+    who: str
+    verb: str
+    object: str
+    decision: str
+    """`allowed` or `denied`."""
+    reason: str
+    source: str | None = None
+    request: str | None = None
+    lease: str | None = None
+    credential_opened: bool = False
+    repeated: int | None = None
+    """How many more of the same refusals followed within a minute."""
 
 
 def read(kind: type[T], data: object) -> T:

@@ -9,7 +9,6 @@ import ssl
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -77,8 +76,7 @@ def timeout(send: Send) -> httpx.Timeout:
 
 def answer(response: httpx.Response, body: bytes) -> Answer:
     """Give what was answered."""
-    following = response.links.get("next", {}).get("url", "")
-    return Answer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, body, _query(following))
+    return Answer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, body)
 
 
 def no_answer(error: httpx.HTTPError) -> NoAnswer:
@@ -92,13 +90,6 @@ def no_answer(error: httpx.HTTPError) -> NoAnswer:
 def too_slow(send: Send) -> NoAnswer:
     """Give what an answer is that does not end."""
     return NoAnswer(f"the answer was not complete after {send.seconds:.0f} s")
-
-
-def _query(link: str) -> str:
-    try:
-        return urlsplit(link).query
-    except ValueError:
-        return ""
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
