@@ -21,6 +21,8 @@ mod founding;
 mod key;
 mod loaded;
 mod maintenance;
+mod notes;
+mod opening;
 mod receipt;
 mod seen;
 mod snapshot;
@@ -40,83 +42,19 @@ pub use file::LedgerFile;
 pub use follow::Follower;
 pub use key::{LedgerKey, LedgerKeyError};
 pub use maintenance::{KeyChanged, MaintenanceError, prepare, rebuild, rotate};
+pub use opening::{Clock, LedgerOptions, OpenError};
 pub use receipt::{Receipt, ReceiptError};
 pub use snapshot::Snapshot;
 pub use verify::{Corruption, Depth, Verified, VerifyError};
 pub use witness::Distrust;
 
 use leasehold_chaincode::{Command, CommandResult, Contract, Event, Msp, Refusal, StateError, TxId};
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 use storage::{Connection, Link, Readers, StorageError, derived};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use witness::{Known, Witness, WitnessError};
-
-/// Gives the time, milliseconds since the Unix epoch.
-pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
-
-/// How to open a ledger.
-#[derive(Clone)]
-pub struct LedgerOptions {
-    /// Where it is. A file is one process's alone (`<path>.lock` beside it); a database is shared.
-    pub address: LedgerAddress,
-    /// The Ed25519 key that signs the blocks (PKCS#8 PEM): made with the ledger, asked for ever after.
-    pub key: PathBuf,
-    /// Who submits: every transaction of this ledger has this caller.
-    pub organisation: Msp,
-    /// The contract's parameters, fixed when the ledger is created.
-    pub contract: Contract,
-    /// Where the transactions' time comes from.
-    pub clock: Clock,
-    /// Submissions that may wait; one more is answered [`SubmitError::Busy`].
-    pub queue: usize,
-    /// Most transactions in a block.
-    pub block_transactions: usize,
-    /// Whether a ledger that nobody signed is signed, and so vouched for, when it is opened.
-    pub adopt_unsigned: bool,
-    /// Keys of the operator's, beside the one in `key`, that may have taken over from a lost one.
-    pub trusted: Vec<KeyId>,
-    /// A file that remembers across restarts how far this broker has seen the ledger, where that is kept elsewhere.
-    pub seen: Option<PathBuf>,
-    /// Whether a ledger that is not the one that was seen is opened all the same.
-    pub accept_lost_blocks: bool,
-}
-
-impl LedgerOptions {
-    /// The usual ledger at an address, on the system's clock, with its key beside it where it is a file.
-    #[must_use]
-    pub fn new(address: impl Into<LedgerAddress>, organisation: Msp) -> Self {
-        let address = address.into();
-        Self {
-            key: address.key_beside().unwrap_or_else(|| "ledger.key".into()),
-            address,
-            organisation,
-            contract: Contract::EMBEDDED,
-            clock: Arc::new(system_clock),
-            queue: 1_024,
-            block_transactions: 128,
-            adopt_unsigned: false,
-            trusted: Vec::new(),
-            seen: None,
-            accept_lost_blocks: false,
-        }
-    }
-
-    fn failed(&self, error: impl ToString) -> OpenError {
-        OpenError::Storage {
-            path: self.address.clone(),
-            reason: error.to_string(),
-        }
-    }
-}
-
-fn system_clock() -> i64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
-}
 
 /// A command to be committed under an id that its submitter chose.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,116 +113,6 @@ pub enum SubmitError {
     /// The storage failed. Nothing is known; submit again with the same transaction id.
     #[error("writing the ledger failed: {0}; submit again with the same transaction id")]
     Storage(String),
-}
-
-/// Why the ledger cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has it.
-    #[error("the ledger at {0} is open in another process; stop that one first")]
-    InUse(LedgerAddress),
-    /// It was created for another organisation.
-    #[error(
-        "the ledger at {path} belongs to {found}, not to {expected}; check the path and the organisation"
-    )]
-    OtherOrganisation {
-        /// Where it is.
-        path: LedgerAddress,
-        /// Whose it is.
-        found: Msp,
-        /// For whom it was opened.
-        expected: Msp,
-    },
-    /// It was created with other parameters.
-    #[error(
-        "the ledger at {path} was created with an end margin of {found_ms} ms, not {expected_ms} ms; open it with that"
-    )]
-    OtherParameters {
-        /// Where it is.
-        path: LedgerAddress,
-        /// Its margin.
-        found_ms: i64,
-        /// The margin asked for.
-        expected_ms: i64,
-    },
-    /// Its key cannot be used.
-    #[error(transparent)]
-    Key(#[from] LedgerKeyError),
-    /// Another key signs it.
-    #[error(
-        "the ledger at {path} is signed by key {expected}, and {key} holds key {found}; give that key with --ledger-key, or if it is lost take a new one with `ledger rotate --lost`"
-    )]
-    OtherKey {
-        /// Where the ledger is.
-        path: LedgerAddress,
-        /// Where the key is.
-        key: PathBuf,
-        /// Its public half.
-        found: KeyId,
-        /// Who signs.
-        expected: KeyId,
-    },
-    /// There is none.
-    #[error("cannot read the ledger at {path}: {source}; check the path")]
-    Missing {
-        /// Where it should be.
-        path: LedgerAddress,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
-    /// Nobody signed it.
-    #[error(
-        "the ledger at {0} is not signed, so that whoever can write it can have made all of it; if an early version wrote it, hold it against what you know of it, then start the broker once with --adopt-unsigned-ledger"
-    )]
-    NotSigned(LedgerAddress),
-    /// It was changed.
-    #[error("the ledger at {path} is neither opened nor signed as it is: {error}")]
-    Damaged {
-        /// Where it is.
-        path: LedgerAddress,
-        /// What is wrong with it.
-        error: Box<VerifyError>,
-    },
-    /// A key took over in it that nobody vouches for.
-    #[error(
-        "in block {block} of the ledger at {path} key {key_id} took over without the one before, as `ledger rotate --lost` does, and it is not the key that this broker has: whoever can write the ledger can have made all from there on, so that nothing was signed; if that was you, say so with --trust-ledger-key {key_id} (`ledger rotate` has --trust-key); otherwise restore a backup"
-    )]
-    Unvouched {
-        /// Where it is.
-        path: LedgerAddress,
-        /// The first such block.
-        block: u64,
-        /// The key.
-        key_id: KeyId,
-    },
-    /// It is not the one that this broker has seen.
-    #[error(
-        "the ledger at {path} is not what this broker has seen of it and noted in {file}: {reason}; bring back the server that has its blocks, or, if they are lost for good, start all brokers once with --accept-lost-blocks"
-    )]
-    NotTheSame {
-        /// Where it is.
-        path: LedgerAddress,
-        /// What remembers it.
-        file: PathBuf,
-        /// What is missing.
-        reason: String,
-    },
-    /// The lock file cannot be made or taken.
-    #[error("cannot lock the ledger at {path}: {source}; check that its directory exists and is writable")]
-    Lock {
-        /// Where it is.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The database cannot be opened or brought to its schema.
-    #[error("cannot open the ledger at {path}: {reason}")]
-    Storage {
-        /// Where it is.
-        path: LedgerAddress,
-        /// Why.
-        reason: String,
-    },
 }
 
 /// Why a question has no answer.
@@ -351,7 +179,7 @@ impl Ledger {
         let (witness, announce) = Witness::new(sealer.ledger, last);
         let heights = announce.subscribe();
         let stop = CancellationToken::new();
-        let (lookout, looked) = announce::Lookout::new(reads.clone(), witness.clone(), options.seen.clone());
+        let (mut lookout, looked) = announce::Lookout::new(reads.clone(), witness.clone(), options.seen.clone());
         let link = Link::new(options.address.clone(), connection);
         let writer = writer::Writer::new(link, last.head, sealer, options, witness.clone(), pending, lock);
         let writing = writer.run(inbox, stop.clone());
@@ -361,6 +189,7 @@ impl Ledger {
                 () = writing => {}
                 () = lookout.run() => {}
             }
+            lookout.close().await;
             drop(announce);
         });
         Ok(Self {

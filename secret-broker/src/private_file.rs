@@ -1,4 +1,4 @@
-//! Makes files that hold secrets: whole or not at all, readable by their owner alone, never over one that is there.
+//! Makes files that hold secrets, or what must not get lost: whole or not at all, on the disk, readable by their owner alone.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -6,12 +6,29 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// Makes a file with mode 0600 that is on disk, name included, when this returns.
+/// Makes a file with mode 0600 that is on disk, name included, when this returns. Never over one that is there.
 ///
 /// # Errors
 /// What the operating system says; [`io::ErrorKind::AlreadyExists`] where there is such a file.
 pub fn create(path: &Path, content: &[u8]) -> io::Result<()> {
-    // A crash must not leave half of it under the final name.
+    let partial = write_beside(path, content)?;
+    let linked = fs::hard_link(&partial, path);
+    fs::remove_file(&partial)?;
+    linked?;
+    sync_name(path)
+}
+
+/// The same, in the place of a file that may be there: after a crash there is the one or the other.
+///
+/// # Errors
+/// What the operating system says.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    fs::rename(write_beside(path, content)?, path)?;
+    sync_name(path)
+}
+
+/// Under another name, since a crash must not leave half of it under the final one.
+fn write_beside(path: &Path, content: &[u8]) -> io::Result<PathBuf> {
     let mut partial = OsString::from(path);
     partial.push(".partial");
     let partial = PathBuf::from(partial);
@@ -22,9 +39,10 @@ pub fn create(path: &Path, content: &[u8]) -> io::Result<()> {
         .mode(0o600)
         .open(&partial)?;
     file.write_all(content).and_then(|()| file.sync_all())?;
-    let linked = fs::hard_link(&partial, path);
-    fs::remove_file(&partial)?;
-    linked?;
+    Ok(partial)
+}
+
+fn sync_name(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) if parent != Path::new("") => File::open(parent)?.sync_all(),
         _ => File::open(".")?.sync_all(),

@@ -3,7 +3,7 @@
 //! The database announces a block to whoever listens; whatever gets lost on the way is found by looking twice a second. Only the
 //! height is told: blocks are read from the database, so that none is missed. A height is told once its block counts ([`Witness`]).
 
-use super::seen::Notes;
+use super::notes::Notes;
 use super::storage::Readers;
 use super::storage::postgres::Pool;
 use super::witness::{Witness, WitnessError};
@@ -41,7 +41,7 @@ impl Looked {
     }
 }
 
-/// Looks for what others append.
+/// Looks for what others append, and has noted how far the ledger was seen.
 pub(super) struct Lookout {
     pool: Option<Pool>,
     reads: Readers,
@@ -68,9 +68,13 @@ impl Lookout {
         (lookout, when)
     }
 
-    /// Runs until it is dropped.
-    pub(super) async fn run(mut self) {
+    /// Runs until the future is dropped.
+    pub(super) async fn run(&mut self) {
         let Some(pool) = self.pool.clone() else {
+            while self.notes.is_some() {
+                self.note().await;
+                tokio::time::sleep(LOOK).await;
+            }
             return std::future::pending().await;
         };
         let mut listener = None;
@@ -98,6 +102,7 @@ impl Lookout {
                     }
                 }
             }
+            self.note().await;
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
                 heard = hear(&mut listener) => if !heard { listener = None },
@@ -108,13 +113,24 @@ impl Lookout {
     async fn look(&mut self) -> Result<(), WitnessError> {
         let began = Instant::now();
         let mut session = self.reads.read().await?;
-        let last = self.witness.catch_up(&mut session).await?;
+        self.witness.catch_up(&mut session).await?;
         session.rollback().await?;
-        if let Some(notes) = &mut self.notes {
-            notes.note(&last.head).await;
-        }
         self.looked.send_replace(began);
         Ok(())
+    }
+
+    /// What was seen, whatever the storage has of it now.
+    async fn note(&mut self) {
+        if let Some(notes) = &mut self.notes {
+            notes.note(&self.witness.last().head).await;
+        }
+    }
+
+    /// What was seen to the end is noted.
+    pub(super) async fn close(self) {
+        if let Some(notes) = self.notes {
+            notes.finish(&self.witness.last().head).await;
+        }
     }
 }
 

@@ -1,20 +1,13 @@
 //! How far this broker has seen a ledger that is kept elsewhere, across its restarts: the receipt of a block, in a file beside its other
-//! data. A failover that lost blocks and a restart often come together.
-//!
-//! The file is written at most once a second, so that the blocks of the last second before a kill may be missing in it.
+//! data. A failover that lost blocks and a restart often come together. [`super::notes`] keeps the file.
 
-use super::block::{Hash, Head};
+use super::block::Hash;
 use super::bytes::Bytes;
 use super::receipt::Receipt;
 use super::storage::{Session, StorageError, blocks};
 use super::{LedgerOptions, OpenError};
 use std::io;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-use tokio::time::Instant;
-
-/// At least between two writes.
-const PAUSE: Duration = Duration::from_secs(1);
+use std::path::Path;
 
 /// That a ledger still has the block that was seen of it, before anything is written to it.
 pub(super) async fn hold(
@@ -78,48 +71,4 @@ async fn missing(
         )),
         Some(_) => None,
     })
-}
-
-/// Keeps the file.
-pub(super) struct Notes {
-    file: PathBuf,
-    ledger: Hash,
-    noted: Option<(u64, Instant)>,
-    failed: bool,
-}
-
-impl Notes {
-    pub(super) const fn new(file: PathBuf, ledger: Hash) -> Self {
-        Self {
-            file,
-            ledger,
-            noted: None,
-            failed: false,
-        }
-    }
-
-    /// Notes a block that counts, unless one was noted a moment ago.
-    pub(super) async fn note(&mut self, head: &Head) {
-        let is_due = self
-            .noted
-            .is_none_or(|(height, at)| height != head.height && at.elapsed() >= PAUSE);
-        let Some(receipt) = Receipt::of(&self.ledger, head).filter(|_| is_due) else {
-            return;
-        };
-        self.noted = Some((head.height, Instant::now()));
-        if let Err(error) = self.write(&receipt).await {
-            if !std::mem::replace(&mut self.failed, true) {
-                tracing::warn!(%error, file = %self.file.display(), "cannot note how far the ledger was seen; after a restart this broker may not notice that blocks were lost");
-            }
-            return;
-        }
-        self.failed = false;
-    }
-
-    async fn write(&self, receipt: &Receipt) -> io::Result<()> {
-        let text = serde_json::to_vec(receipt)?;
-        let partial = self.file.with_extension("partial");
-        tokio::fs::write(&partial, text).await?;
-        tokio::fs::rename(&partial, &self.file).await
-    }
 }

@@ -132,6 +132,11 @@ impl Witness {
         self.opened
     }
 
+    /// The newest block that counts.
+    pub(super) fn last(&self) -> Known {
+        self.lock().last
+    }
+
     /// A block that counts, if it is not long past.
     pub(super) fn at(&self, height: u64) -> Option<Known> {
         let state = self.lock();
@@ -178,7 +183,7 @@ impl Witness {
             return Err(changed.into());
         }
         // Before the session's first look, so that it cannot see less.
-        let seen = self.lock().last;
+        let seen = self.last();
         let outcome = match session.height() {
             Some(height) => self.compare_at(session, height).await,
             None => self.compare(session, seen).await,
@@ -204,7 +209,7 @@ impl Witness {
             Some(seen) => return Err(other(&seen.head, &head).into()),
             None => {}
         }
-        let seen = self.lock().last;
+        let seen = self.last();
         if seen.head.height > height {
             return Err(StorageError::Overtaken.into());
         }

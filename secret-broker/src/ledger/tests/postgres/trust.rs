@@ -309,3 +309,31 @@ async fn a_broker_that_was_restarted_still_knows_which_blocks_there_were() {
     let nothing = LedgerFile::open(&options.address).await.unwrap();
     assert!(nothing.receipt(&[], &[]).await.is_err(), "nothing was made");
 }
+
+#[tokio::test]
+async fn a_broker_whose_disk_hangs_hears_of_others_blocks_as_ever() {
+    let Some(server) = server::shared("a disk that hangs").await else {
+        return;
+    };
+    let bench = Bench::on(&server.database().await).await;
+    let file = bench.directory.path().join("ledger.seen");
+    // Opening it for writing waits for somebody who reads.
+    let hung = bench.directory.path().join("ledger.seen.partial");
+    nix::unistd::mkfifo(&hung, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut options = bench.options();
+    options.seen = Some(file.clone());
+    let ledger = Ledger::open(options).await.unwrap();
+    let mut follower = ledger.follow(bench.height());
+    for name in ["one", "two", "three"] {
+        let committed = bench.accepted(name, register(name)).await;
+        let block = soon("block", follower.next()).await.unwrap().unwrap();
+        assert_eq!(block.height, committed.height);
+        until("touch", || ledger.is_current()).await;
+        assert!(!file.exists());
+    }
+    let reader = std::fs::File::open(&hung).unwrap();
+    std::fs::remove_file(&hung).unwrap();
+    noted(&file, bench.height()).await;
+    drop(reader);
+    ledger.close().await;
+}
