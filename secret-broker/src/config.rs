@@ -12,7 +12,7 @@ use crate::command_line::audit::AuditArgs;
 use crate::command_line::ledger::LedgerArgs;
 use crate::fabric::Profile;
 use crate::identity::config::IdentityConfig;
-use crate::ledger::{KeyId, LedgerAddress};
+use crate::ledger::{BlockName, KeyId, LedgerAddress};
 use crate::volume::LocalRoots;
 
 /// The secret broker of one organisation: who you are, what you may, what is encrypted with what.
@@ -98,9 +98,10 @@ pub struct Flags {
         value_name = "KEY_ID"
     )]
     pub trusted_ledger_keys: Vec<KeyId>,
-    /// Go on with a ledger in PostgreSQL that lacks blocks which this broker has seen, as after a failover that lost them for good.
-    #[arg(long, env = "LEASEHOLD_ACCEPT_LOST_BLOCKS")]
-    pub accept_lost_blocks: bool,
+    /// Go on from a ledger that lacks blocks which this broker has seen, as after a failover that lost them for good: the block that it ends
+    /// with, as the broker prints it when it refuses to. It counts once; left where it is, it accepts no later loss.
+    #[arg(long, env = "LEASEHOLD_ACCEPT_LOST_BLOCKS", value_name = "HEIGHT:HASH")]
+    pub accept_lost_blocks: Option<BlockName>,
     /// How many days the audit keeps its records: six years, as HIPAA (45 CFR 164.316) wants of what it documents.
     #[arg(long, env = "LEASEHOLD_AUDIT_KEEP_DAYS", default_value_t = 2192, value_parser = clap::value_parser!(u32).range(1..))]
     pub audit_keep_days: u32,
@@ -185,8 +186,8 @@ pub struct Config {
     pub adopt_unsigned_ledger: bool,
     /// Keys of the operator's that may have taken over from a lost one.
     pub trusted_ledger_keys: Vec<KeyId>,
-    /// Whether one that lacks blocks is gone on with.
-    pub accept_lost_blocks: bool,
+    /// What one ends with that lacks blocks and is gone on from.
+    pub accept_lost_blocks: Option<BlockName>,
     /// How long the audit keeps its records.
     pub audit_keep_days: u32,
     /// REST address.

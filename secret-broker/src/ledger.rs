@@ -11,6 +11,7 @@
 mod address;
 mod announce;
 mod block;
+mod block_name;
 mod bytes;
 mod catch_up;
 mod chain;
@@ -36,6 +37,7 @@ mod writer;
 
 pub use address::{LedgerAddress, NotAnAddress, PostgresAddress};
 pub use block::{Block, Transaction};
+pub use block_name::{BlockName, NotABlockName};
 pub use bytes::{Bytes, KeyId, NotBytes};
 pub use export::{ExportError, ImportError, import};
 pub use file::LedgerFile;
@@ -179,7 +181,10 @@ impl Ledger {
         let (witness, announce) = Witness::new(sealer.ledger, last);
         let heights = announce.subscribe();
         let stop = CancellationToken::new();
-        let (mut lookout, looked) = announce::Lookout::new(reads.clone(), witness.clone(), options.seen.clone());
+        let told = options.accept_lost_blocks;
+        let notes = options.seen.clone();
+        let notes = notes.map(|file| notes::Notes::new(file, *witness.ledger(), told));
+        let (mut lookout, looked) = announce::Lookout::new(reads.clone(), witness.clone(), notes);
         let link = Link::new(options.address.clone(), connection);
         let writer = writer::Writer::new(link, last.head, sealer, options, witness.clone(), pending, lock);
         let writing = writer.run(inbox, stop.clone());

@@ -8,7 +8,6 @@ use super::storage::Readers;
 use super::storage::postgres::Pool;
 use super::witness::{Witness, WitnessError};
 use sqlx::postgres::PgListener;
-use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -51,7 +50,7 @@ pub(super) struct Lookout {
 }
 
 impl Lookout {
-    pub(super) fn new(reads: Readers, witness: Witness, seen: Option<PathBuf>) -> (Self, Looked) {
+    pub(super) fn new(reads: Readers, witness: Witness, notes: Option<Notes>) -> (Self, Looked) {
         let pool = match &reads {
             Readers::Sqlite(..) => None,
             Readers::Postgres(pool) => Some(pool.clone()),
@@ -61,7 +60,7 @@ impl Lookout {
         let lookout = Self {
             pool,
             reads,
-            notes: seen.map(|file| Notes::new(file, *witness.ledger())),
+            notes,
             witness,
             looked,
         };

@@ -5,7 +5,9 @@
 //! up, and no other one is begun beside it.
 
 use super::block::{Hash, Head};
+use super::block_name::BlockName;
 use super::receipt::Receipt;
+use super::seen::{self, Note};
 use crate::private_file;
 use std::fmt::Display;
 use std::io;
@@ -22,6 +24,8 @@ const BOUND: Duration = Duration::from_secs(5);
 pub(super) struct Notes {
     file: PathBuf,
     ledger: Hash,
+    /// Which ledger was last accepted although blocks were lost.
+    accepted: Option<BlockName>,
     /// Height of the block in the file, as far as this process wrote it.
     noted: Option<u64>,
     writing: Option<Writing>,
@@ -36,8 +40,10 @@ struct Writing {
 }
 
 impl Notes {
-    pub(super) const fn new(file: PathBuf, ledger: Hash) -> Self {
+    /// Into a file in which there may be an older note; `told` is what was said of lost blocks this time.
+    pub(super) fn new(file: PathBuf, ledger: Hash, told: Option<BlockName>) -> Self {
         Self {
+            accepted: told.or_else(|| seen::read(&file)?.accepted),
             file,
             ledger,
             noted: None,
@@ -80,11 +86,14 @@ impl Notes {
     }
 
     fn begin(&mut self, head: &Head) {
-        let Some(receipt) = Receipt::of(&self.ledger, head).filter(|_| self.noted != Some(head.height)) else {
+        let Some(seen) = Receipt::of(&self.ledger, head).filter(|_| self.noted != Some(head.height)) else {
             return;
         };
-        let file = self.file.clone();
-        let done = spawn_blocking(move || private_file::replace(&file, &serde_json::to_vec(&receipt)?));
+        let (file, accepted) = (self.file.clone(), self.accepted);
+        let done = spawn_blocking(move || {
+            let note = serde_json::to_vec(&Note { seen, accepted })?;
+            private_file::replace(&file, &note)
+        });
         self.begun = Some(Instant::now());
         self.writing = Some(Writing {
             height: head.height,
@@ -143,8 +152,7 @@ mod tests {
     }
 
     fn holds(file: &Path, block: &StoredBlock) -> bool {
-        let receipt = Receipt::of(&block.hash, &block.head());
-        std::fs::read(file).is_ok_and(|text| serde_json::from_slice(&text).ok() == receipt)
+        seen::read(file).map(|note| note.seen) == Receipt::of(&block.hash, &block.head())
     }
 
     #[tokio::test]
@@ -152,7 +160,7 @@ mod tests {
         let directory = TempDir::new().unwrap();
         let block = block(&directory);
         let file = directory.path().join("missing/ledger.seen");
-        let mut notes = Notes::new(file.clone(), block.hash);
+        let mut notes = Notes::new(file.clone(), block.hash, None);
         until("failure", &mut notes, &block.head(), |notes| notes.failing).await;
         assert_eq!(notes.noted, None);
         std::fs::create_dir(directory.path().join("missing")).unwrap();
@@ -168,7 +176,7 @@ mod tests {
         // Opening it for writing waits for somebody who reads.
         let hung = directory.path().join("ledger.seen.partial");
         mkfifo(&hung, Mode::S_IRWXU).unwrap();
-        let mut notes = Notes::new(file.clone(), block.hash);
+        let mut notes = Notes::new(file.clone(), block.hash, None);
         notes.note(&block.head()).await;
         let begun = notes.begun;
         until("pause", &mut notes, &block.head(), |notes| {

@@ -1,5 +1,6 @@
 //! How a ledger is opened, and why it is not.
 
+use super::block_name::BlockName;
 use super::bytes::KeyId;
 use super::key::LedgerKeyError;
 use super::verify::VerifyError;
@@ -34,8 +35,8 @@ pub struct LedgerOptions {
     pub trusted: Vec<KeyId>,
     /// A file that remembers across restarts how far this broker has seen the ledger, where that is kept elsewhere.
     pub seen: Option<PathBuf>,
-    /// Whether a ledger that is not the one that was seen is opened all the same.
-    pub accept_lost_blocks: bool,
+    /// What a ledger ends with that lacks blocks which were seen and is opened all the same. Said of the same block again it counts no more.
+    pub accept_lost_blocks: Option<BlockName>,
 }
 
 impl LedgerOptions {
@@ -54,7 +55,7 @@ impl LedgerOptions {
             adopt_unsigned: false,
             trusted: Vec::new(),
             seen: None,
-            accept_lost_blocks: false,
+            accept_lost_blocks: None,
         }
     }
 
@@ -153,7 +154,7 @@ pub enum OpenError {
     },
     /// It is not the one that this broker has seen.
     #[error(
-        "the ledger at {path} is not what this broker has seen of it and noted in {file}: {reason}; bring back the server that has its blocks, or, if they are lost for good, start all brokers once with --accept-lost-blocks"
+        "the ledger at {path} is not what this broker has seen of it and noted in {file}: {reason}; {remedy}"
     )]
     NotTheSame {
         /// Where it is.
@@ -162,6 +163,8 @@ pub enum OpenError {
         file: PathBuf,
         /// What is missing.
         reason: String,
+        /// What to do.
+        remedy: String,
     },
     /// The lock file cannot be made or taken.
     #[error("cannot lock the ledger at {path}: {source}; check that its directory exists and is writable")]

@@ -59,8 +59,8 @@ async fn noted(
     options: &LedgerOptions,
     ledger: &Hash,
 ) -> Result<Option<Known>, StorageError> {
-    let receipt = options.seen.as_deref().and_then(seen::read);
-    let Some(receipt) = receipt.filter(|receipt| receipt.ledger_id.0 == *ledger) else {
+    let note = options.seen.as_deref().and_then(seen::read);
+    let Some(receipt) = note.map(|note| note.seen).filter(|receipt| receipt.ledger_id.0 == *ledger) else {
         return Ok(None);
     };
     let Some(before) = receipt.height.checked_sub(1) else {

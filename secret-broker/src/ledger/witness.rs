@@ -26,7 +26,7 @@ const REMEMBERED: usize = 1_024;
 pub enum Distrust {
     /// Blocks are gone.
     #[error(
-        "the ledger ends at block {ends}, and this broker has seen block {seen} of it: blocks were lost, as after a failover to a server that had not got them; nothing is read or written; bring back the server that has them, or, if they are lost for good, start all brokers once with --accept-lost-blocks: they go on from what is there"
+        "the ledger ends at block {ends}, and this broker has seen block {seen} of it: blocks were lost, as after a failover to a server that had not got them; nothing is read or written; bring back the server that has them, or, if they are lost for good, restart the brokers: each says with which --accept-lost-blocks it goes on from what is there"
     )]
     Gone {
         /// Height of the last block.
@@ -36,7 +36,7 @@ pub enum Distrust {
     },
     /// A block is another one.
     #[error(
-        "block {block} of the ledger has hash {found}, and this broker has seen {seen} there: it is another ledger's past, as after a failover to a server that lacked blocks; nothing is read or written; bring back the server that has them, or, if they are lost for good, start all brokers once with --accept-lost-blocks: they go on from what is there"
+        "block {block} of the ledger has hash {found}, and this broker has seen {seen} there: it is another ledger's past, as after a failover to a server that lacked blocks; nothing is read or written; bring back the server that has them, or, if they are lost for good, restart the brokers: each says with which --accept-lost-blocks it goes on from what is there"
     )]
     Forked {
         /// Height of the block.

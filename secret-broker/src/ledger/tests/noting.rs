@@ -13,7 +13,12 @@ async fn noting() -> (Bench, LedgerOptions) {
 }
 
 fn noted(options: &LedgerOptions) -> Receipt {
-    serde_json::from_slice(&std::fs::read(options.seen.as_ref().unwrap()).unwrap()).unwrap()
+    seen::read(options.seen.as_ref().unwrap()).unwrap().seen
+}
+
+async fn refused(options: &LedgerOptions) -> String {
+    let opened = Ledger::open(options.clone()).await.map(drop);
+    opened.unwrap_err().to_string()
 }
 
 #[tokio::test]
@@ -26,4 +31,65 @@ async fn the_last_block_before_a_broker_ends_is_noted() {
         ledger.close().await;
         assert_eq!(noted(&options), receipt);
     }
+}
+
+#[tokio::test]
+async fn the_flag_that_accepted_a_loss_of_blocks_accepts_no_later_one() {
+    let (bench, mut options) = noting().await;
+    let copy = std::fs::read(bench.path()).unwrap();
+    let one_more = async |options: &LedgerOptions, tx_id: &str| {
+        let ledger = Ledger::open(options.clone()).await.unwrap();
+        ledger.submit(submission(tx_id, register(tx_id))).await.unwrap();
+        let receipt = ledger.receipt().await.unwrap();
+        ledger.close().await;
+        BlockName::new(receipt.height, receipt.hash.0)
+    };
+    let lost = one_more(&options, "two").await;
+    std::fs::write(bench.path(), &copy).unwrap();
+    let ends = {
+        let receipt = LedgerFile::open(bench.path()).await.unwrap();
+        let receipt = receipt.receipt(&[], &[]).await.unwrap();
+        BlockName::new(receipt.height, receipt.hash.0)
+    };
+    let right = format!("--accept-lost-blocks {ends}");
+    // What it ends with has to be said, and the refusal prints it.
+    let without = refused(&options).await;
+    assert!(without.contains("block 3 is gone") && without.ends_with(&right), "{without}");
+    for wrong in [lost, BlockName::new(1, ends.hash.0), BlockName::new(2, [7; 32])] {
+        options.accept_lost_blocks = Some(wrong);
+        let said = refused(&options).await;
+        assert!(said.contains(&wrong.to_string()) && said.ends_with(&right), "{said}");
+    }
+    options.accept_lost_blocks = Some(ends);
+    one_more(&options, "three").await;
+    one_more(&options, "four").await;
+    // The same again, with the flag still there.
+    std::fs::write(bench.path(), &copy).unwrap();
+    let again = refused(&options).await;
+    assert!(
+        again.contains("block 4 is gone") && again.contains("accepts no second loss"),
+        "{again}"
+    );
+    options.accept_lost_blocks = None;
+    let without = refused(&options).await;
+    assert!(without.ends_with(&right), "{without}");
+    options.accept_lost_blocks = Some(ends);
+    std::fs::remove_file(options.seen.as_ref().unwrap()).unwrap();
+    one_more(&options, "five").await;
+}
+
+#[tokio::test]
+async fn a_flag_that_was_not_needed_when_it_was_first_given_accepts_no_later_loss() {
+    let (bench, mut options) = noting().await;
+    let copy = std::fs::read(bench.path()).unwrap();
+    let ledger = Ledger::open(options.clone()).await.unwrap();
+    let receipt = ledger.receipt().await.unwrap();
+    ledger.close().await;
+    options.accept_lost_blocks = Some(BlockName::new(receipt.height, receipt.hash.0));
+    let ledger = Ledger::open(options.clone()).await.unwrap();
+    ledger.submit(submission("two", register("scans"))).await.unwrap();
+    ledger.close().await;
+    std::fs::write(bench.path(), copy).unwrap();
+    let said = refused(&options).await;
+    assert!(said.contains("accepts no second loss"), "{said}");
 }

@@ -285,8 +285,10 @@ async fn a_broker_that_was_restarted_still_knows_which_blocks_there_were() {
     other.submit(submission("three", register("maps"))).await.unwrap();
     other.close().await;
     refused("block 3 has hash").await;
+    let found = LedgerFile::open(&bench.address).await.unwrap();
+    let found = found.receipt(&[], &[]).await.unwrap();
     let mut accepting = options.clone();
-    accepting.accept_lost_blocks = true;
+    accepting.accept_lost_blocks = Some(BlockName::new(found.height, found.hash.0));
     let ledger = Ledger::open(accepting).await.unwrap();
     let next = ledger
         .submit(submission("four", register("scans")))
