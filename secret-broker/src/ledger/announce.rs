@@ -14,6 +14,8 @@ use tokio::time::Instant;
 
 /// How often to look whatever is announced.
 const LOOK: Duration = Duration::from_millis(400);
+/// For how long a database has to be right before it is believed again: each look is at another connection.
+const SOUND: Duration = Duration::from_secs(2);
 /// How old the last look may be for the height to be called current.
 const CURRENT: Duration = Duration::from_secs(1);
 
@@ -47,6 +49,8 @@ pub(super) struct Lookout {
     witness: Witness,
     notes: Option<Notes>,
     looked: watch::Sender<Instant>,
+    /// Since when the database, which was not right, has been.
+    sound: Option<Instant>,
 }
 
 impl Lookout {
@@ -63,6 +67,7 @@ impl Lookout {
             notes,
             witness,
             looked,
+            sound: None,
         };
         (lookout, when)
     }
@@ -83,7 +88,12 @@ impl Lookout {
                 // Without it there is still the look.
                 listener = pool.listen().await.ok();
             }
-            match self.look().await {
+            let look = self.look().await;
+            if look.is_err() {
+                // The address may lead to another server by now.
+                pool.renew();
+            }
+            match look {
                 Ok(()) => {
                     reached = true;
                     if std::mem::take(&mut distrusted) {
@@ -111,9 +121,18 @@ impl Lookout {
 
     async fn look(&mut self) -> Result<(), WitnessError> {
         let began = Instant::now();
+        let sound = self.sound.take();
         let mut session = self.reads.read().await?;
-        self.witness.catch_up(&mut session).await?;
+        self.witness.look(&mut session).await?;
         session.rollback().await?;
+        if let Some(found) = self.witness.found() {
+            let since = sound.unwrap_or(began);
+            if began.duration_since(since) < SOUND {
+                self.sound = Some(since);
+                return Err(found.into());
+            }
+            self.witness.trust();
+        }
         self.looked.send_replace(began);
         Ok(())
     }

@@ -50,13 +50,17 @@ pub(super) enum StorageError {
     NotText(std::string::FromUtf8Error),
     #[error("{0}; trying again soon")]
     Unreachable(String),
+    #[error(
+        "the database's server is a standby, which is only read and may be behind; let the address in --ledger lead to the primary"
+    )]
+    Standby,
 }
 
 impl StorageError {
     /// Whether waiting may help: the database could not be reached, or is starting or stopping.
     pub(super) fn is_passing(&self) -> bool {
         match self {
-            Self::Late(_) | Self::Overtaken | Self::Unreachable(_) => true,
+            Self::Late(_) | Self::Overtaken | Self::Unreachable(_) | Self::Standby => true,
             Self::Database(error) => postgres::is_passing(error),
             _ => false,
         }

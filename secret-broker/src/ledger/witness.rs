@@ -81,7 +81,7 @@ struct State {
     last: Known,
     /// It and those before it, without gaps.
     recent: VecDeque<Known>,
-    /// What the last look found.
+    /// What a look found, until looks find nothing any more.
     found: Option<Distrust>,
     /// A block that was sound and was changed since. What followed it does not go on, so that this stays.
     changed: Option<Distrust>,
@@ -177,8 +177,28 @@ impl Witness {
         }
     }
 
-    /// The last block that a session sees, after all that others appended was checked.
+    /// The last block that a session sees, after all that others appended was checked. What one server of a database shows says nothing
+    /// of another one, to which the next connection may lead: once one lacked a block, or had another, nothing rests on any.
     pub(super) async fn catch_up(&self, session: &mut Session<'_>) -> Result<Known, WitnessError> {
+        let known = self.look(session).await?;
+        match self.found() {
+            Some(found) => Err(found.into()),
+            None => Ok(known),
+        }
+    }
+
+    /// What is wrong with the ledger, as far as it may be right again.
+    pub(super) fn found(&self) -> Option<Distrust> {
+        self.lock().found.clone()
+    }
+
+    /// A database was right for long enough.
+    pub(super) fn trust(&self) {
+        self.lock().found = None;
+    }
+
+    /// What a session sees, whatever others have seen.
+    pub(super) async fn look(&self, session: &mut Session<'_>) -> Result<Known, WitnessError> {
         if let Some(changed) = self.lock().changed.clone() {
             return Err(changed.into());
         }
@@ -189,7 +209,9 @@ impl Witness {
             None => self.compare(session, seen).await,
         };
         match &outcome {
-            Ok(_) => self.lock().found = None,
+            // Of a file there is one.
+            Ok(_) if matches!(session, Session::Sqlite(..)) => self.lock().found = None,
+            Ok(_) => {}
             Err(WitnessError::Distrust(distrust)) => self.lock().found = Some(distrust.clone()),
             Err(WitnessError::Storage(_)) => {}
         }

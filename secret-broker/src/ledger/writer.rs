@@ -257,6 +257,10 @@ impl Writer {
                 .map(|(tx_id, at)| (tx_id, height, at))
                 .collect();
             write_rows(&mut session, &changes, &places).await?;
+            // The lookout may have found meanwhile that this is not the server that counts.
+            if let Some(found) = self.witness.distrust() {
+                return Err(WitnessError::from(found).into());
+            }
             session.commit().await?;
         } else {
             session.commit().await?;

@@ -5,19 +5,23 @@ use super::{StorageError, to_height};
 use crate::ledger::block::{Hash, Head, Seal, StoredBlock};
 use crate::ledger::bytes::{Bytes, KeyId};
 
-/// The head of the last block that a session sees.
+/// The head of the last block that a session sees. A standby of PostgreSQL may be behind, and is not asked.
 pub(in crate::ledger) async fn head(session: &mut Session<'_>) -> Result<Head, StorageError> {
     let highest = session
         .view()
         .map_or(Value::Integer(i64::MAX), |view| Value::count(view.height));
-    let rows = session
-        .rows(
-            "SELECT height, timestamp_ms, hash, signer, signature FROM blocks WHERE height <= $1 \
-             ORDER BY height DESC LIMIT 1",
-            &[highest],
-        )
-        .await?;
-    to_head(rows.first().ok_or(StorageError::NoBlocks)?)
+    let statement = Sql {
+        sqlite: "SELECT height, timestamp_ms, hash, signer, signature, 0 FROM blocks WHERE height <= $1 \
+                 ORDER BY height DESC LIMIT 1",
+        postgres: "SELECT height, timestamp_ms, hash, signer, signature, pg_is_in_recovery()::integer::bigint \
+                   FROM blocks WHERE height <= $1 ORDER BY height DESC LIMIT 1",
+    };
+    let rows = session.rows(statement, &[highest]).await?;
+    let row = rows.first().ok_or(StorageError::NoBlocks)?;
+    if row.integer(5)? != 0 {
+        return Err(StorageError::Standby);
+    }
+    to_head(row)
 }
 
 /// The head of a block, if it is there.

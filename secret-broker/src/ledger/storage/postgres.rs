@@ -6,9 +6,11 @@
 
 use super::StorageError;
 use crate::ledger::PostgresAddress;
+use arc_swap::ArcSwap;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection, PgConnection, PgPool, Postgres, Row as _, Transaction};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Where the tables are.
 pub(in crate::ledger) const SCHEMA: &str = "leasehold";
@@ -77,8 +79,7 @@ pub(super) async fn connect(address: &PostgresAddress) -> Result<PgConnection, S
         return Err(StorageError::Unfit(reason));
     }
     if found.try_get(1)? {
-        let reason = "the server is a standby, which is only read; name the primary".to_owned();
-        return Err(StorageError::Unfit(reason));
+        return Err(StorageError::Standby);
     }
     if found.try_get::<String, _>(2)? == "off" {
         tracing::warn!(ledger = %address, "the database runs with fsync=off: a power failure may lose acknowledged transactions");
@@ -119,17 +120,31 @@ pub(super) async fn begin_read(
 pub(in crate::ledger) struct Pool {
     address: PostgresAddress,
     pool: PgPool,
+    /// Connections from before are not used any more.
+    oldest: Arc<ArcSwap<Instant>>,
 }
 
 impl Pool {
     pub(super) fn open(address: &PostgresAddress) -> Result<Self, StorageError> {
+        let oldest = Arc::new(ArcSwap::from_pointee(Instant::now()));
+        let since = Arc::clone(&oldest);
         let pool = PgPoolOptions::new()
             .max_connections(READERS)
-            .acquire_timeout(CONNECT);
+            .acquire_timeout(CONNECT)
+            .before_acquire(move |_, connection| {
+                let fit = connection.age <= since.load().elapsed();
+                Box::pin(async move { Ok(fit) })
+            });
         Ok(Self {
             address: address.clone(),
             pool: pool.connect_lazy_with(options(address)?),
+            oldest,
         })
+    }
+
+    /// From now on connections are made anew: the address may lead to another server by now.
+    pub(in crate::ledger) fn renew(&self) {
+        self.oldest.store(Arc::new(Instant::now()));
     }
 
     pub(super) async fn begin_read(&self) -> Result<Transaction<'static, Postgres>, StorageError> {

@@ -3,6 +3,7 @@
 mod crash;
 mod rights;
 mod server;
+mod servers;
 mod tamper;
 mod tls;
 mod trust;

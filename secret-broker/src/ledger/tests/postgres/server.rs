@@ -120,6 +120,21 @@ impl Server {
         self.directory.path().join("data")
     }
 
+    /// Only replays from now on what a primary would send, as a standby does, until [`Server::promote`].
+    pub(super) async fn become_standby(&self) {
+        self.end(Signal::SIGINT);
+        fs::write(self.data().join("standby.signal"), "").unwrap();
+        self.restart().await;
+    }
+
+    pub(super) async fn promote(&self) {
+        let mut connection = PgConnection::connect(&self.url("postgres", "postgres"))
+            .await
+            .unwrap();
+        run(&mut connection, "SELECT pg_promote()").await;
+        connection.close().await.unwrap();
+    }
+
     /// A program of PostgreSQL, by a user that it accepts.
     fn program(&self, name: &str) -> Command {
         let mut command = Command::new("setpriv");

@@ -7,7 +7,7 @@ use crate::ledger::storage::{Connection, blocks};
 use crate::ledgers::BrokerLedger;
 use futures::FutureExt as _;
 
-async fn until(what: &str, condition: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, condition: impl Fn() -> bool) {
     soon(what, async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -45,7 +45,7 @@ async fn serves_nothing(bench: &Bench) -> Distrust {
 }
 
 /// Registers a dataset as soon as the database is back.
-async fn accepted_at_last(ledger: &Ledger, tx_id: &str, name: &str) -> Committed {
+pub(super) async fn accepted_at_last(ledger: &Ledger, tx_id: &str, name: &str) -> Committed {
     soon("recovery", async {
         loop {
             match ledger.submit(submission(tx_id, register(name))).await {
