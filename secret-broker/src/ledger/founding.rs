@@ -78,8 +78,10 @@ pub(super) async fn found(
             Ok((sealer, last))
         }
         Some(expected) => {
-            let chain = vouching::walk(session, options, ledger).await?;
-            let key = LedgerKey::load(&options.key)?;
+            let key = LedgerKey::load(&options.key);
+            let own = key.as_ref().map(LedgerKey::id).ok();
+            let chain = vouching::walk(session, options, ledger, own).await?;
+            let key = key?;
             if key.id() != expected {
                 return Err(OpenError::OtherKey {
                     path: options.address.clone(),

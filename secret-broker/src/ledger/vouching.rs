@@ -2,7 +2,7 @@
 //!
 //! A key does not consent to a hand-over that names it, so that the last block alone proves nothing: whoever can write the ledger can
 //! let a key of its own take over from a "lost" one, sign what it likes, and hand over to the operator's. So the blocks are walked
-//! when a ledger is opened, from the one on that this broker noted ([`super::seen`]) or from the first, and each key that took over
+//! when a ledger is opened, from the one on that this broker noted ([`super::seen`]) and its key signed or from the first, and each key that took over
 //! without the one before has to be the operator's: the one that this broker signs with, or one that it was told of.
 //!
 //! That the first block is the right one only a noted block or a receipt shows.
@@ -21,8 +21,9 @@ pub(super) async fn walk(
     session: &mut Session<'_>,
     options: &LedgerOptions,
     ledger: Hash,
+    own: Option<KeyId>,
 ) -> Result<Chain, OpenError> {
-    let noted = noted(session, options, &ledger).await;
+    let noted = noted(session, options, &ledger, own).await;
     let noted = noted.map_err(|error| options.failed(error))?;
     let begin = |care| match noted {
         Some(Known { head, next }) => Chain::after(care, ledger, head, next),
@@ -53,14 +54,18 @@ pub(super) fn check(chain: &Chain, own: KeyId, options: &LedgerOptions) -> Resul
     }
 }
 
-/// The block that this broker noted, if it is there still: what came before it was checked then.
+/// The block that this broker noted, if it is there still: what came before it was checked then. Whoever can write the note and has no
+/// key of the operator's can only name a block that such a key signed, and that was not signed before it was checked.
 async fn noted(
     session: &mut Session<'_>,
     options: &LedgerOptions,
     ledger: &Hash,
+    own: Option<KeyId>,
 ) -> Result<Option<Known>, StorageError> {
+    let is_own = |key| own == Some(key) || options.trusted.contains(&key);
     let note = options.seen.as_deref().and_then(seen::read);
-    let Some(receipt) = note.map(|note| note.seen).filter(|receipt| receipt.ledger_id.0 == *ledger) else {
+    let note = note.filter(|note| note.seen.ledger_id.0 == *ledger && is_own(note.seen.key_id));
+    let Some(receipt) = note.map(|note| note.seen) else {
         return Ok(None);
     };
     let Some(before) = receipt.height.checked_sub(1) else {

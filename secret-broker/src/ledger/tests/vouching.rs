@@ -114,6 +114,30 @@ async fn what_was_forged_between_the_noted_block_and_the_last_is_found_and_so_is
 }
 
 #[tokio::test]
+async fn a_note_of_a_block_that_a_stranger_signed_spares_nothing_before_it() {
+    let bench = Bench::new().await;
+    bench.accepted("one", register("texts")).await;
+    bench.ledger.close().await;
+    let own = LedgerKey::load(&bench.options().key).unwrap();
+    let stranger = LedgerKey::load_or_create(&bench.directory.path().join("stranger.key")).unwrap();
+    forge(&bench.path(), &stranger, key_change(&stranger, KeyCause::Lost)).await;
+    forge(&bench.path(), &stranger, None).await;
+    let file = LedgerFile::open(&bench.path()).await.unwrap();
+    let receipt = file.receipt(&[stranger.id()], &[]).await.unwrap();
+    drop(file);
+    forge(&bench.path(), &stranger, key_change(&own, KeyCause::Rotated)).await;
+    let mut options = bench.options();
+    options.seen = Some(bench.directory.path().join("ledger.seen"));
+    std::fs::write(
+        options.seen.as_ref().unwrap(),
+        serde_json::to_vec(&receipt).unwrap(),
+    )
+    .unwrap();
+    let found = refused(options).await;
+    assert!(matches!(found, OpenError::Unvouched { block: 3, .. }), "{found}");
+}
+
+#[tokio::test]
 async fn an_operator_whose_key_was_lost_goes_on_with_the_new_one_and_names_it_once_it_has_handed_over() {
     let mut bench = Bench::new().await;
     bench.accepted("one", register("texts")).await;
