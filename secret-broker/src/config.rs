@@ -12,7 +12,7 @@ use crate::command_line::audit::AuditArgs;
 use crate::command_line::ledger::LedgerArgs;
 use crate::fabric::Profile;
 use crate::identity::config::IdentityConfig;
-use crate::ledger::{BlockName, KeyId, LedgerAddress};
+use crate::ledger::{BlockName, Bytes, KeyId, LedgerAddress};
 use crate::volume::LocalRoots;
 
 /// The secret broker of one organisation: who you are, what you may, what is encrypted with what.
@@ -98,6 +98,9 @@ pub struct Flags {
         value_name = "KEY_ID"
     )]
     pub trusted_ledger_keys: Vec<KeyId>,
+    /// Which ledger it must be, by its id as the broker's log, `ledger verify` and receipts have it: no other one is opened, and none is made.
+    #[arg(long, env = "LEASEHOLD_LEDGER_ID", value_name = "ID")]
+    pub ledger_id: Option<Bytes<32>>,
     /// Go on from a ledger that lacks blocks which this broker has seen, as after a failover that lost them for good: the block that it ends
     /// with, as the broker prints it when it refuses to. It counts once; left where it is, it accepts no later loss.
     #[arg(long, env = "LEASEHOLD_ACCEPT_LOST_BLOCKS", value_name = "HEIGHT:HASH")]
@@ -186,6 +189,8 @@ pub struct Config {
     pub adopt_unsigned_ledger: bool,
     /// Keys of the operator's that may have taken over from a lost one.
     pub trusted_ledger_keys: Vec<KeyId>,
+    /// Which ledger it must be.
+    pub ledger_id: Option<Bytes<32>>,
     /// What one ends with that lacks blocks and is gone on from.
     pub accept_lost_blocks: Option<BlockName>,
     /// How long the audit keeps its records.
@@ -267,6 +272,11 @@ impl Config {
                 "--ledger-key is for a ledger that the broker signs; on a channel peers do, and the broker as its profile says: leave it out".to_owned(),
             );
         }
+        if matches!(ledger, LedgerAddress::Fabric(_)) && flags.ledger_id.is_some() {
+            errors.push(
+                "--ledger-id is for a ledger that the broker signs; a channel is named in its profile: leave it out".to_owned(),
+            );
+        }
         let ledger_key = flags.ledger_key.or_else(|| ledger.key_beside());
         let ledger_key = ledger_key.unwrap_or_else(|| flags.data_dir.join("ledger.key"));
         let local_roots = parse_roots(&flags.local_roots, &mut errors);
@@ -306,6 +316,7 @@ impl Config {
                 ledger_key,
                 adopt_unsigned_ledger: flags.adopt_unsigned_ledger,
                 trusted_ledger_keys: flags.trusted_ledger_keys,
+                ledger_id: flags.ledger_id,
                 accept_lost_blocks: flags.accept_lost_blocks,
                 audit_keep_days: flags.audit_keep_days,
                 rest_listen: flags.rest_listen,
@@ -415,9 +426,15 @@ mod tests {
             "fabric:/nowhere/profile.yaml",
             "--ledger-key",
             "/nowhere/ledger.key",
+            "--ledger-id",
+            &"a7".repeat(32),
         ]))
         .unwrap_err();
-        for part in ["/nowhere/profile.yaml cannot be read", "--ledger-key is for"] {
+        for part in [
+            "/nowhere/profile.yaml cannot be read",
+            "--ledger-key is for",
+            "--ledger-id is for",
+        ] {
             assert!(errors.iter().any(|e| e.contains(part)), "{part}: {errors:#?}");
         }
     }

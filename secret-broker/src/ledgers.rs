@@ -79,8 +79,8 @@ impl BrokerLedger {
                 options.adopt_unsigned = config.adopt_unsigned_ledger;
                 options.trusted.clone_from(&config.trusted_ledger_keys);
                 options.accept_lost_blocks = config.accept_lost_blocks;
-                options.seen = matches!(address, LedgerAddress::Postgres(_))
-                    .then(|| config.data_dir.join("ledger.seen"));
+                options.id = config.ledger_id;
+                options.seen = Some(config.data_dir.join("ledger.seen"));
                 Ok(Self::Embedded(Ledger::open(options).await?))
             }
             LedgerAddress::Fabric(profile) => {

@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use tokio::io::{AsyncWriteExt as _, BufReader, BufWriter};
 
-use crate::ledger::{self, Depth, KeyId, LedgerAddress, LedgerFile, Receipt, Verified};
+use crate::ledger::{self, Bytes, Depth, KeyId, LedgerAddress, LedgerFile, Receipt, Verified};
 
 /// Work on a ledger.
 #[derive(Debug, Args)]
@@ -96,7 +96,10 @@ enum LedgerWork {
         /// A key that is known to be yours (its `key_id`), where one took over from a lost one before
         #[arg(long = "trust-key", value_name = "KEY_ID")]
         trusted: Vec<KeyId>,
-        /// The broker's, with the `ledger.seen` that a ledger in PostgreSQL must agree with
+        /// Which ledger it must be, by its id
+        #[arg(long, env = "LEASEHOLD_LEDGER_ID", value_name = "ID")]
+        ledger_id: Option<Bytes<32>>,
+        /// The broker's, with the `ledger.seen` that the ledger must agree with
         #[arg(
             id = "broker_data_dir",
             long = "data-dir",
@@ -195,14 +198,15 @@ async fn work(work: LedgerWork, address: &LedgerAddress) -> Result<(), Failure> 
             to,
             lost,
             trusted,
+            ledger_id,
             data_dir,
         } => {
             let key = ledger_key.or_else(|| address.key_beside());
             let key = key.ok_or("give the key that signs now with --ledger-key")?;
             let mut options = LedgerFile::open(address).await?.options(&key).await?;
             options.trusted = trusted;
-            options.seen =
-                matches!(address, LedgerAddress::Postgres(_)).then(|| data_dir.join("ledger.seen"));
+            options.id = ledger_id;
+            options.seen = Some(data_dir.join("ledger.seen"));
             let changed = ledger::rotate(&options, &to, lost).await?;
             print(&json!({
                 "height": changed.height,

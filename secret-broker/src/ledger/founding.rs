@@ -5,7 +5,7 @@ use super::bytes::KeyId;
 use super::key::{LedgerKey, LedgerKeyError};
 use super::storage::{Session, StorageError, blocks};
 use super::verify::{self, Depth};
-use super::{LedgerOptions, OpenError, vouching};
+use super::{LedgerOptions, OpenError, meant, vouching};
 use std::path::{Path, PathBuf};
 
 /// What signs the ledger's blocks.
@@ -61,7 +61,9 @@ pub(super) async fn found(
 ) -> Result<(Sealer, StoredBlock), OpenError> {
     let failed = |error: StorageError| options.failed(error);
     let mut blocks = blocks::from(session, 0, 1).await.map_err(failed)?;
-    let Some(first) = blocks.pop() else {
+    let first = blocks.pop();
+    meant::check(options, first.as_ref().map(|first| first.hash))?;
+    let Some(first) = first else {
         return create(session, options).await;
     };
     check_genesis(&first, options)?;

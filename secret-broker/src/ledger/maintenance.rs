@@ -6,7 +6,7 @@ use super::founding::{self, Sealer};
 use super::key::{LedgerKey, LedgerKeyError};
 use super::storage::{self, Connection, Session, StorageError, blocks};
 use super::verify::{self, Depth, Verified, VerifyError};
-use super::{LedgerAddress, LedgerOptions, OpenError, seen};
+use super::{LedgerAddress, LedgerOptions, OpenError, meant, seen};
 use std::path::Path;
 
 /// Another key signs.
@@ -82,6 +82,7 @@ async fn hand_over(
     let (sealer, cause) = if lost {
         let ledger = blocks::from(session, 0, 1).await.map_err(failed)?.pop();
         let ledger = ledger.ok_or_else(|| failed(StorageError::NoBlocks))?.hash;
+        meant::check(options, Some(ledger))?;
         let (_, signer) = blocks::tip(session).await.map_err(failed)?;
         if signer.is_none() {
             return Err(OpenError::NotSigned(options.address.clone()).into());
@@ -98,7 +99,7 @@ async fn hand_over(
         })?;
         (sealer, KeyCause::Rotated)
     };
-    seen::hold(session, options, &sealer.ledger).await?;
+    seen::hold(session, options).await?;
     let to = LedgerKey::load_or_create(to)?;
     let (_, signer) = blocks::tip(session).await.map_err(failed)?;
     if signer == Some(to.id()) {

@@ -1,8 +1,9 @@
 //! How a ledger is opened, and why it is not.
 
 use super::block_name::BlockName;
-use super::bytes::KeyId;
+use super::bytes::{Bytes, KeyId};
 use super::key::LedgerKeyError;
+use super::meant::Meant;
 use super::verify::VerifyError;
 use super::{Contract, LedgerAddress, Msp};
 use std::path::PathBuf;
@@ -33,7 +34,9 @@ pub struct LedgerOptions {
     pub adopt_unsigned: bool,
     /// Keys of the operator's, beside the one in `key`, that may have taken over from a lost one.
     pub trusted: Vec<KeyId>,
-    /// A file that remembers across restarts how far this broker has seen the ledger, where that is kept elsewhere.
+    /// Which ledger it must be; none is made then.
+    pub id: Option<Bytes<32>>,
+    /// A file that remembers across restarts which ledger this broker has seen, and how far.
     pub seen: Option<PathBuf>,
     /// What a ledger ends with that lacks blocks which were seen and is opened all the same. Said of the same block again it counts no more.
     pub accept_lost_blocks: Option<BlockName>,
@@ -54,6 +57,7 @@ impl LedgerOptions {
             block_transactions: 128,
             adopt_unsigned: false,
             trusted: Vec::new(),
+            id: None,
             seen: None,
             accept_lost_blocks: None,
         }
@@ -152,7 +156,31 @@ pub enum OpenError {
         /// The key.
         key_id: KeyId,
     },
-    /// It is not the one that this broker has seen.
+    /// It is another one.
+    #[error(
+        "the ledger at {path} is ledger {found}, and {by} says {id}: whatever key signs it, it is another one, and nothing was written; let the address lead to the one that is meant, or, if this is that one from now on, change what says otherwise",
+        by = .meant.by, id = .meant.id
+    )]
+    OtherLedger {
+        /// Where it is.
+        path: LedgerAddress,
+        /// Its id.
+        found: Bytes<32>,
+        /// The one that is meant.
+        meant: Box<Meant>,
+    },
+    /// It is empty.
+    #[error(
+        "there is no ledger at {path}, and {by} says that it is ledger {id}: no other one is made there; let the address lead to it, or import it from a backup, or, to begin another one, take away what says so",
+        by = .meant.by, id = .meant.id
+    )]
+    NoLedger {
+        /// Where it should be.
+        path: LedgerAddress,
+        /// The one that is meant.
+        meant: Box<Meant>,
+    },
+    /// It lacks what this broker has seen of it.
     #[error(
         "the ledger at {path} is not what this broker has seen of it and noted in {file}: {reason}; {remedy}"
     )]

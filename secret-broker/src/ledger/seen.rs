@@ -1,10 +1,9 @@
-//! How far this broker has seen a ledger that is kept elsewhere, across its restarts: the receipt of a block, in a file beside its other
-//! data. A failover that lost blocks and a restart often come together. [`super::notes`] keeps the file.
+//! Which ledger this broker has seen, and how far, across its restarts: the receipt of a block, in a file beside its other data. A failover
+//! that lost blocks and a restart often come together, and a file may be put back from a backup. [`super::notes`] keeps the file.
 //!
 //! That blocks were lost for good is accepted of one ledger, by the block that it ends with, and once: what was accepted is noted too, so
 //! that a flag that was left where it was accepts no later loss.
 
-use super::block::Hash;
 use super::block_name::BlockName;
 use super::bytes::Bytes;
 use super::receipt::Receipt;
@@ -30,17 +29,13 @@ pub(super) fn read(file: &Path) -> Option<Note> {
     serde_json::from_slice(&std::fs::read(file).ok()?).ok()
 }
 
-/// That a ledger still has the block that was seen of it, before anything is written to it.
-pub(super) async fn hold(
-    session: &mut Session<'_>,
-    options: &LedgerOptions,
-    ledger: &Hash,
-) -> Result<(), OpenError> {
+/// That a ledger, which is the one that is meant, still has the block that was seen of it, before anything is written to it.
+pub(super) async fn hold(session: &mut Session<'_>, options: &LedgerOptions) -> Result<(), OpenError> {
     let Some(file) = &options.seen else {
         return Ok(());
     };
     let failed = |error: StorageError| options.failed(error);
-    let Some(reason) = missing(session, file, ledger).await.map_err(failed)? else {
+    let Some(reason) = missing(session, file).await.map_err(failed)? else {
         return Ok(());
     };
     let ends = BlockName::of(&blocks::head(session).await.map_err(failed)?);
@@ -80,11 +75,7 @@ fn accept(ends: BlockName, told: Option<BlockName>, before: Option<BlockName>) -
 }
 
 /// In what the ledger is not the one that was seen.
-async fn missing(
-    session: &mut Session<'_>,
-    file: &Path,
-    ledger: &Hash,
-) -> Result<Option<String>, StorageError> {
+async fn missing(session: &mut Session<'_>, file: &Path) -> Result<Option<String>, StorageError> {
     let text = match std::fs::read(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Ok(Some(format!("it cannot be read: {error}"))),
@@ -94,13 +85,6 @@ async fn missing(
         Ok(note) => note,
         Err(error) => return Ok(Some(format!("it holds no receipt: {error}"))),
     };
-    if seen.ledger_id.0 != *ledger {
-        return Ok(Some(format!(
-            "that was ledger {}, this is ledger {}",
-            seen.ledger_id,
-            Bytes(*ledger)
-        )));
-    }
     Ok(match blocks::head_at(session, seen.height).await? {
         None => Some(format!("block {} is gone", seen.height)),
         Some(now) if now.hash != seen.hash.0 => Some(format!(
@@ -134,7 +118,10 @@ mod tests {
             let said = accept(ends, told, before);
             assert_eq!(said.is_ok(), accepted, "{told:?} {before:?} {said:?}");
             if let Err(remedy) = said {
-                assert!(remedy.contains(&format!("--accept-lost-blocks {ends}")), "{remedy}");
+                assert!(
+                    remedy.contains(&format!("--accept-lost-blocks {ends}")),
+                    "{remedy}"
+                );
             }
         }
     }

@@ -54,11 +54,17 @@ async fn the_flag_that_accepted_a_loss_of_blocks_accepts_no_later_one() {
     let right = format!("--accept-lost-blocks {ends}");
     // What it ends with has to be said, and the refusal prints it.
     let without = refused(&options).await;
-    assert!(without.contains("block 3 is gone") && without.ends_with(&right), "{without}");
+    assert!(
+        without.contains("block 3 is gone") && without.ends_with(&right),
+        "{without}"
+    );
     for wrong in [lost, BlockName::new(1, ends.hash.0), BlockName::new(2, [7; 32])] {
         options.accept_lost_blocks = Some(wrong);
         let said = refused(&options).await;
-        assert!(said.contains(&wrong.to_string()) && said.ends_with(&right), "{said}");
+        assert!(
+            said.contains(&wrong.to_string()) && said.ends_with(&right),
+            "{said}"
+        );
     }
     options.accept_lost_blocks = Some(ends);
     one_more(&options, "three").await;

@@ -137,6 +137,86 @@ async fn a_note_of_a_block_that_a_stranger_signed_spares_nothing_before_it() {
     assert!(matches!(found, OpenError::Unvouched { block: 3, .. }), "{found}");
 }
 
+/// A whole ledger of a stranger's, handed over to the operator's key.
+async fn made_by_a_stranger(bench: &Bench) -> TempDir {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("ledger.db");
+    let mut options = bench.options();
+    options.address = (&path).into();
+    options.key = directory.path().join("stranger.key");
+    let ledger = Ledger::open(options.clone()).await.unwrap();
+    enrol(&ledger).await;
+    ledger.submit(submission("one", register("traps"))).await.unwrap();
+    ledger.close().await;
+    rotate(&options, &bench.options().key, false).await.unwrap();
+    directory
+}
+
+#[tokio::test]
+async fn a_whole_ledger_that_a_stranger_made_and_handed_over_takes_nobodys_place() {
+    let bench = Bench::new().await;
+    bench.accepted("one", register("texts")).await;
+    let own = bench.ledger.receipt().await.unwrap();
+    bench.ledger.close().await;
+    let strangers = made_by_a_stranger(&bench).await;
+    let mut options = bench.options();
+    options.address = strangers.path().join("ledger.db").into();
+    // All of its keys are vouched for.
+    Ledger::open(options.clone()).await.unwrap().close().await;
+    let next = bench.directory.path().join("next.key");
+    let refuses = async |options: &LedgerOptions, by: &str| {
+        let refused = refused(options.clone()).await;
+        assert!(matches!(refused, OpenError::OtherLedger { .. }), "{refused}");
+        let said = refused.to_string();
+        assert!(
+            said.contains(&own.ledger_id.to_string()) && said.contains(by),
+            "{said}"
+        );
+        for lost in [false, true] {
+            let rotated = rotate(options, &next, lost).await.unwrap_err().to_string();
+            assert!(rotated.contains("it is another one"), "{rotated}");
+        }
+    };
+    // Where it was never started before an operator names the one that is meant.
+    options.id = Some(own.ledger_id);
+    refuses(&options, "--ledger-id").await;
+    // Elsewhere the first start noted it.
+    options.id = None;
+    options.seen = Some(bench.directory.path().join("ledger.seen"));
+    let mut first = bench.options();
+    first.seen.clone_from(&options.seen);
+    Ledger::open(first).await.unwrap().close().await;
+    refuses(&options, "ledger.seen").await;
+    // Nor is that said of lost blocks.
+    let file = LedgerFile::open(strangers.path().join("ledger.db"))
+        .await
+        .unwrap();
+    let head = file.receipt(&[], &[]).await.unwrap();
+    drop(file);
+    options.accept_lost_blocks = Some(BlockName::new(head.height, head.hash.0));
+    refuses(&options, "ledger.seen").await;
+}
+
+#[tokio::test]
+async fn where_a_ledger_is_known_no_other_one_is_made() {
+    let bench = Bench::new().await;
+    let id = bench.ledger.receipt().await.unwrap().ledger_id;
+    bench.ledger.close().await;
+    let mut options = bench.options();
+    options.seen = Some(bench.directory.path().join("ledger.seen"));
+    Ledger::open(options.clone()).await.unwrap().close().await;
+    options.address = bench.directory.path().join("empty.db").into();
+    let mut told = bench.options();
+    told.address.clone_from(&options.address);
+    told.id = Some(id);
+    for options in [options, told] {
+        let refused = refused(options.clone()).await;
+        assert!(matches!(refused, OpenError::NoLedger { .. }), "{refused}");
+        let nothing = LedgerFile::open(&options.address).await.unwrap();
+        assert!(nothing.receipt(&[], &[]).await.is_err(), "nothing was made");
+    }
+}
+
 #[tokio::test]
 async fn an_operator_whose_key_was_lost_goes_on_with_the_new_one_and_names_it_once_it_has_handed_over() {
     let mut bench = Bench::new().await;
