@@ -63,6 +63,8 @@ DATABASE = yaml.safe_dump(
                 "ports": [5432, 6432],
             },
             "signingKey": {"existingSecret": "ledger-key", "key": "signing.pem"},
+            "id": "0a" * 32,
+            "trustedKeys": ["1b" * 32, "2c" * 32],
         }
     }
 )
@@ -346,6 +348,18 @@ def test_the_ledger_is_where_the_values_say(render: Render) -> None:
     assert secrets == {"fabric-identity": "broker-identity", "fabric-tls": "broker-client"}
 
 
+def test_the_broker_is_told_which_ledger_it_is_and_which_keys_were_the_operators(render: Render) -> None:
+    def told(values: str | None) -> dict[str, str]:
+        (pod,) = [pod for name, pod in pods(render(values=values)) if name == "leasehold-secret-broker"]
+        return {variable["name"]: variable.get("value", "") for variable in pod["containers"][0]["env"]}
+
+    names = {"LEASEHOLD_LEDGER_ID", "LEASEHOLD_TRUST_LEDGER_KEY"}
+    assert not names & set(told(None)), "whichever is found at the first start"
+    database = told(DATABASE)
+    assert database["LEASEHOLD_LEDGER_ID"] == "0a" * 32
+    assert database["LEASEHOLD_TRUST_LEDGER_KEY"] == "1b" * 32 + "," + "2c" * 32
+
+
 def test_a_channels_profile_names_files_that_are_mounted(render: Render) -> None:
     manifests = render(values=CHANNEL)
     files = named(manifests, "ConfigMap", "leasehold-fabric")["data"]
@@ -526,6 +540,10 @@ def test_in_the_hubs_namespace_only_the_hub_reaches_the_spawner_hook(render: Ren
         ("ledger.kind=mysql", "kind"),
         ("ledger.kind=postgres", "ledger.postgres.existingSecret is empty"),
         ('ledger={"kind":"postgres","postgres":{"existingSecret":"a"}}', "ledger.signingKey.existingSecret is empty"),
+        ("ledger.id=0a0b", "id"),
+        ('ledger.trustedKeys=["0A"]', "trustedKeys"),
+        ('ledger={"kind":"fabric","id":"' + "0a" * 32 + '"}', "ledger.id is set"),
+        ('ledger={"kind":"fabric","trustedKeys":["' + "0a" * 32 + '"]}', "ledger.trustedKeys is set"),
         ("ledger.kind=fabric", "ledger.fabric.channel is empty"),
         ('ledger.fabric.peers=[{"address":"peer:7051"}]', "roots"),
         ('ledger.fabric.peers=[{"address":"peer","roots":"-----BEGIN CERTIFICATE-----"}]', "address"),

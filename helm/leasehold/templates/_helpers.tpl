@@ -182,6 +182,11 @@ readinessProbe:
 {{- end -}}
 {{- end -}}
 {{- if eq $ledger.kind "fabric" -}}
+{{- range $name := list "id" "trustedKeys" -}}
+{{- if index $ledger $name -}}
+{{- fail (printf "ledger.kind is fabric but ledger.%s is set: it is for a ledger that the broker signs; a channel is named in ledger.fabric.channel" $name) -}}
+{{- end -}}
+{{- end -}}
 {{- range $name := list "channel" "identitySecret" "peers" -}}
 {{- if not (index $ledger.fabric $name) -}}
 {{- fail (printf "ledger.kind is fabric but ledger.fabric.%s is empty: docs/fabric.md says what belongs there" $name) -}}
