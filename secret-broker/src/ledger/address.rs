@@ -34,6 +34,11 @@ pub enum NotAnAddress {
     /// A parameter that nobody reads.
     #[error("the URL has the parameter `{0}`, which is not known; known are {known}", known = postgres::PARAMETERS.join(", "))]
     Parameter(String),
+    /// The client does not do what it says.
+    #[error(
+        "sslmode=allow would never encrypt here, whatever the server asks for: say `verify-full`, or `prefer` or `disable` where nobody can listen"
+    )]
+    Allow,
     /// A parameter's value.
     #[error("the URL's parameters are not of their form; see the ledger guide")]
     Value,

@@ -47,6 +47,8 @@ impl PostgresAddress {
         let mut others = Vec::new();
         for (key, value) in url.query_pairs() {
             match &*key {
+                // Which the client takes for `disable`.
+                "sslmode" if value.eq_ignore_ascii_case("allow") => return Err(NotAnAddress::Allow),
                 "password_file" => password_file = Some(PathBuf::from(&*value)),
                 known if PARAMETERS.contains(&known) => others.push((key.to_string(), value.to_string())),
                 unknown => return Err(NotAnAddress::Parameter(unknown.to_owned())),
@@ -144,6 +146,20 @@ mod tests {
         ] {
             let options = PostgresAddress::parse(url).unwrap().options().unwrap();
             assert_eq!(format!("{:?}", options.get_ssl_mode()), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_mode_that_says_more_than_the_client_does_is_refused_by_name() {
+        for url in [
+            "postgres://b@db.example.org/l?sslmode=allow",
+            "postgres://b@localhost/l?sslmode=Allow",
+            "postgres://b@db.example.org/l?sslmode=verify-full&sslmode=ALLOW",
+            "postgres://b@db.example.org/l?sslm%6Fde=allow",
+        ] {
+            let error = PostgresAddress::parse(url).unwrap_err();
+            assert_eq!(error, NotAnAddress::Allow, "{url}");
+            assert!(error.to_string().contains("sslmode=allow"));
         }
     }
 }
