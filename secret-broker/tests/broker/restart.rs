@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use leasehold_broker_wire::machines::WatchLeasesRequest;
 use leasehold_chaincode::{Ciphertext, Command, DatasetId, Metadata, Msp, Policy, TxId};
-use leasehold_secret_broker::ledger::{Ledger, LedgerOptions, Submission};
+use leasehold_secret_broker::ledger::{Ledger, LedgerFile, LedgerOptions, Receipt, Submission};
 use leasehold_secret_broker::store::Store;
 use leasehold_secret_broker::store::claims::Room;
 use leasehold_secret_broker::store::data_keys::DataKey;
@@ -191,4 +191,19 @@ async fn the_broker_joins_its_organisation_once_and_leaves_a_retired_cluster_alo
         operation["problem"]["type"], "urn:leasehold:problem:cluster_not_found",
         "{operation}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_broker_has_seen_of_its_ledger_is_noted_beside_its_data() {
+    let fixture = Fixture::start().await;
+    assert!(fixture.terminate().success());
+    let file = LedgerFile::open(fixture.data_dir().join("ledger.db"))
+        .await
+        .unwrap();
+    let receipt = file.receipt(&[], &[]).await.unwrap();
+    let note = std::fs::read(fixture.data_dir().join("ledger.seen")).unwrap();
+    assert_eq!(serde_json::from_slice::<Receipt>(&note).unwrap(), receipt);
+    let id = format!("\"id\":\"{}\"", receipt.ledger_id);
+    assert!(fixture.log().contains(&id), "the log says what can be pinned");
+    fixture.run().await;
 }

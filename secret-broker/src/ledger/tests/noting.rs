@@ -99,3 +99,40 @@ async fn a_flag_that_was_not_needed_when_it_was_first_given_accepts_no_later_los
     let said = refused(&options).await;
     assert!(said.contains("accepts no second loss"), "{said}");
 }
+
+#[tokio::test]
+async fn a_start_spares_what_was_noted_and_verifying_finds_what_was_changed_there() {
+    let (bench, options) = noting().await;
+    let ledger = Ledger::open(options.clone()).await.unwrap();
+    for name in ["two", "three"] {
+        ledger.submit(submission(name, register(name))).await.unwrap();
+    }
+    ledger.close().await;
+    let change = async |height: u64| {
+        let mut connection = storage::sqlite::connect(&bench.path()).await.unwrap();
+        tamper::past_the_guards(&mut connection, async |connection| {
+            sqlx::query("UPDATE blocks SET body = replace(body, 'Texts', 'Tests') WHERE height = $1")
+                .bind(i64::try_from(height).unwrap())
+                .execute(&mut *connection)
+                .await
+                .unwrap();
+        })
+        .await;
+        sqlx::Connection::close(connection).await.unwrap();
+    };
+    change(2).await;
+    Ledger::open(options.clone()).await.unwrap().close().await;
+    for depth in [Depth::Chain, Depth::Whole] {
+        let file = LedgerFile::open(bench.path()).await.unwrap();
+        match file.verify(depth, &[]).await {
+            Err(VerifyError::Corrupt(found)) => assert_eq!((found.block, found.field), (2, "body")),
+            other => panic!("{other:?}"),
+        }
+    }
+    // So does a start to which nothing was noted, or for which what was noted is not there.
+    let whole = refused(&bench.options()).await;
+    assert!(whole.contains("block 2, body"), "{whole}");
+    change(4).await;
+    let whole = refused(&options).await;
+    assert!(whole.contains("block 2, body"), "{whole}");
+}

@@ -56,7 +56,7 @@ async fn corruption(bench: &Bench) -> Corruption {
 }
 
 /// Does something that the file's guards would refuse, and puts them back as they were.
-async fn past_the_guards<T>(
+pub(super) async fn past_the_guards<T>(
     connection: &mut SqliteConnection,
     work: impl AsyncFnOnce(&mut SqliteConnection) -> T,
 ) -> T {
