@@ -261,25 +261,53 @@ def test_of_many_who_want_it_at_once_one_gets_it(free: Broker) -> None:
         client.release(lease)
 
 
+def as_in_a_notebook(free: Broker, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Set the environment as the spawner-hook does; the command is one that notes how it was called."""
+    (home / "token").write_text(free.token("alice"))
+    for name in ("leasehold", "jupyterflow"):
+        command = home / "bin" / name
+        command.parent.mkdir(exist_ok=True)
+        command.write_text(f'#!/bin/sh\necho "{name} $*" >>{home}/ran\n')
+        command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{home}/bin:/usr/bin:/bin")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("LEASEHOLD_URL", free.url)
+    monkeypatch.setenv("LEASEHOLD_TOKEN_FILE", str(home / "token"))
+    monkeypatch.setenv("LEASEHOLD_CA_FILE", str(free.ca_file))
+    return home / "ran"
+
+
+def test_in_a_notebook_a_lease_takes_one_line_and_its_directories_are_laid(
+    free: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = as_in_a_notebook(free, tmp_path, monkeypatch)
+    with leasehold.lease("texts", ttl=600) as lease:
+        assert lease.path == tmp_path / "datasets" / "texts"
+        assert not ran.exists(), "no home is given directories that has none"
+    (tmp_path / "datasets").mkdir()
+    with free.client("alice") as client:
+        until("the dataset to be free", lambda: client.dataset("texts").lease_state == "free" or None)
+
+    async def main() -> None:
+        async with leasehold.lease("texts") as lease:
+            assert lease.lease.mount == "ready"
+
+    asyncio.run(main())
+    assert ran.read_text() == f"leasehold skeleton sync --best-effort --home {tmp_path}\n"
+    with free.client("alice") as client:
+        assert [lease.id for lease in client.leases() if lease.is_open] == []
+
+
 def test_the_user_guides_examples_run(free: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     guide = (ROOT / "docs" / "user-guide.md").read_text()
     section = guide.split("### From Python\n")[1].split("\n## ")[0].split("\n### ")[0]
     examples = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     assert len(examples) == 3
-    (tmp_path / "token").write_text(free.token("alice"))
-    ran = tmp_path / "ran"
-    command = tmp_path / "bin" / "jupyterflow"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\necho "$@" >>{ran}\n')
-    command.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{command.parent}:/usr/bin:/bin")
-    monkeypatch.setenv("LEASEHOLD_URL", free.url)
-    monkeypatch.setenv("LEASEHOLD_TOKEN_FILE", str(tmp_path / "token"))
-    monkeypatch.setenv("LEASEHOLD_CA_FILE", str(free.ca_file))
+    ran = as_in_a_notebook(free, tmp_path, monkeypatch)
     monkeypatch.setattr(builtins, "input", lambda *_: "")
     with free.client("alice") as client:
         for example in examples:
             until("the dataset to be free", lambda: client.dataset("texts").lease_state == "free" or None)
             exec(compile(example, "docs/user-guide.md", "exec"), {"__name__": "__main__"})  # noqa: S102
         assert [lease.dataset for lease in client.leases() if lease.is_open] == []
-    assert ran.read_text() == "run -f workflow.yaml\n"
+    assert ran.read_text() == "jupyterflow run -f workflow.yaml\n"

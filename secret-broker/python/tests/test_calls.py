@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import socket
 import threading
 import time
@@ -235,6 +236,16 @@ def test_a_problem_is_told_with_all_that_the_broker_said(ask: Ask) -> None:
     assert error.detail == "invalid_field, said the broker"
     assert str(error) == "invalid_field, said the broker (invalid_field in ttl_seconds)"
     assert isinstance(error, leasehold.Refused)
+
+
+def test_exceptions_and_records_go_from_process_to_process(ask: Ask) -> None:
+    with pytest.raises(leasehold.Conflict) as failed:
+        ask(Script(problem(409, "lease_conflict", field="x")), lambda client: client.request_lease("texts"))
+    there = pickle.loads(pickle.dumps(failed.value))  # noqa: S301
+    assert type(there) is leasehold.Conflict
+    assert (str(there), vars(there)) == (str(failed.value), vars(failed.value))
+    found = ask(Script(answer(200, dataset())), lambda client: client.dataset("texts"))
+    assert pickle.loads(pickle.dumps(found)) == found  # noqa: S301
 
 
 def test_fields_that_are_new_are_ignored_and_what_is_no_record_is_told(ask: Ask) -> None:
