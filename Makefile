@@ -19,7 +19,11 @@ HUB_VENV := $(CACHE)/venv-hub-$(shell cat $(HUB_REQUIREMENTS) | sha256sum | cut 
 CLIENT_REQUIREMENTS := secret-broker/python/requirements.txt secret-broker/python/requirements-dev.txt
 CLIENT_VENV := $(CACHE)/venv-client-$(shell cat $(CLIENT_REQUIREMENTS) | sha256sum | cut -c1-12)
 HUB_PROXY := $(CACHE)/hub-proxy-$(shell sha256sum jupyterhub-config/proxy/package-lock.json | cut -c1-12)
-# Where the tests and the demo find the hub that they start.
+KEYCLOAK_VERSION := 26.7.3
+KEYCLOAK_SHA256 := 27a6535553c3cdcd083872ba40629efafb3475e3b758e0c6f691395561dd0f1f
+KEYCLOAK := $(CACHE)/keycloak-$(KEYCLOAK_VERSION)
+# Where the tests and the demo find the hub, and the tests the Keycloak, that they start.
+export LEASEHOLD_KEYCLOAK := $(KEYCLOAK)
 export LEASEHOLD_HUB_VENV := $(HUB_VENV)
 export LEASEHOLD_HUB_PROXY := $(HUB_PROXY)
 export PATH := $(PATH):$(subst $() ,:,$(wildcard $(CACHE)/bin/helm-*))
@@ -33,7 +37,7 @@ help: ## List the targets
 ## What everything needs
 
 .PHONY: setup
-setup: binaries $(PYTHON) $(CLIENT_VENV)/ready hub postgresql $(CARGO_DENY) ## Install and build what the other targets need (Debian packages, programs, Python tools)
+setup: binaries $(PYTHON) $(CLIENT_VENV)/ready hub postgresql keycloak $(CARGO_DENY) ## Install and build what the other targets need (Debian packages, programs, Python tools)
 
 $(PYTHON):
 	@if ! python3 -c 'import ensurepip' 2>/dev/null; then apt-get update --quiet=2 && apt-get install --yes --quiet=2 python3-venv; fi
@@ -56,6 +60,22 @@ $(API_VENV)/ready: $(PYTHON)
 	python3 -m venv $(API_VENV)
 	$(API_VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $(API_REQUIREMENTS)
 	touch $@
+
+# Its distribution is a package of Maven Central and runs on Debian's Java. It is copied before each start, never started in place.
+.PHONY: keycloak
+keycloak: ## Install Keycloak for the tests of people's logins, if it is missing (root where Maven or Java is missing)
+	@if [[ -e $(KEYCLOAK)/ready ]]; then exit 0; fi; \
+	if ! command -v mvn >/dev/null || ! command -v java >/dev/null; then \
+		if [[ $$EUID != 0 ]]; then echo "keycloak: install the Debian packages maven and openjdk-17-jre-headless as root; the tests that need it are skipped without"; exit 0; fi; \
+		apt-get update --quiet=2 && apt-get install --yes --quiet=2 --no-install-recommends maven openjdk-17-jre-headless; \
+	fi; \
+	mkdir -p $(CACHE); new=$$(mktemp --directory $(CACHE)/keycloak.XXXXXX); trap 'rm -rf "$$new"' EXIT; \
+	mvn --batch-mode --quiet org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy -DoutputDirectory="$$new" \
+		-Dartifact=org.keycloak:keycloak-quarkus-dist:$(KEYCLOAK_VERSION):zip; \
+	echo "$(KEYCLOAK_SHA256)  $$new/keycloak-quarkus-dist-$(KEYCLOAK_VERSION).zip" | sha256sum --check --quiet; \
+	python3 -m zipfile --extract "$$new/keycloak-quarkus-dist-$(KEYCLOAK_VERSION).zip" "$$new"; \
+	touch "$$new/keycloak-$(KEYCLOAK_VERSION)/ready"; \
+	rm -rf $(KEYCLOAK); mv "$$new/keycloak-$(KEYCLOAK_VERSION)" $(KEYCLOAK)
 
 # The hub's own packages, at the versions that its configuration is written for.
 $(HUB_VENV)/ready: $(PYTHON)

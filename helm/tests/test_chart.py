@@ -180,13 +180,35 @@ def test_secrets_are_read_by_the_provisioner_alone_and_in_the_system_namespace_a
         assert {namespace for namespace, _ in rights(manifests, name, "secrets")} == expected, name
 
 
-def test_the_broker_may_patch_one_configmap_and_nothing_else(render: Render) -> None:
-    assert list(rules_of(render(), "leasehold-secret-broker")) == [
-        (
-            NAMESPACE,
-            {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["leasehold-ca"], "verbs": ["patch"]},
-        )
-    ]
+def test_the_broker_may_patch_one_configmap_have_tokens_reviewed_and_nothing_else(render: Render) -> None:
+    publishing = (
+        NAMESPACE,
+        {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["leasehold-ca"], "verbs": ["patch"]},
+    )
+    reviewing = ("", {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]})
+    rules = list(rules_of(render(), "leasehold-secret-broker"))
+    assert sorted(rules, key=str) == sorted([publishing, reviewing], key=str)
+    without = 'secretBroker.config.issuers=[{"name":"cluster","kind":"kubernetes","review_tokens":false}]'
+    assert list(rules_of(render(without), "leasehold-secret-broker")) == [publishing]
+
+
+def test_issuers_of_each_kind_reach_the_broker_and_only_the_hubs_own_may_have_the_hubs_name(render: Render) -> None:
+    hub = '{"name":"jupyterhub","kind":"jupyterhub","api_url":"http://hub:8081/hub/api","plain_http":true}'
+    front = (
+        '{"name":"front","kind":"alb","region":"eu-north-1","issuer":"https://x","client":"c","researchers":true,'
+        '"signer":"arn:aws:elasticloadbalancing:eu-north-1:111122223333:loadbalancer/app/a/b"}'
+    )
+    people = (
+        '{"name":"uis","kind":"oidc","issuer":"https://x","audience":"a","algorithms":["RS256"],"groups_claim":["g"],'
+        '"roles":[{"claim":"realm_access.roles","values":{"a":"auditor"}}],"private_networks":["10.0.0.0/8"]}'
+    )
+    issuers = f'secretBroker.config.issuers=[{{"name":"cluster","kind":"kubernetes"}},{hub},{front},{people}]'
+    config = yaml.safe_load(named(render(issuers), "ConfigMap", "leasehold-secret-broker")["data"]["config.yaml"])
+    assert [issuer["kind"] for issuer in config["issuers"]] == ["kubernetes", "jupyterhub", "alb", "oidc"]
+    with pytest.raises(Refused, match="hubIssuer"):
+        render(issuers, "secretBroker.config.hubIssuer=uis")
+    with pytest.raises(Refused, match="issuers"):
+        render(issuers.replace("auditor", "admin"))
 
 
 @BOTH

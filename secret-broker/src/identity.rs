@@ -10,17 +10,24 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+pub mod balancer;
 pub mod claim_path;
 pub mod claims;
 pub mod config;
 pub mod fetch;
+pub mod hub;
 pub mod issuer;
 pub mod keyset;
 pub mod reach;
 pub mod refusal;
+pub mod remembered;
+pub mod review;
 pub mod roles;
 pub mod token;
 
+use balancer::Balancer;
+use config::IssuerConfig;
+use hub::Hub;
 use issuer::Issuer;
 pub use refusal::TokenError;
 pub use roles::{Machine, Role, Standing};
@@ -70,29 +77,55 @@ pub struct Verified {
 
 /// All configured issuers.
 pub struct Issuers {
+    /// Those that sign their tokens.
     issuers: Vec<Arc<Issuer>>,
+    /// The one that is asked instead.
+    hub: Option<Hub>,
+    /// The one that adds its tokens to requests.
+    balancer: Option<Balancer>,
 }
 
 impl Issuers {
     /// Sets up the issuers. Their key sets are fetched by [`Issuers::keep_fresh`] and on demand, never here.
     #[must_use]
-    pub fn new(configured: &[config::IssuerConfig]) -> Self {
-        Self {
-            issuers: configured.iter().map(|c| Arc::new(Issuer::new(c))).collect(),
+    pub fn new(configured: &[IssuerConfig]) -> Self {
+        let mut all = Self {
+            issuers: Vec::new(),
+            hub: None,
+            balancer: None,
+        };
+        for one in configured {
+            match one {
+                IssuerConfig::Oidc(c) => all.issuers.push(Arc::new(Issuer::oidc(c))),
+                IssuerConfig::Kubernetes(c) => all.issuers.push(Arc::new(Issuer::kubernetes(c))),
+                IssuerConfig::Jupyterhub(c) => all.hub = Some(Hub::new(c)),
+                IssuerConfig::Alb(c) => all.balancer = Some(Balancer::new(c)),
+            }
         }
+        all
     }
 
     /// Verifies a token that was made for a purpose.
     ///
     /// # Errors
-    /// [`TokenError`], whose text is for the log alone.
+    /// [`TokenError`], whose text is for the audit and the log alone.
     pub async fn verify(&self, token: &str, purpose: Purpose) -> Result<Verified, TokenError> {
+        // What a hub gives is no signed token and has no dot.
+        if let (Some(hub), Purpose::People, false) = (&self.hub, purpose, token.contains('.')) {
+            return hub.verify(token).await;
+        }
         let unverified = Unverified::parse(token, Encoding::Plain)?;
         let issuer = match self.named(unverified.issuer()?) {
             Some(issuer) => issuer,
             None => self.learn_names(unverified.issuer()?).await?,
         };
         issuer.verify(unverified, purpose).await
+    }
+
+    /// The load balancer that adds identities to requests, where there is one.
+    #[must_use]
+    pub const fn balancer(&self) -> Option<&Balancer> {
+        self.balancer.as_ref()
     }
 
     fn named(&self, iss: &str) -> Option<&Arc<Issuer>> {

@@ -163,7 +163,11 @@ readinessProbe:
 {{- end -}}
 {{- $names = append $names .name -}}
 {{- end -}}
-{{- if has .Values.secretBroker.config.hubIssuer $names -}}
+{{- $others := list -}}
+{{- range .Values.secretBroker.config.issuers -}}
+{{- if ne .kind "jupyterhub" -}}{{- $others = append $others .name -}}{{- end -}}
+{{- end -}}
+{{- if has .Values.secretBroker.config.hubIssuer $others -}}
 {{- fail (printf "secretBroker.config.hubIssuer %q is also the name of an issuer: the hub could then vouch for that issuer's people" .Values.secretBroker.config.hubIssuer) -}}
 {{- end -}}
 {{- if not (has .Values.secretBroker.config.machinesIssuer $names) -}}

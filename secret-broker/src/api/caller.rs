@@ -15,9 +15,12 @@ use super::openapi::ReadRefused;
 use super::problem::ApiProblem;
 use crate::audit::{Audit, Decision, Event, Origin};
 use crate::broker::Broker;
-use crate::identity::{Purpose, Role, Verified};
+use crate::identity::{Purpose, Role, TokenError, Verified};
 use crate::server::{Peer, RequestId};
 use crate::store::people::Person;
+
+/// Where an AWS load balancer puts whom it has logged in.
+const BALANCER_HEADER: &str = "x-amzn-oidc-data";
 
 /// An authenticated person.
 #[derive(Debug, Clone)]
@@ -114,18 +117,18 @@ impl FromRequestParts<Arc<Broker>> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, broker: &Arc<Broker>) -> Result<Self, ApiProblem> {
         let origin = origin(&parts.extensions);
-        let Some(token) = bearer(&parts.headers) else {
-            return Err(refuse(broker, &origin, "no_bearer_token").await);
-        };
-        let verified = match broker.issuers.verify(token, Purpose::People).await {
+        let verified = match who(broker, &parts.headers).await {
             Ok(verified) => verified,
-            Err(reason) if reason.is_no_verdict() => {
+            Err(Refused::No(reason)) => return Err(refuse(broker, &origin, reason).await),
+            Err(Refused::Token(reason)) if reason.is_no_verdict() => {
                 let reason = reason.to_string();
                 let event = Event::new("", "authenticate", "people", Decision::Denied, reason, &origin);
                 broker.audit.tell(event).await;
                 return Err(ApiProblem::issuer_unavailable());
             }
-            Err(reason) => return Err(refuse(broker, &origin, &reason.to_string()).await),
+            Err(Refused::Token(reason)) => {
+                return Err(refuse(broker, &origin, &reason.to_string()).await);
+            }
         };
         broker.metrics.tokens_accepted.fetch_add(1, Ordering::Relaxed);
         let caller = identify(broker, verified, origin).await?;
@@ -134,6 +137,29 @@ impl FromRequestParts<Arc<Broker>> for Caller {
             .insert(Submitter(caller.person.pseudonym.clone()));
         Ok(caller)
     }
+}
+
+enum Refused {
+    /// There is no token, or more than one.
+    No(&'static str),
+    Token(TokenError),
+}
+
+/// Whoever the one identity of the request is. Between two of them nothing is chosen.
+async fn who(broker: &Broker, headers: &http::HeaderMap) -> Result<Verified, Refused> {
+    let mut added = headers.get_all(BALANCER_HEADER).iter();
+    if let Some(balancer) = broker.issuers.balancer()
+        && let Some(data) = added.next()
+    {
+        if added.next().is_some() || headers.contains_key(header::AUTHORIZATION) {
+            return Err(Refused::No("two_identities"));
+        }
+        let data = data.to_str().map_err(|_| Refused::Token(TokenError::Encoding))?;
+        return balancer.verify(data).await.map_err(Refused::Token);
+    }
+    let token = bearer(headers).ok_or(Refused::No("no_bearer_token"))?;
+    let verified = broker.issuers.verify(token, Purpose::People).await;
+    verified.map_err(Refused::Token)
 }
 
 /// The one token of the one `Authorization` header.

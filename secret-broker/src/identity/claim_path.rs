@@ -26,6 +26,12 @@ impl From<Written> for ClaimPath {
 }
 
 impl ClaimPath {
+    /// Of a member of the claims themselves.
+    #[must_use]
+    pub fn member(name: &str) -> Self {
+        Self(vec![name.to_owned()])
+    }
+
     /// Whether it names anything.
     #[must_use]
     pub fn is_valid(&self) -> bool {

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use super::ServiceAccount;
 use super::refusal::TokenError;
-use super::{ServiceAccount, claim_path::ClaimPath};
 
 /// The end of the year 9999. What expires later was not meant as seconds.
 const LATEST_SECONDS: u64 = 253_402_300_799;
@@ -89,9 +89,10 @@ impl Claims {
         shown(self.members.get(claim)?)
     }
 
-    /// The texts at a path: one, or a list of them.
-    pub fn texts<'a>(&'a self, path: &'a ClaimPath) -> impl Iterator<Item = &'a str> {
-        path.texts(&self.members)
+    /// All of them.
+    #[must_use]
+    pub const fn members(&self) -> &Map<String, Value> {
+        &self.members
     }
 
     /// The bound account: `kubernetes.io: {namespace, serviceaccount: {name, uid}}`.

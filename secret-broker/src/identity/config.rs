@@ -2,15 +2,12 @@
 
 use std::collections::HashSet;
 
-use jsonwebtoken::Algorithm;
 use serde::Deserialize;
-use url::Url;
-
-use super::reach::{Network, is_safe_target, literal};
 
 mod kinds;
+mod mistakes;
 
-pub use kinds::{KubernetesConfig, OidcConfig, RoleRule};
+pub use kinds::{AlbConfig, HubConfig, KubernetesConfig, OidcConfig, RoleRule};
 
 /// The whole file, as `config.example.yaml` shows it.
 #[derive(Debug, Clone, Deserialize)]
@@ -37,6 +34,10 @@ pub enum IssuerConfig {
     Oidc(OidcConfig),
     /// ServiceAccount tokens of a cluster.
     Kubernetes(KubernetesConfig),
+    /// Tokens of a JupyterHub, which is asked whose they are.
+    Jupyterhub(HubConfig),
+    /// Identities that an AWS Application Load Balancer adds to requests.
+    Alb(AlbConfig),
 }
 
 /// A data steward.
@@ -69,6 +70,7 @@ pub struct Machines {
 fn default_hub_issuer() -> String {
     "jupyterhub".to_owned()
 }
+
 impl IssuerConfig {
     /// The issuer's name within Leasehold.
     #[must_use]
@@ -76,6 +78,8 @@ impl IssuerConfig {
         match self {
             Self::Oidc(c) => &c.name,
             Self::Kubernetes(c) => &c.name,
+            Self::Jupyterhub(c) => &c.name,
+            Self::Alb(c) => &c.name,
         }
     }
 
@@ -84,14 +88,9 @@ impl IssuerConfig {
     pub fn has_researchers(&self) -> bool {
         match self {
             Self::Oidc(c) => c.researchers,
+            Self::Jupyterhub(c) => c.researchers,
+            Self::Alb(c) => c.researchers,
             Self::Kubernetes(_) => false,
-        }
-    }
-
-    fn algorithms(&self) -> &[Algorithm] {
-        match self {
-            Self::Oidc(c) => &c.algorithms,
-            Self::Kubernetes(c) => &c.algorithms,
         }
     }
 }
@@ -133,24 +132,11 @@ impl IdentityConfig {
                     "issuer name `{name}` is empty or there twice; give each issuer its own name"
                 ));
             }
-            if name == self.hub_issuer {
+            // The hub's own tokens are of whom it vouches for.
+            if name == self.hub_issuer && !matches!(issuer, IssuerConfig::Jupyterhub(_)) {
                 errors.push(format!("issuer `{name}` has the name of hub_issuer; rename one, or the hub could vouch for its people"));
             }
-            if issuer.algorithms().is_empty() {
-                errors.push(format!(
-                    "issuer `{name}` pins no algorithm; list those that it signs with, such as RS256"
-                ));
-            }
-            if issuer
-                .algorithms()
-                .iter()
-                .any(|a| matches!(a, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512))
-            {
-                errors.push(format!(
-                    "issuer `{name}` allows an HMAC algorithm; whoever verifies such a token could make one"
-                ));
-            }
-            errors.extend(issuer.address_errors());
+            errors.extend(issuer.mistakes());
             if let Some(url) = issuer.fixed_issuer()
                 && !urls.insert(url)
             {
@@ -158,6 +144,19 @@ impl IdentityConfig {
                     "issuer `{name}` has the issuer URL of another one; keep one of them"
                 ));
             }
+        }
+        let count = |of: fn(&IssuerConfig) -> bool| self.issuers.iter().filter(|i| of(i)).count();
+        if count(|i| matches!(i, IssuerConfig::Jupyterhub(_))) > 1 {
+            errors.push(
+                "there are several issuers of kind jupyterhub, and a token does not say which to show it to; keep one"
+                    .to_owned(),
+            );
+        }
+        if count(|i| matches!(i, IssuerConfig::Alb(_))) > 1 {
+            errors.push(
+                "there are several issuers of kind alb; keep that of the balancer in front of this broker"
+                    .to_owned(),
+            );
         }
         for steward in &self.stewards {
             if steward.issuer != self.hub_issuer && !seen.contains(steward.issuer.as_str()) {
@@ -208,77 +207,6 @@ impl IdentityConfig {
     }
 }
 
-impl IssuerConfig {
-    fn fixed_issuer(&self) -> Option<&str> {
-        match self {
-            Self::Oidc(c) => Some(&c.issuer),
-            Self::Kubernetes(c) => c.issuer.as_deref(),
-        }
-    }
-
-    /// Networks beyond the public ones where it may be; `None` where it is the operator's own cluster anyway.
-    fn private_networks(&self) -> Option<&[Network]> {
-        match self {
-            Self::Oidc(c) => Some(&c.private_networks),
-            Self::Kubernetes(_) => None,
-        }
-    }
-
-    fn address_errors(&self) -> Vec<String> {
-        let name = self.name();
-        let mut errors = Vec::new();
-        let (address, jwks) = match self {
-            Self::Oidc(c) => match Url::parse(&c.issuer) {
-                Ok(url) => (url, c.jwks_url.as_ref()),
-                Err(error) => {
-                    errors.push(format!("issuer `{name}`: `{}` is no URL: {error}", c.issuer));
-                    return errors;
-                }
-            },
-            Self::Kubernetes(c) => (c.api_server.clone(), c.jwks_url.as_ref()),
-        };
-        for url in std::iter::once(&address).chain(jwks) {
-            if !is_safe_target(url) {
-                errors.push(format!(
-                    "issuer `{name}`: {url} must be https (plain http only for this very host)"
-                ));
-            }
-            if let (Some(networks), Some(address)) = (self.private_networks(), literal(url))
-                && !address.is_loopback()
-                && !Network::permit(networks, address)
-            {
-                errors.push(format!(
-                    "issuer `{name}`: {address} is no public address; list its network in private_networks if that is right"
-                ));
-            }
-        }
-        match self {
-            Self::Oidc(c) if c.audience.is_empty() => {
-                errors.push(format!("issuer `{name}` needs an audience"));
-            }
-            Self::Oidc(c)
-                if c.groups_claim.iter().any(|path| !path.is_valid())
-                    || c.roles.iter().any(|rule| !rule.claim.is_valid()) =>
-            {
-                errors.push(format!(
-                    "issuer `{name}` has a claim without a name; write names with dots between them, or a list of names"
-                ));
-            }
-            Self::Kubernetes(c)
-                if c.people_audience.is_empty()
-                    || c.machines_audience.is_empty()
-                    || c.people_audience == c.machines_audience =>
-            {
-                errors.push(format!(
-                    "issuer `{name}` needs two different audiences, for people and for machines"
-                ));
-            }
-            _ => {}
-        }
-        errors
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -286,7 +214,7 @@ mod tests {
     #[test]
     fn the_example_file_is_valid() {
         let config = IdentityConfig::parse(include_str!("../../config.example.yaml")).unwrap();
-        assert_eq!(config.issuers.len(), 2);
+        assert_eq!(config.issuers.len(), 4);
         assert_eq!(config.stewards.len(), 3);
         assert_eq!(config.machines.issuer.as_deref(), Some("cluster"));
     }
@@ -298,6 +226,9 @@ mod tests {
 issuers:
   - { name: jupyterhub, kind: oidc, issuer: "http://idp.example.org", algorithms: [HS256] }
   - { name: k, kind: kubernetes, people_audience: x, machines_audience: x, algorithms: [] }
+  - { name: h, kind: jupyterhub, api_url: "http://hub:8081/hub/api", required_scopes: [], cache_seconds: 3600 }
+  - { name: g, kind: jupyterhub, api_url: "https://hub.example.org/hub/api", groups_claim: "" }
+  - { name: b, kind: alb, region: "eu north", signer: "arn:other", issuer: "", client: c, keys_url: "http://keys.example.org" }
 stewards: [{ issuer: nobody, subject: x }]
 machines: { webhook: ["webhook"], issuer: jupyterhub }
 "#,
@@ -312,6 +243,14 @@ machines: { webhook: ["webhook"], issuer: jupyterhub }
             "not configured",
             "is no ServiceAccount",
             "machines.issuer",
+            "plain_http",
+            "required_scopes",
+            "cache_seconds",
+            "a claim has no name",
+            "several issuers of kind jupyterhub",
+            "is no region",
+            "ARN",
+            "client and issuer",
         ] {
             assert!(
                 errors.iter().any(|e| e.contains(part)),

@@ -3,9 +3,10 @@
 use jsonwebtoken::Algorithm;
 
 use super::claims::Claims;
-use super::config::{IssuerConfig, KubernetesConfig, OidcConfig};
+use super::config::{KubernetesConfig, OidcConfig};
 use super::keyset::KeySet;
 use super::refusal::TokenError;
+use super::review::Reviewer;
 use super::roles::Standing;
 use super::token::Unverified;
 use super::{Purpose, Subject, Verified};
@@ -23,27 +24,38 @@ pub struct Issuer {
 
 enum Kind {
     Oidc(OidcConfig),
-    Kubernetes(KubernetesConfig),
+    Kubernetes {
+        config: KubernetesConfig,
+        /// Asks whether what a person's token is bound to is still there.
+        reviewer: Option<Box<Reviewer>>,
+    },
 }
 
 impl Issuer {
-    /// Sets up an issuer; fetches nothing.
+    /// An OpenID Connect provider; fetches nothing.
     #[must_use]
-    pub fn new(config: &IssuerConfig) -> Self {
-        let (algorithms, leeway_seconds, kind) = match config {
-            IssuerConfig::Oidc(c) => (c.algorithms.clone(), c.leeway_seconds, Kind::Oidc(c.clone())),
-            IssuerConfig::Kubernetes(c) => (
-                c.algorithms.clone(),
-                c.leeway_seconds,
-                Kind::Kubernetes(c.clone()),
-            ),
-        };
+    pub fn oidc(config: &OidcConfig) -> Self {
         Self {
-            name: config.name().to_owned(),
-            keys: KeySet::new(config),
-            algorithms,
-            leeway_seconds,
-            kind,
+            name: config.name.clone(),
+            keys: KeySet::of_provider(config),
+            algorithms: config.algorithms.clone(),
+            leeway_seconds: config.leeway_seconds,
+            kind: Kind::Oidc(config.clone()),
+        }
+    }
+
+    /// A cluster; fetches nothing.
+    #[must_use]
+    pub fn kubernetes(config: &KubernetesConfig) -> Self {
+        Self {
+            name: config.name.clone(),
+            keys: KeySet::of_cluster(config),
+            algorithms: config.algorithms.clone(),
+            leeway_seconds: config.leeway_seconds,
+            kind: Kind::Kubernetes {
+                reviewer: config.review_tokens.then(|| Box::new(Reviewer::new(config))),
+                config: config.clone(),
+            },
         }
     }
 
@@ -57,8 +69,8 @@ impl Issuer {
         match (&self.kind, purpose) {
             (Kind::Oidc(c), Purpose::People) => Some(&c.audience),
             (Kind::Oidc(_), Purpose::Machines) => None,
-            (Kind::Kubernetes(c), Purpose::People) => Some(&c.people_audience),
-            (Kind::Kubernetes(c), Purpose::Machines) => Some(&c.machines_audience),
+            (Kind::Kubernetes { config, .. }, Purpose::People) => Some(&config.people_audience),
+            (Kind::Kubernetes { config, .. }, Purpose::Machines) => Some(&config.machines_audience),
         }
     }
 
@@ -89,7 +101,14 @@ impl Issuer {
             self.leeway_seconds,
             audience,
         )?;
-        self.verified(&claims)
+        let verified = self.verified(&claims)?;
+        // Machines are not asked after: they call all the time, also while the API server is away.
+        if let (Purpose::People, Kind::Kubernetes { reviewer, .. }) = (purpose, &self.kind)
+            && let (Some(reviewer), Some(account)) = (reviewer, &verified.account)
+        {
+            reviewer.check(token.text, audience, account).await?;
+        }
+        Ok(verified)
     }
 
     fn verified(&self, claims: &Claims) -> Result<Verified, TokenError> {
@@ -102,9 +121,9 @@ impl Issuer {
                 subject,
                 username: c.username_claim.as_ref().and_then(|name| claims.text(name)),
                 account: None,
-                standing: Standing::of(claims, &c.roles, c.groups_claim.as_ref()),
+                standing: Standing::of(claims.members(), &c.roles, c.groups_claim.as_ref()),
             }),
-            Kind::Kubernetes(_) => {
+            Kind::Kubernetes { .. } => {
                 if !claims.is_for_one_audience() {
                     return Err(TokenError::AudienceNotAlone);
                 }

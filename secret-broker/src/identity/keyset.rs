@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use url::Url;
 
-use super::config::IssuerConfig;
+use super::config::{KubernetesConfig, OidcConfig};
 use super::fetch::{FetchError, Fetcher, bearer_of};
 use super::reach::{Reach, is_safe_target};
 
@@ -100,43 +100,37 @@ struct Document {
 }
 
 impl KeySet {
-    /// A set that was not fetched yet.
+    /// A provider's set, not fetched yet.
     #[must_use]
-    pub fn new(config: &IssuerConfig) -> Self {
-        let below =
-            |base: &str, path: &str| Url::parse(&format!("{}{path}", base.trim_end_matches('/'))).ok();
-        let (source, fetcher, token_file) = match config {
-            IssuerConfig::Oidc(c) => {
-                let discovery = below(&c.issuer, "/.well-known/openid-configuration");
-                (
-                    Source::Oidc {
-                        issuer: c.issuer.clone(),
-                        discovery,
-                        jwks: c.jwks_url.clone(),
-                    },
-                    Fetcher::new(c.ca_file.clone(), Reach::Public(c.private_networks.clone())),
-                    None,
-                )
-            }
-            IssuerConfig::Kubernetes(c) => {
-                let base = c.api_server.as_str();
-                let discovery = below(base, "/.well-known/openid-configuration");
-                let jwks = c.jwks_url.clone().or_else(|| below(base, "/openid/v1/jwks"));
-                (
-                    Source::Kubernetes {
-                        issuer: c.issuer.clone(),
-                        discovery,
-                        jwks,
-                    },
-                    Fetcher::new(c.ca_file.clone(), Reach::Own),
-                    c.token_file.clone(),
-                )
-            }
-        };
+    pub fn of_provider(config: &OidcConfig) -> Self {
         Self {
-            source,
-            fetcher,
-            token_file,
+            source: Source::Oidc {
+                issuer: config.issuer.clone(),
+                discovery: below(&config.issuer, "/.well-known/openid-configuration"),
+                jwks: config.jwks_url.clone(),
+            },
+            fetcher: Fetcher::new(
+                config.ca_file.clone(),
+                Reach::Public(config.private_networks.clone()),
+            ),
+            token_file: None,
+            current: ArcSwapOption::empty(),
+            last_attempt: Mutex::new(None),
+        }
+    }
+
+    /// A cluster's set, not fetched yet.
+    #[must_use]
+    pub fn of_cluster(config: &KubernetesConfig) -> Self {
+        let base = config.api_server.as_str();
+        Self {
+            source: Source::Kubernetes {
+                issuer: config.issuer.clone(),
+                discovery: below(base, "/.well-known/openid-configuration"),
+                jwks: config.jwks_url.clone().or_else(|| below(base, "/openid/v1/jwks")),
+            },
+            fetcher: Fetcher::new(config.ca_file.clone(), Reach::Own),
+            token_file: config.token_file.clone(),
             current: ArcSwapOption::empty(),
             last_attempt: Mutex::new(None),
         }
@@ -265,6 +259,10 @@ impl KeySet {
         serde_json::from_slice(&body)
             .map_err(|e| FetchError::failed(url, format!("its answer is not the expected JSON: {e}")).into())
     }
+}
+
+fn below(base: &str, path: &str) -> Option<Url> {
+    Url::parse(&format!("{}{path}", base.trim_end_matches('/'))).ok()
 }
 
 /// A public signature key with an id; anything else in the set is passed over.

@@ -41,6 +41,8 @@ pub enum Encoding {
 /// A token's parts, none of which is believed yet.
 #[derive(Debug)]
 pub struct Unverified<'a> {
+    /// All of it.
+    pub text: &'a str,
     /// `alg`.
     pub algorithm: Algorithm,
     /// `kid`.
@@ -86,6 +88,7 @@ impl<'a> Unverified<'a> {
         }
         let signed = token.rsplit_once('.').map_or(token, |(signed, _)| signed);
         Ok(Self {
+            text: token,
             algorithm,
             key_id,
             header,

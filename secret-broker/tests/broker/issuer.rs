@@ -1,13 +1,13 @@
 //! An issuer of tokens: a key pair, a discovery document and a key set on a loopback port. Serves as OpenID provider and as the part of an
 //! API server that publishes its ServiceAccount issuer.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::State;
-use axum::routing::get;
+use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, StatusCode};
@@ -85,6 +85,11 @@ struct Served {
     issuer: String,
     keys: Mutex<BTreeMap<String, Value>>,
     fetches: AtomicUsize,
+    reviews: AtomicUsize,
+    /// Uids of pods and accounts that were deleted.
+    gone: Mutex<BTreeSet<String>>,
+    /// Whether reviews are refused, as to whoever lacks the right.
+    closed: AtomicBool,
     bearer: Option<String>,
 }
 
@@ -107,6 +112,9 @@ impl Issuer {
             issuer: name.clone(),
             keys: Mutex::new(BTreeMap::from([(signer.kid.clone(), signer.jwk.clone())])),
             fetches: AtomicUsize::new(0),
+            reviews: AtomicUsize::new(0),
+            gone: Mutex::default(),
+            closed: AtomicBool::new(false),
             bearer: bearer.map(str::to_owned),
         });
         let jwks_uri = format!("{url}/openid/v1/jwks");
@@ -127,6 +135,7 @@ impl Issuer {
                     Ok::<_, StatusCode>(json!({ "keys": keys }).to_string())
                 }),
             )
+            .route("/apis/authentication.k8s.io/v1/tokenreviews", post(review))
             .with_state(Arc::clone(&served));
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self {
@@ -144,6 +153,21 @@ impl Issuer {
             .lock()
             .unwrap()
             .insert(signer.kid.clone(), signer.jwk.clone());
+    }
+
+    /// Deletes the pod or account with this uid.
+    pub fn delete(&self, uid: &str) {
+        self.served.gone.lock().unwrap().insert(uid.to_owned());
+    }
+
+    /// Whether the broker lacks the right to have tokens reviewed.
+    pub fn close_reviews(&self, closed: bool) {
+        self.served.closed.store(closed, Ordering::SeqCst);
+    }
+
+    /// How many tokens were reviewed.
+    pub fn reviews(&self) -> usize {
+        self.served.reviews.load(Ordering::SeqCst)
     }
 
     /// How often the key set was fetched.
@@ -174,6 +198,40 @@ impl Issuer {
     pub fn sign(&self, claims: &Value) -> String {
         self.signer.sign(claims)
     }
+}
+
+/// A TokenReview as an API server answers it, for tokens whose signature is good.
+async fn review(
+    State(served): State<Arc<Served>>,
+    headers: HeaderMap,
+    body: String,
+) -> Result<(StatusCode, String), StatusCode> {
+    served.allowed(&headers)?;
+    if served.closed.load(Ordering::SeqCst) {
+        return Err(StatusCode::FORBIDDEN);
+    }
+    served.reviews.fetch_add(1, Ordering::SeqCst);
+    let asked: Value = serde_json::from_str(&body).unwrap();
+    let payload = asked["spec"]["token"]
+        .as_str()
+        .unwrap()
+        .split('.')
+        .nth(1)
+        .unwrap();
+    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
+    let bound = &claims["kubernetes.io"];
+    let gone = served.gone.lock().unwrap();
+    let is_gone = |object: &Value| object["uid"].as_str().is_some_and(|uid| gone.contains(uid));
+    let status = if is_gone(&bound["serviceaccount"]) || is_gone(&bound["pod"]) {
+        json!({"user": {}, "error": "[invalid bearer token, the bound object is gone]"})
+    } else {
+        json!({
+            "authenticated": true, "audiences": asked["spec"]["audiences"],
+            "user": {"username": claims["sub"], "uid": bound["serviceaccount"]["uid"]},
+        })
+    };
+    let answer = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "status": status});
+    Ok((StatusCode::CREATED, answer.to_string()))
 }
 
 impl Served {

@@ -10,10 +10,12 @@
 )]
 
 mod audit;
+mod balancer;
 mod canary;
 #[allow(dead_code, reason = "shared with the tests of a channel")]
 mod fixture;
 mod hostile;
+mod hub;
 mod issuer;
 mod keysets;
 mod ledger_command;

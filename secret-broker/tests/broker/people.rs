@@ -3,7 +3,7 @@
 use leasehold_broker_wire::machines as wire;
 use serde_json::{Value, json};
 
-use crate::fixture::{Fixture, registration};
+use crate::fixture::{Fixture, eventually, registration};
 use crate::machines::bind_request;
 use crate::tokens::with;
 
@@ -261,4 +261,53 @@ async fn roles_come_from_configured_claims_and_a_notebook_has_those_of_its_start
         hook.bind_service_accounts(request).await.unwrap();
         assert_eq!(roles(&notebook).await, expected, "{told}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notebooks_token_is_good_no_longer_than_its_pod_and_account() {
+    let fixture = Fixture::start().await;
+    let mut hook = fixture.machine("leasehold-spawner-hook").await;
+    hook.bind_service_accounts(bind_request("alice@example.com", "uid-1", "uid-2"))
+        .await
+        .unwrap();
+    let cluster = &fixture.cluster;
+    let in_pod = |pod: &str| {
+        let mut account = cluster.account("hub", "nb-alice", "uid-1", "leasehold");
+        account["kubernetes.io"]["pod"] = json!({"name": "jupyter-alice", "uid": pod});
+        cluster.sign(&account)
+    };
+    let me = async |token: &str| {
+        let answer = fixture.call("GET", "/v1/me", token, None).await;
+        (answer.status, answer.code().to_owned())
+    };
+    let (first, second) = (in_pod("pod-1"), in_pod("pod-2"));
+    assert_eq!((me(&first).await.0, me(&second).await.0), (200, 200));
+    // The API server is not asked each time.
+    let (start, before) = (std::time::Instant::now(), cluster.reviews());
+    for _ in 0..20 {
+        assert_eq!(me(&first).await.0, 200);
+    }
+    assert!(u64::try_from(cluster.reviews() - before).unwrap() <= 1 + start.elapsed().as_secs() / 10);
+
+    cluster.delete("pod-1");
+    eventually("the deleted pod's token to be refused", async || {
+        (me(&first).await.0 == 401).then_some(())
+    })
+    .await;
+    assert!(fixture.log().contains("\"bound_object_gone\""));
+    assert_eq!(me(&second).await.0, 200, "another pod of the same account");
+    cluster.delete("uid-1");
+    let third = in_pod("pod-3");
+    assert_eq!(
+        me(&third).await,
+        (401, "unauthenticated".to_owned()),
+        "the account is gone"
+    );
+
+    // Without an answer there is no verdict, and it is not kept.
+    let other = cluster.sign(&cluster.account("hub", "nb-bob", "uid-7", "leasehold"));
+    cluster.close_reviews(true);
+    assert_eq!(me(&other).await, (503, "issuer_unavailable".to_owned()));
+    cluster.close_reviews(false);
+    assert_eq!(me(&other).await.0, 200);
 }
