@@ -7,15 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use http::{HeaderValue, StatusCode, header};
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi as Document;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use utoipa_swagger_ui::SwaggerUi;
+use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 
 use crate::broker::Broker;
 use crate::server::{Peer, RequestId};
@@ -71,8 +73,14 @@ pub fn document() -> Document {
 /// All routes.
 pub fn router(broker: &Arc<Broker>) -> Router {
     let (routes, document) = interface().split_for_parts();
+    // Made once: whoever asks for it again and again has no copy made.
+    let document = Bytes::from(document.to_json().unwrap_or_default());
+    let document = get(|| async move { ([(header::CONTENT_TYPE, "application/json")], document) });
+    // By default the page has a stranger's service look at the document.
+    let page = SwaggerConfig::from("/openapi.json").validator_url("none");
     routes
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+        .route("/openapi.json", document)
+        .merge(SwaggerUi::new("/docs").config(page))
         .fallback(|| async { ApiProblem::not_found() })
         .method_not_allowed_fallback(|| async { ApiProblem::method_not_allowed() })
         .layer(middleware::from_fn_with_state(Arc::clone(broker), around))
@@ -99,6 +107,15 @@ async fn around(State(broker): State<Arc<Broker>>, mut request: Request, next: N
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    // Answers are data; the page to browse the document runs its own scripts and nobody else's.
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(
+            "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; \
+             base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        ),
     );
     if let Ok(value) = HeaderValue::from_str(&id) {
         headers.insert("x-request-id", value);

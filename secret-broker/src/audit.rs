@@ -22,7 +22,7 @@ mod record;
 mod repeats;
 mod verify;
 
-pub use book::{AuditError, Book, Filter, Row};
+pub use book::{AuditError, Book, Filter, Page, Row};
 pub use record::{Decision, Event, Head, Origin, Record, SealKey};
 pub use verify::{Broken, Verified, verify};
 
@@ -34,7 +34,7 @@ const WAITING: usize = 1_024;
 const MOST_AT_ONCE: usize = 256;
 /// How often ended windows of repeated refusals are looked for, and whether a disk that failed is back.
 const TICK: Duration = Duration::from_secs(1);
-/// How often the head is told to the log, and what is too old taken out.
+/// How often what is too old is taken out.
 const TIDY: Duration = Duration::from_secs(3_600);
 
 struct Waiting {
@@ -51,6 +51,7 @@ pub struct Audit {
     sender: Mutex<Option<mpsc::Sender<Waiting>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     is_well: Arc<AtomicBool>,
+    seal: Arc<SealKey>,
 }
 
 impl Audit {
@@ -62,9 +63,12 @@ impl Audit {
         let book = Book::open(path).await?;
         let (sender, receiver) = mpsc::channel(WAITING);
         let is_well = Arc::new(AtomicBool::new(true));
+        let seal = Arc::new(seal);
         let writer = Writer {
             book: book.clone(),
-            seal,
+            seal: Arc::clone(&seal),
+            last: None,
+            lost: 0,
             repeats: Repeats::default(),
             is_well: Arc::clone(&is_well),
             keep_ms: i64::from(keep_days).saturating_mul(24 * 3_600 * 1_000),
@@ -74,6 +78,7 @@ impl Audit {
             sender: Mutex::new(Some(sender)),
             writer: Mutex::new(Some(tokio::spawn(writer.run(receiver)))),
             is_well,
+            seal,
         })
     }
 
@@ -119,6 +124,20 @@ impl Audit {
         &self.book
     }
 
+    /// A page of records that are as they were written.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub async fn records(
+        &self,
+        filter: &Filter,
+        limit: u32,
+    ) -> Result<(Vec<Record>, Option<u64>), AuditError> {
+        let Page { rows, next } = self.book.page(filter, limit).await?;
+        let records = rows.iter().map(|row| row.whole(&self.seal));
+        Ok((records.collect::<Result<_, _>>()?, next))
+    }
+
     /// Writes what waits, and closes the file.
     pub async fn close(&self) {
         drop(locked(&self.sender).take());
@@ -154,10 +173,21 @@ fn log(event: &Event) {
 
 struct Writer {
     book: Book,
-    seal: SealKey,
+    seal: Arc<SealKey>,
+    /// The last record that it wrote.
+    last: Option<Head>,
+    /// Events that could not be recorded since the last that could.
+    lost: usize,
     repeats: Repeats,
     is_well: Arc<AtomicBool>,
     keep_ms: i64,
+}
+
+/// However it ends: nothing is decided that nobody writes down.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.is_well.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Writer {
@@ -181,7 +211,6 @@ impl Writer {
             }
         }
         self.write_ended(true).await;
-        self.tell_head().await;
     }
 
     async fn write(&mut self, batch: &mut Vec<Waiting>) {
@@ -210,20 +239,31 @@ impl Writer {
     }
 
     /// A broker that is not ready is asked nothing, and would never find out that its disk is well again.
-    async fn try_again(&self) {
+    async fn try_again(&mut self) {
         if !self.is_well.load(Ordering::Relaxed) {
-            let event = Event::own("record", "", "audit_is_back");
+            let event = Event::own("record", format!("{} lost", self.lost), "audit_is_back");
             self.append(&[(event, None)], now_ms()).await;
         }
     }
 
-    async fn append(&self, events: &[(Event, Option<u64>)], now_ms: i64) -> bool {
+    async fn append(&mut self, events: &[(Event, Option<u64>)], now_ms: i64) -> bool {
         if events.is_empty() {
             return true;
         }
-        match self.book.append(&self.seal, events, now_ms).await {
-            Ok(_) => self.is_well.store(true, Ordering::Relaxed),
+        let appended = self
+            .book
+            .append(&self.seal, events, now_ms, self.last.as_ref())
+            .await;
+        match appended {
+            Ok(head) => {
+                // In a log that is kept elsewhere it shows later whether records were cut off.
+                tracing::info!(target: "audit", %head, "audit head");
+                self.last = Some(head);
+                self.lost = 0;
+                self.is_well.store(true, Ordering::Relaxed);
+            }
             Err(error) => {
+                self.lost = self.lost.saturating_add(events.len());
                 self.is_well.store(false, Ordering::Relaxed);
                 tracing::error!(%error, count = events.len(), "audit events could not be recorded; what they would allow is refused");
                 return false;
@@ -232,26 +272,17 @@ impl Writer {
         true
     }
 
-    /// The head in the log, which is kept elsewhere, shows later whether records were cut off.
-    async fn tell_head(&self) {
-        match self.book.head().await {
-            Ok(head) => tracing::info!(target: "audit", %head, "audit head"),
-            Err(error) => tracing::warn!(%error, "the audit's head could not be read"),
-        }
-    }
-
-    async fn tidy(&self) {
-        self.tell_head().await;
+    async fn tidy(&mut self) {
         let now = now_ms();
         match self
             .book
             .prune(&self.seal, now.saturating_sub(self.keep_ms))
             .await
         {
-            Ok(0) => {}
-            Ok(gone) => {
-                tracing::info!(gone, "audit records went by age");
-                let event = Event::own("prune_audit", gone.to_string(), "retention_over");
+            Ok(None) => {}
+            Ok(Some((base, gone))) => {
+                tracing::info!(target: "audit", gone, %base, "audit records went by age");
+                let event = Event::own("prune_audit", base.to_string(), "retention_over");
                 self.append(&[(event, None)], now).await;
             }
             Err(error) => tracing::warn!(%error, "old audit records could not be taken out"),

@@ -106,7 +106,7 @@ pub struct Flags {
     #[arg(long, env = "LEASEHOLD_ACCEPT_LOST_BLOCKS", value_name = "HEIGHT:HASH")]
     pub accept_lost_blocks: Option<BlockName>,
     /// How many days the audit keeps its records: six years, as HIPAA (45 CFR 164.316) wants of what it documents.
-    #[arg(long, env = "LEASEHOLD_AUDIT_KEEP_DAYS", default_value_t = 2192, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "LEASEHOLD_AUDIT_KEEP_DAYS", default_value_t = 2192, value_parser = clap::value_parser!(u32).range(30..))]
     pub audit_keep_days: u32,
     /// Where people's REST API listens (https).
     #[arg(long, env = "LEASEHOLD_REST_LISTEN", default_value = "0.0.0.0:8443")]

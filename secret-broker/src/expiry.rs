@@ -291,7 +291,7 @@ pub(crate) mod tests {
         assert_eq!(pause, Some(LONGEST_SLEEP), "there is no other lease");
         let ended = ledger.lease(&due.id).await.unwrap().unwrap();
         assert_eq!(ended.state, LeaseState::Ending);
-        let events = audit.book().page(&Filter::default(), 10).await.unwrap();
+        let events = audit.book().page(&Filter::default(), 10).await.unwrap().rows;
         assert!(
             events.iter().any(|row| row.record.contains(due.id.as_str())),
             "the end is recorded: {events:?}"

@@ -118,9 +118,10 @@ impl Service {
             TxId::new(uuid::Uuid::new_v4().to_string()).map_err(|e| Status::internal(e.to_string()))?;
         match self.broker.ledger.submit(Submission { tx_id, command }).await {
             Ok(_) => {
-                self.tell(machine, verb, lease, Decision::Allowed, "committed")
-                    .await;
-                Ok(())
+                let event = machine
+                    .event(verb, lease, Decision::Allowed, "committed")
+                    .of_lease(lease);
+                self.broker.audit.keep(event).await.map_err(|_| not_recorded())
             }
             Err(SubmitError::Refused(
                 Refusal::MountUnchanged {}
@@ -202,7 +203,14 @@ impl Machines for Service {
     ) -> Result<Response<wire::OpenVolumeResponse>, Status> {
         let machine = who(&request)?;
         let lease_id = request.into_inner().lease_id;
-        let lease = self.lease(&lease_id).await?;
+        let lease = match self.lease(&lease_id).await {
+            Ok(lease) => lease,
+            Err(refused) => {
+                self.tell(&machine, "open_volume", "", Decision::Denied, "no_such_lease")
+                    .await;
+                return Err(refused);
+            }
+        };
         match open::volume(&self.broker, &lease).await {
             Ok(volume) => {
                 let event = machine

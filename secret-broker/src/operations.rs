@@ -181,6 +181,7 @@ async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<
     let verb = command.name();
     let registers = matches!(command, Command::RegisterDataset { .. });
     let removed = removed(&command);
+    let about = about(&command);
     let ids = (
         TxId::new(claimed.id.clone()),
         TxId::new(claimed.transaction_id.clone()),
@@ -196,12 +197,14 @@ async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<
         again: claimed.again,
     };
     let submission = Submission { tx_id, command };
-    let tell = |object: &str, decision, code: &str| {
+    // What became of it is on disk before it counts as done. Where that fails it is tried again, and hears the same answer.
+    let keep = async |object: &str, decision, code: &str| {
         let origin = Origin::default();
         let event = Event::new(&claimed.submitter, verb, object, decision, code, &origin);
-        broker.audit.tell(event)
+        let event = event.by_operation(&claimed.id);
+        broker.audit.keep(event).await.map_err(|_| StepError::Audit)
     };
-    let denied = |code: &str| tell(&claimed.id, Decision::Denied, code);
+    let denied = async |code: &str| keep(&about, Decision::Denied, code).await;
     match broker.ledger.submit_recorded(submission, &recorded).await {
         Ok(committed) => {
             let (result, object) = match &committed.result {
@@ -216,12 +219,12 @@ async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<
                     (json!({"organisation": msp, "cluster": name}), name.to_string())
                 }
             };
-            tell(&object, Decision::Allowed, "committed").await;
+            keep(&object, Decision::Allowed, "committed").await?;
             let shred = removed.filter(|named| is_same(named, &committed.result));
             Ok(Ending::Succeeded { result, shred })
         }
         Err(SubmitError::Refused(refusal)) => {
-            denied(refusal.code()).await;
+            denied(refusal.code()).await?;
             // A dataset of this very id may exist if the id was used before: its key is needed then.
             let is_lost = is_lost && !matches!(refusal, Refusal::TransactionReused { .. });
             let discard_key = (registers && is_lost).then(|| dataset.to_string());
@@ -229,17 +232,28 @@ async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<
         }
         Err(SubmitError::Abandoned(reason)) => {
             let problem = ApiProblem::not_committed(&reason);
-            denied(problem.code()).await;
+            denied(problem.code()).await?;
             let discard_key = (registers && is_lost).then(|| dataset.to_string());
             Ok(failed(&problem, discard_key))
         }
         Err(SubmitError::Unknown(reason)) => {
             let problem = ApiProblem::outcome_unknown(&reason);
-            denied(problem.code()).await;
+            denied(problem.code()).await?;
             Ok(failed(&problem, None))
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The lease or dataset that a command names, for the audit: refusals of the same kind are counted by it.
+#[must_use]
+pub fn about(command: &Command) -> String {
+    let fields = serde_json::to_value(command).unwrap_or_default();
+    let named = fields.get("lease").or_else(|| fields.get("dataset"));
+    let named = named
+        .or_else(|| fields.get("name"))
+        .and_then(serde_json::Value::as_str);
+    named.unwrap_or_default().to_owned()
 }
 
 /// The dataset that a command retires, by id.

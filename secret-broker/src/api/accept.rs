@@ -17,6 +17,8 @@ use super::parameters::Segment;
 use super::problem::ApiProblem;
 use crate::audit::Decision;
 use crate::broker::Broker;
+use crate::operations;
+use crate::store::StoreError;
 use crate::store::data_keys::DataKey;
 use crate::store::operations::{Accepted, NewOperation, OperationRow};
 
@@ -150,20 +152,33 @@ impl<'a> Acceptance<'a> {
             data_key,
             idempotency: self.idempotency,
         };
-        let accepted = self.broker.store.accept(&operation).await?;
+        let (id, about) = (operation.id.clone(), operations::about(&operation.command));
+        let event = self.caller.event(verb, &about, Decision::Allowed, "accepted");
+        // A task: whoever goes away meanwhile takes the record of what was accepted with them otherwise.
+        let (store, audit) = (self.broker.store.clone(), Arc::clone(&self.caller.audit));
+        let task = tokio::spawn(async move {
+            let accepted = store.accept(&operation).await?;
+            let is_new = matches!(&accepted, Accepted::Operation(row) if row.id == operation.id);
+            // What is not recorded is not decided either: the worker waits for the audit to be well.
+            let recorded = match is_new {
+                true => audit.keep(event.by_operation(&operation.id)).await,
+                false => Ok(()),
+            };
+            Ok::<_, StoreError>((accepted, recorded))
+        });
+        let (accepted, recorded) = task.await.map_err(|error| {
+            tracing::error!(%error, "accepting an operation failed");
+            ApiProblem::internal()
+        })??;
         if accepted == Accepted::TooMany {
-            self.caller
-                .refused(verb, &operation.id, "too_many_operations")
-                .await;
+            self.caller.refused(verb, &about, "too_many_operations").await;
             return Err(ApiProblem::too_many_operations());
         }
-        // What is not recorded is not decided either: the worker waits for the audit to be well.
-        let event = self
-            .caller
-            .event(verb, &operation.id, Decision::Allowed, "accepted");
-        let recorded = self.broker.audit.keep(event).await;
         self.broker.accepted.notify_one();
-        recorded.map_err(|_| ApiProblem::audit_unavailable())?;
+        if let Err(error) = recorded {
+            tracing::error!(operation = %id, %error, "an accepted operation could not be recorded yet");
+            return Err(ApiProblem::audit_unavailable());
+        }
         answer(accepted)
     }
 }

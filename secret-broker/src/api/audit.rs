@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::caller::Caller;
 use super::openapi::ReadRefused;
 use super::problem::ApiProblem;
-use crate::audit::{Decision, Filter};
+use crate::audit::{Decision, Filter, Record};
 use crate::broker::Broker;
 use crate::identity::Role;
 
@@ -85,7 +85,13 @@ pub async fn list(
     wanted: Wanted,
 ) -> Result<Json<List<AuditRecord>>, ApiProblem> {
     caller.require(Role::Auditor, "read_audit").await?;
-    let event = caller.event("read_audit", "", Decision::Allowed, "auditor");
+    // Whose doings are read is recorded with who reads them.
+    let about = wanted
+        .object
+        .as_deref()
+        .or(wanted.who.as_deref())
+        .unwrap_or_default();
+    let event = caller.event("read_audit", about, Decision::Allowed, "auditor");
     broker
         .audit
         .keep(event)
@@ -99,19 +105,38 @@ pub async fn list(
         object: wanted.object,
     };
     let limit = wanted.limit.unwrap_or(USUAL_PAGE);
-    let failed = |error: &dyn std::fmt::Display| {
+    let read = broker.audit.records(&filter, limit).await;
+    let (records, next) = read.map_err(|error| {
         tracing::error!(%error, "could not read the audit");
         ApiProblem::unavailable()
-    };
-    let rows = broker
-        .audit
-        .book()
-        .page(&filter, limit)
-        .await
-        .map_err(|error| failed(&error))?;
-    let is_full = u32::try_from(rows.len()).is_ok_and(|count| count == limit);
-    let next = rows.last().filter(|_| is_full).map(|row| row.number.to_string());
-    let items = rows.iter().map(|row| serde_json::from_str(&row.record));
-    let items = items.collect::<Result<_, _>>().map_err(|error| failed(&error))?;
-    Ok(Json(List { items, next }))
+    })?;
+    Ok(Json(List {
+        items: records.into_iter().map(shown).collect(),
+        next: next.map(|next| next.to_string()),
+    }))
+}
+
+fn shown(record: Record) -> AuditRecord {
+    AuditRecord {
+        number: record.number,
+        previous: record.previous.to_string(),
+        id: record.id,
+        time: record.time,
+        who: record.who,
+        verb: record.verb,
+        object: record.object,
+        decision: match record.decision {
+            Decision::Allowed => "allowed",
+            Decision::Denied => "denied",
+        }
+        .to_owned(),
+        reason: record.reason,
+        source: record.source.map(|address| address.to_string()),
+        request: record.request,
+        lease: record.lease,
+        operation: record.operation,
+        subject: record.subject,
+        credential_opened: record.credential_opened,
+        repeated: record.repeated,
+    }
 }

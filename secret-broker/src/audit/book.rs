@@ -10,8 +10,10 @@ use super::record::{Event, Head, Record, SealKey, Sealed, hash};
 use crate::ledger::Bytes;
 use crate::sqlite;
 
-/// Records that are taken out in one transaction.
-const PRUNED_AT_ONCE: i64 = 5_000;
+/// Records that are looked at and taken out at once.
+const PRUNED_AT_ONCE: u32 = 2_000;
+/// Records that one page looks through: what a filter costs does not grow with the file.
+const LOOKED_THROUGH: u64 = 50_000;
 
 /// Why the audit cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +32,11 @@ pub enum AuditError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The last record that this process wrote is gone.
+    #[error(
+        "the audit has not its record {0} any more: records were cut off or exchanged; keep the file, and look who wrote it"
+    )]
+    CutOff(Head),
     /// Nobody writes any more.
     #[error("the audit is closed; nothing is decided any more")]
     Closed,
@@ -40,6 +47,8 @@ pub enum AuditError {
 pub struct Row {
     /// Its number, as the file says.
     pub number: u64,
+    /// Its time, as the file says: what is looked for by, and not what is hashed.
+    pub at_ms: i64,
     /// The very bytes.
     pub record: String,
     /// Their hash, as the file says.
@@ -59,14 +68,25 @@ pub struct Filter {
     pub until_ms: Option<i64>,
     /// Of this person or machine.
     pub who: Option<String>,
-    /// About this object.
+    /// About this object, lease or operation.
     pub object: Option<String>,
+}
+
+/// A page of records.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// In their order.
+    pub rows: Vec<Row>,
+    /// After which number there may be more.
+    pub next: Option<u64>,
 }
 
 /// The file.
 #[derive(Debug, Clone)]
 pub struct Book {
+    /// For writing alone: no reader keeps it waiting.
     pool: SqlitePool,
+    readers: SqlitePool,
 }
 
 impl Book {
@@ -75,7 +95,7 @@ impl Book {
     /// # Errors
     /// [`AuditError`].
     pub async fn open(path: &Path) -> Result<Self, AuditError> {
-        let pool = sqlite::pool(3).connect_with(sqlite::options(path)).await?;
+        let pool = sqlite::pool(1).connect_with(sqlite::options(path)).await?;
         let initial = Migration::new(
             1,
             "records".into(),
@@ -84,10 +104,14 @@ impl Book {
             false,
         );
         Migrator::with_migrations(vec![initial]).run(&pool).await?;
-        Ok(Self { pool })
+        let readers = sqlite::pool(2)
+            .connect_with(sqlite::options(path).read_only(true))
+            .await?;
+        Ok(Self { pool, readers })
     }
 
-    /// Appends records of events, all or none, at a time in milliseconds. Yields them and the new head.
+    /// Appends records of events, all or none, at a time in milliseconds. Yields the new head. Where `last` is given, that record has to
+    /// be there still.
     ///
     /// # Errors
     /// [`AuditError`]; nothing is written then, or all of it where the file was lost in the middle of the commit.
@@ -96,11 +120,17 @@ impl Book {
         seal: &SealKey,
         events: &[(Event, Option<u64>)],
         at_ms: i64,
-    ) -> Result<(Vec<Record>, Head), AuditError> {
+        last: Option<&Head>,
+    ) -> Result<Head, AuditError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        if let Some(last) = last {
+            let found = hash_of(&mut transaction, last.number).await?;
+            if found != Some(last.hash) {
+                return Err(AuditError::CutOff(*last));
+            }
+        }
         // Read each time: another process may have written, and an earlier commit may have failed after it was done.
         let mut head = head(&mut transaction).await?;
-        let mut records = Vec::with_capacity(events.len());
         for (event, repeated) in events {
             let record = Record::after(&head, event, *repeated, at_ms);
             let number = record.number;
@@ -118,10 +148,9 @@ impl Book {
                 .bind(seal.seal(Sealed::Record, &head).0.as_slice())
                 .execute(&mut *transaction)
                 .await?;
-            records.push(record);
         }
         transaction.commit().await?;
-        Ok((records, head))
+        Ok(head)
     }
 
     /// The last record.
@@ -129,7 +158,7 @@ impl Book {
     /// # Errors
     /// [`AuditError`].
     pub async fn head(&self) -> Result<Head, AuditError> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.readers.acquire().await?;
         head(&mut connection).await
     }
 
@@ -139,7 +168,7 @@ impl Book {
     /// [`AuditError`].
     pub async fn base(&self) -> Result<Option<(Head, Bytes<32>)>, AuditError> {
         let row = sqlx::query("SELECT number, hash, seal FROM base")
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.readers)
             .await?;
         row.map(|row| {
             let number = unsigned(row.try_get("number")?);
@@ -152,49 +181,67 @@ impl Book {
         .transpose()
     }
 
-    /// Records in their order, at most `limit`.
+    /// Records in their order, at most `limit`, of those that one page looks through.
     ///
     /// # Errors
     /// [`AuditError`].
-    pub async fn page(&self, filter: &Filter, limit: u32) -> Result<Vec<Row>, AuditError> {
+    pub async fn page(&self, filter: &Filter, limit: u32) -> Result<Page, AuditError> {
+        let base = self.base().await?.map_or(0, |(base, _)| base.number);
+        let after = filter.after.max(base);
+        let until = after.saturating_add(LOOKED_THROUGH);
+        let newest = self.head().await?.number;
         let rows = sqlx::query(
-            "SELECT number, record, hash, seal FROM records
-             WHERE number > ?1 AND (?2 IS NULL OR at_ms >= ?2) AND (?3 IS NULL OR at_ms < ?3)
-               AND (?4 IS NULL OR record ->> 'who' = ?4) AND (?5 IS NULL OR record ->> 'object' = ?5)
-             ORDER BY number LIMIT ?6",
+            "SELECT number, at_ms, record, hash, seal FROM records
+             WHERE number > ?1 AND number <= ?2 AND (?3 IS NULL OR at_ms >= ?3) AND (?4 IS NULL OR at_ms < ?4)
+               AND (?5 IS NULL OR record ->> 'who' = ?5)
+               AND (?6 IS NULL OR ?6 IN (record ->> 'object', record ->> 'lease', record ->> 'operation'))
+             ORDER BY number LIMIT ?7",
         )
-        .bind(signed(filter.after))
+        .bind(signed(after))
+        .bind(signed(until))
         .bind(filter.since_ms)
         .bind(filter.until_ms)
         .bind(filter.who.as_deref())
         .bind(filter.object.as_deref())
         .bind(limit)
-        .fetch_all(&self.pool)
+        .fetch_all(&self.readers)
         .await?;
-        rows.iter()
-            .map(|row| {
-                let number = unsigned(row.try_get("number")?);
-                Ok(Row {
-                    number,
-                    record: row.try_get("record")?,
-                    hash: bytes(row, "hash", number)?,
-                    seal: bytes(row, "seal", number)?,
-                })
-            })
-            .collect()
+        let rows: Vec<Row> = rows.iter().map(row).collect::<Result<_, _>>()?;
+        let is_full = u32::try_from(rows.len()).is_ok_and(|count| count >= limit);
+        let last = if is_full {
+            rows.last().map(|row| row.number)
+        } else {
+            Some(until)
+        };
+        let next = last.filter(|last| *last < newest);
+        Ok(Page { rows, next })
     }
 
-    /// Takes out what is older, but never the last record. Yields how many went.
+    /// Takes out what is older, but never the last record, nor anything behind one that has to stay. What goes has to be as it was written:
+    /// what tells its age is what its seal covers. Yields the last that went and how many did.
     ///
     /// # Errors
     /// [`AuditError`]; what went before it is out, and the rest is whole.
-    pub async fn prune(&self, seal: &SealKey, before_ms: i64) -> Result<u64, AuditError> {
-        let mut gone = 0_u64;
+    pub async fn prune(&self, seal: &SealKey, before_ms: i64) -> Result<Option<(Head, u64)>, AuditError> {
+        let mut gone = None;
         loop {
-            let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-            let Some(last) = last_to_go(&mut transaction, before_ms).await? else {
+            let newest = self.head().await?.number;
+            let rows = self.page(&Filter::default(), PRUNED_AT_ONCE).await?.rows;
+            let mut last = None;
+            for row in rows.iter().take_while(|row| row.number < newest) {
+                let is_old = row.whole(seal)?.at_ms().is_some_and(|at_ms| at_ms < before_ms);
+                if !is_old {
+                    break;
+                }
+                last = Some(Head {
+                    number: row.number,
+                    hash: row.hash,
+                });
+            }
+            let Some(last) = last else {
                 return Ok(gone);
             };
+            let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
             sqlx::query("INSERT OR REPLACE INTO base (one, number, hash, seal) VALUES (1, ?, ?, ?)")
                 .bind(signed(last.number))
                 .bind(last.hash.0.as_slice())
@@ -206,14 +253,62 @@ impl Book {
                 .execute(&mut *transaction)
                 .await?;
             transaction.commit().await?;
-            gone = gone.saturating_add(deleted.rows_affected());
+            let before = gone.map_or(0, |(_, count)| count);
+            gone = Some((last, deleted.rows_affected().saturating_add(before)));
         }
     }
 
     /// Finishes open statements and closes the file.
     pub async fn close(&self) {
+        self.readers.close().await;
         self.pool.close().await;
     }
+}
+
+impl Row {
+    /// The record, if it is what was hashed and sealed.
+    ///
+    /// # Errors
+    /// [`AuditError::Damaged`].
+    pub fn whole(&self, seal: &SealKey) -> Result<Record, AuditError> {
+        let number = self.number;
+        let damaged = |reason: String| AuditError::Damaged { number, reason };
+        let head = Head {
+            number,
+            hash: hash(self.record.as_bytes()),
+        };
+        if head.hash != self.hash || seal.seal(Sealed::Record, &head) != self.seal {
+            return Err(damaged("it was not sealed by this key ring".to_owned()));
+        }
+        let record: Record =
+            serde_json::from_str(&self.record).map_err(|error| damaged(error.to_string()))?;
+        if record.number != number || record.at_ms() != Some(self.at_ms) {
+            return Err(damaged("its number or time is another one".to_owned()));
+        }
+        Ok(record)
+    }
+}
+
+fn row(row: &SqliteRow) -> Result<Row, AuditError> {
+    let number = unsigned(row.try_get("number")?);
+    Ok(Row {
+        number,
+        at_ms: row.try_get("at_ms")?,
+        record: row.try_get("record")?,
+        hash: bytes(row, "hash", number)?,
+        seal: bytes(row, "seal", number)?,
+    })
+}
+
+/// The hash of a record that is there, or of the last that went by age.
+async fn hash_of(connection: &mut SqliteConnection, number: u64) -> Result<Option<Bytes<32>>, AuditError> {
+    let row = sqlx::query(
+        "SELECT hash FROM records WHERE number = ?1 UNION ALL SELECT hash FROM base WHERE number = ?1",
+    )
+    .bind(signed(number))
+    .fetch_optional(connection)
+    .await?;
+    row.map(|row| bytes(&row, "hash", number)).transpose()
 }
 
 async fn head(connection: &mut SqliteConnection) -> Result<Head, AuditError> {
@@ -228,36 +323,6 @@ async fn head(connection: &mut SqliteConnection) -> Result<Head, AuditError> {
         }
     }
     Ok(Head::NONE)
-}
-
-/// The last record that may go now: before the first that has to stay, so that no gap comes to be where a clock went back.
-async fn last_to_go(connection: &mut SqliteConnection, before_ms: i64) -> Result<Option<Head>, AuditError> {
-    let ends = sqlx::query("SELECT min(number) AS first, max(number) AS last FROM records")
-        .fetch_one(&mut *connection)
-        .await?;
-    let (Some(first), Some(newest)) = (
-        ends.try_get::<Option<i64>, _>("first")?,
-        ends.try_get::<Option<i64>, _>("last")?,
-    ) else {
-        return Ok(None);
-    };
-    let (stays,): (Option<i64>,) = sqlx::query_as("SELECT min(number) FROM records WHERE at_ms >= ?")
-        .bind(before_ms)
-        .fetch_one(&mut *connection)
-        .await?;
-    let before_what_stays = stays.unwrap_or(newest).saturating_sub(1);
-    let last = before_what_stays.min(first.saturating_add(PRUNED_AT_ONCE).saturating_sub(1));
-    let row = sqlx::query("SELECT number, hash FROM records WHERE number = ? AND number >= ?")
-        .bind(last)
-        .bind(first)
-        .fetch_optional(connection)
-        .await?;
-    row.map(|row| {
-        let number = unsigned(row.try_get("number")?);
-        let hash = bytes(&row, "hash", number)?;
-        Ok(Head { number, hash })
-    })
-    .transpose()
 }
 
 fn bytes(row: &SqliteRow, column: &str, number: u64) -> Result<Bytes<32>, AuditError> {

@@ -45,8 +45,21 @@ pub struct Event {
     pub origin: Origin,
     /// The lease that it is about.
     pub lease: Option<String>,
+    /// The operation that carries it out.
+    pub operation: Option<String>,
+    /// The person that it is about, where a machine asks.
+    pub subject: Option<String>,
     /// Whether a credential was decrypted for it.
     pub credential_opened: bool,
+}
+
+/// Bytes of a text in a record: whoever can have something refused must not choose how large the record is.
+const LONGEST_TEXT: usize = 256;
+
+fn bounded(text: impl Into<String>) -> String {
+    let mut text: String = text.into();
+    text.truncate(text.floor_char_boundary(LONGEST_TEXT));
+    text
 }
 
 impl Event {
@@ -61,13 +74,15 @@ impl Event {
         origin: &Origin,
     ) -> Self {
         Self {
-            who: who.to_owned(),
+            who: bounded(who),
             verb,
-            object: object.into(),
+            object: bounded(object),
             decision,
-            reason: reason.into(),
+            reason: bounded(reason),
             origin: origin.clone(),
             lease: None,
+            operation: None,
+            subject: None,
             credential_opened: false,
         }
     }
@@ -88,7 +103,21 @@ impl Event {
     /// Names the lease.
     #[must_use]
     pub fn of_lease(mut self, lease: &str) -> Self {
-        self.lease = Some(lease.to_owned());
+        self.lease = Some(bounded(lease));
+        self
+    }
+
+    /// Names the operation.
+    #[must_use]
+    pub fn by_operation(mut self, operation: &str) -> Self {
+        self.operation = Some(bounded(operation));
+        self
+    }
+
+    /// Names the person that it is about.
+    #[must_use]
+    pub fn about(mut self, subject: &str) -> Self {
+        self.subject = Some(bounded(subject));
         self
     }
 
@@ -131,6 +160,12 @@ pub struct Record {
     /// The lease that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<String>,
+    /// The operation that carries it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
+    /// The person that it is about, a pseudonym, where a machine asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
     /// Whether a credential was decrypted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub credential_opened: bool,
@@ -157,9 +192,20 @@ impl Record {
             source: event.origin.source,
             request: event.origin.request.clone(),
             lease: event.lease.clone(),
+            operation: event.operation.clone(),
+            subject: event.subject.clone(),
             credential_opened: event.credential_opened,
             repeated,
         }
+    }
+}
+
+impl Record {
+    /// Its time, milliseconds since the Unix epoch; none where it has none.
+    #[must_use]
+    pub fn at_ms(&self) -> Option<i64> {
+        let time = chrono::DateTime::parse_from_rfc3339(&self.time).ok()?;
+        Some(time.timestamp_millis())
     }
 }
 

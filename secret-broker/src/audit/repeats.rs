@@ -1,7 +1,8 @@
 //! The same refusal again and again: counted, so that nobody fills the disk by being refused.
 //!
 //! The first of a kind is recorded at once. Those that follow within [`WINDOW_MS`] are counted, and told in one record when the window
-//! ends. Kinds that no place is left for share one without an address and an object.
+//! ends. Kinds that no place is left for share one without an address and an object. Strangers have places of their own, so that they
+//! take nobody's whose name is known.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -31,7 +32,8 @@ struct Counted {
 /// Refusals that are being counted.
 #[derive(Debug, Default)]
 pub struct Repeats {
-    kinds: HashMap<Kind, Counted>,
+    strangers: HashMap<Kind, Counted>,
+    known: HashMap<Kind, Counted>,
 }
 
 impl Repeats {
@@ -47,11 +49,15 @@ impl Repeats {
             reason: event.reason.clone(),
             source: event.origin.source,
         };
-        if let Some(counted) = self.kinds.get_mut(&kind) {
+        let kinds = match kind.who.is_empty() {
+            true => &mut self.strangers,
+            false => &mut self.known,
+        };
+        if let Some(counted) = kinds.get_mut(&kind) {
             counted.times = counted.times.saturating_add(1);
             return None;
         }
-        let (kind, event) = if self.kinds.len() < MOST_KINDS {
+        let (kind, event) = if kinds.len() < MOST_KINDS {
             (kind, event)
         } else {
             let rest = Kind {
@@ -60,21 +66,21 @@ impl Repeats {
                 source: None,
                 ..kind
             };
-            if let Some(counted) = self.kinds.get_mut(&rest) {
+            if let Some(counted) = kinds.get_mut(&rest) {
                 counted.times = counted.times.saturating_add(1);
                 return None;
             }
             (rest, event)
         };
         let until_ms = now_ms.saturating_add(WINDOW_MS);
-        self.kinds.insert(kind, Counted { until_ms, times: 0 });
+        kinds.insert(kind, Counted { until_ms, times: 0 });
         Some(event)
     }
 
     /// What is to be told of windows that have ended, or of all of them.
     pub fn ended(&mut self, now_ms: i64, all: bool) -> Vec<(Event, u64)> {
         let mut told = Vec::new();
-        self.kinds.retain(|kind, counted| {
+        let mut goes_on = |kind: &Kind, counted: &mut Counted| {
             let goes_on = !all && counted.until_ms > now_ms;
             if !goes_on && counted.times > 0 {
                 let origin = Origin {
@@ -92,7 +98,9 @@ impl Repeats {
                 told.push((event, counted.times));
             }
             goes_on
-        });
+        };
+        self.strangers.retain(&mut goes_on);
+        self.known.retain(&mut goes_on);
         told
     }
 }
@@ -145,8 +153,23 @@ mod tests {
             .filter(|n| repeats.take(refusal("a", &n.to_string()), 0).is_some())
             .count();
         assert_eq!(recorded, MOST_KINDS + 1);
-        assert_eq!(repeats.kinds.len(), MOST_KINDS + 1);
+        assert_eq!(repeats.known.len(), MOST_KINDS + 1);
         let told: u64 = repeats.ended(0, true).iter().map(|(_, times)| times).sum();
         assert_eq!(told + recorded as u64, 5_000);
+    }
+
+    #[test]
+    fn strangers_take_no_place_of_those_who_are_known() {
+        let mut repeats = Repeats::default();
+        for number in 0..2_000 {
+            repeats.take(refusal("", &number.to_string()), 0);
+        }
+        let event = repeats.take(refusal("machine", "lease-1"), 0).unwrap();
+        repeats.take(event, 1);
+        let told = repeats.ended(WINDOW_MS, false);
+        assert!(
+            told.iter()
+                .any(|(event, _)| event.who == "machine" && event.object == "lease-1")
+        );
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use sqlx::{Connection as _, SqliteConnection};
 
 use super::*;
+use crate::ledger::Bytes;
 use crate::secret::Secret;
 
 fn seal_key(byte: u8) -> SealKey {
@@ -68,7 +69,7 @@ async fn records_say_who_did_what_from_where_and_follow_each_other() {
     let head = audit_with(&path, 3).await;
     assert_eq!(head.number, 3);
     let book = Book::open(&path).await.unwrap();
-    let rows = book.page(&Filter::default(), 10).await.unwrap();
+    let rows = book.page(&Filter::default(), 10).await.unwrap().rows;
     let record: Record = serde_json::from_str(&rows[2].record).unwrap();
     assert_eq!(record.number, 3);
     assert_eq!(record.verb, "open_volume");
@@ -150,30 +151,91 @@ async fn what_went_by_age_leaves_a_chain_that_verifies_and_heads_go_on() {
     let path = directory.path().join("audit.db");
     let book = Book::open(&path).await.unwrap();
     let key = seal_key(1);
-    for (at_ms, lease) in [
-        (1_000, "a"),
-        (2_000, "b"),
-        (1_500, "c"),
-        (3_000, "d"),
-        (4_000, "e"),
-    ] {
-        book.append(&key, &[(opened(lease), None)], at_ms).await.unwrap();
+    let append = async |lease, at_ms| {
+        book.append(&key, &[(opened(lease), None)], at_ms, None)
+            .await
+            .unwrap()
+    };
+    let first = append("a", 1_000).await;
+    for (lease, at_ms) in [("b", 2_000), ("c", 1_500), ("d", 3_000), ("e", 4_000)] {
+        append(lease, at_ms).await;
     }
+    let gone = async |before_ms| book.prune(&key, before_ms).await.unwrap().map(|(_, count)| count);
     assert_eq!(
-        book.prune(&key, 2_000).await.unwrap(),
-        1,
+        gone(2_000).await,
+        Some(1),
         "the third is behind one that has to stay"
     );
-    assert_eq!(book.prune(&key, 2_000).await.unwrap(), 0);
-    assert_eq!(verify(&book, Some(&key), &[]).await.unwrap().first, 2);
-    assert_eq!(book.prune(&key, 10_000).await.unwrap(), 3, "the last one stays");
-    let (_, head) = book.append(&key, &[(opened("f"), None)], 5_000).await.unwrap();
+    assert_eq!(gone(2_000).await, None);
+    assert_eq!(verify(&book, Some(&key), &[first]).await.unwrap().first, 2);
+    let other = Head {
+        hash: Bytes([1; 32]),
+        ..first
+    };
+    assert!(
+        verify(&book, Some(&key), &[other]).await.is_err(),
+        "the end of what went is known"
+    );
+    assert_eq!(gone(10_000).await, Some(3), "the last one stays");
+    let head = append("f", 5_000).await;
     assert_eq!(head.number, 6);
-    let whole = verify(&book, Some(&key), &[head]).await.unwrap();
-    assert_eq!((whole.first, whole.last), (5, 6));
+    let whole = verify(&book, Some(&key), &[head, first]).await.unwrap();
+    assert_eq!((whole.first, whole.last, whole.too_old), (5, 6, vec![1]));
     book.close().await;
     damage(&path, "UPDATE base SET number = number - 1").await;
     assert!(verified(&path, Some(seal_key(1)), &[]).await.is_err());
+}
+
+#[tokio::test]
+async fn nobody_has_records_go_early_by_giving_them_another_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.db");
+    audit_with(&path, 3).await;
+    damage(&path, "UPDATE records SET at_ms = 0 WHERE number < 3").await;
+    let book = Book::open(&path).await.unwrap();
+    let error = book.prune(&seal_key(1), 1_000).await.unwrap_err();
+    assert!(matches!(error, AuditError::Damaged { number: 1, .. }), "{error}");
+    assert_eq!(book.page(&Filter::default(), 10).await.unwrap().rows.len(), 3);
+    let error = verify(&book, None, &[]).await.unwrap_err();
+    assert!(matches!(error, Broken::Record { number: 1, .. }), "{error}");
+    book.close().await;
+}
+
+#[tokio::test]
+async fn a_broker_whose_records_are_cut_off_while_it_runs_decides_nothing_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.db");
+    let audit = Audit::open(&path, seal_key(1), 2192).await.unwrap();
+    for lease in ["a", "b", "c"] {
+        audit.keep(opened(lease)).await.unwrap();
+    }
+    damage(&path, "DELETE FROM records WHERE number = 3").await;
+    assert!(matches!(audit.keep(opened("d")).await, Err(AuditError::Closed)));
+    assert!(!audit.is_well());
+    audit.close().await;
+}
+
+#[tokio::test]
+async fn a_record_is_small_whatever_was_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.db");
+    let audit = Audit::open(&path, seal_key(1), 2192).await.unwrap();
+    let long = "\u{1}é".repeat(40_000);
+    let event = Event::new(
+        &long,
+        "call",
+        long.as_str(),
+        Decision::Allowed,
+        long.as_str(),
+        &Origin::default(),
+    );
+    audit
+        .keep(event.of_lease(&long).by_operation(&long).about(&long))
+        .await
+        .unwrap();
+    let rows = audit.book().page(&Filter::default(), 1).await.unwrap().rows;
+    assert!(rows[0].record.len() < 8_192, "{}", rows[0].record.len());
+    audit.close().await;
 }
 
 #[tokio::test]

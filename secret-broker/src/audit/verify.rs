@@ -16,6 +16,8 @@ pub struct Verified {
     pub hash: String,
     /// Whether seals were checked, for which the key ring is needed.
     pub sealed: bool,
+    /// Noted heads that went by age, so that nobody can say whether they were there.
+    pub too_old: Vec<u64>,
 }
 
 /// Why the records are not whole.
@@ -61,6 +63,15 @@ pub async fn verify(book: &Book, seal: Option<&SealKey>, noted: &[Head]) -> Resu
         }
     };
     let first = head.number.saturating_add(1);
+    if let Some(noted) = noted
+        .iter()
+        .find(|noted| noted.number == head.number && noted.hash != head.hash)
+    {
+        let what = format!("the last one that went by age has the hash {}", head.hash);
+        return Err(Broken::Noted { noted: *noted, what });
+    }
+    let too_old = noted.iter().map(|noted| noted.number);
+    let too_old = too_old.filter(|number| *number < head.number).collect();
     let mut wanted: Vec<Head> = noted
         .iter()
         .copied()
@@ -73,11 +84,16 @@ pub async fn verify(book: &Book, seal: Option<&SealKey>, noted: &[Head]) -> Resu
             after: head.number,
             ..Filter::default()
         };
-        let rows = book.page(&filter, PAGE).await?;
-        let Some(_) = rows.first() else {
+        let page = book.page(&filter, PAGE).await?;
+        if page.rows.is_empty() {
+            if page.next.is_some() {
+                let number = head.number.saturating_add(1);
+                let what = "it is not there".to_owned();
+                return Err(Broken::Record { number, what });
+            }
             break;
-        };
-        for row in rows {
+        }
+        for row in page.rows {
             let number = head.number.saturating_add(1);
             let wrong = |what: &str| Broken::Record {
                 number,
@@ -93,6 +109,9 @@ pub async fn verify(book: &Book, seal: Option<&SealKey>, noted: &[Head]) -> Resu
             }
             if record.number != number {
                 return Err(wrong("it says another number"));
+            }
+            if record.at_ms() != Some(row.at_ms) {
+                return Err(wrong("it is kept under another time than it says"));
             }
             if record.previous != head.hash {
                 return Err(wrong("it does not follow the one before"));
@@ -124,5 +143,6 @@ pub async fn verify(book: &Book, seal: Option<&SealKey>, noted: &[Head]) -> Resu
         last: head.number,
         hash: head.hash.to_string(),
         sealed: seal.is_some(),
+        too_old,
     })
 }

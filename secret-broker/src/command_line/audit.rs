@@ -155,12 +155,8 @@ async fn verify(book: &Book, kek_file: Option<&Path>, heads: &[Head]) -> Result<
 async fn export(book: &Book, mut filter: Filter, format: Format) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     loop {
-        let rows = book.page(&filter, PAGE).await?;
-        let Some(last) = rows.last() else {
-            return Ok(out.flush()?);
-        };
-        filter.after = last.number;
-        for row in rows {
+        let page = book.page(&filter, PAGE).await?;
+        for row in page.rows {
             match format {
                 Format::Jsonl => writeln!(out, "{}", row.record)?,
                 Format::Ocsf => {
@@ -168,6 +164,10 @@ async fn export(book: &Book, mut filter: Filter, format: Format) -> Result<(), F
                     writeln!(out, "{}", ocsf::event(&record))?;
                 }
             }
+        }
+        match page.next {
+            Some(next) => filter.after = next,
+            None => return Ok(out.flush()?),
         }
     }
 }

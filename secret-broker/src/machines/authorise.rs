@@ -105,6 +105,11 @@ async fn authorise(
     if machines.iter().any(|machine| allowed(method).contains(machine)) {
         return Ok(Authorised { account, origin });
     }
+    // Nothing of a path that names no method: its text is the caller's.
+    let method = TABLE
+        .iter()
+        .find(|(name, _)| *name == method)
+        .map_or("unknown_method", |(name, _)| *name);
     let event = Event::new(
         &account,
         "call",

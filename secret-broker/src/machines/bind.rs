@@ -21,8 +21,18 @@ pub(super) async fn bind(
     let (person, standing) = person(broker, machine, &request).await?;
     let binding = binding(&person, request)?;
     let uid = binding.notebook.uid.clone();
+    let told_by = if standing.is_some() {
+        "by_id_token"
+    } else {
+        "vouched_by_hub"
+    };
     let replaced = {
         let _in_order = broker.binding.lock().await;
+        // On disk before it counts: from then on the account is that person.
+        let event = machine
+            .event("bind", &uid, Decision::Allowed, told_by)
+            .about(&person.pseudonym);
+        broker.audit.keep(event).await.map_err(|_| not_recorded())?;
         let bound = broker
             .store
             .bind(&person, &binding)
@@ -47,11 +57,6 @@ pub(super) async fn bind(
         broker.view.bound(binding, &replaced);
         replaced
     };
-    broker
-        .audit
-        .keep(machine.event("bind", &person.pseudonym, Decision::Allowed, "bound"))
-        .await
-        .map_err(|_| not_recorded())?;
     if !replaced.is_empty() {
         tracing::info!(subject = %person.pseudonym, count = replaced.len(), "earlier ServiceAccounts of the person act for nobody now");
     }

@@ -411,6 +411,12 @@ pub struct AuditRecord {
     /// The lease that it is about.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub lease: Option<String>,
+    /// The operation that carries it out.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub operation: Option<String>,
+    /// The person that it is about, a pseudonym, where a machine asked.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub subject: Option<String>,
     /// Whether a credential was decrypted.
     #[serde(default)]
     pub credential_opened: bool,
