@@ -197,7 +197,9 @@ async fn identify(broker: &Broker, verified: Verified, origin: Origin) -> Result
     // An account that is a steward itself acts for itself, any other for the person that it is bound to, in the roles that the person's
     // issuer told at that time.
     let listed = broker.roles.is_listed(&person.subject);
-    if let Some(account) = verified.account.filter(|_| !listed)
+    // Another cluster's accounts may have any uid: only those of the cluster whose hub binds are bound to anybody.
+    let may_be_bound = !listed && broker.roles.is_of_this_cluster(&person.subject);
+    if let Some(account) = verified.account.filter(|_| may_be_bound)
         && let Some(bound) = broker.store.person_of_notebook(&account.uid).await?
     {
         standing = broker.store.standing(&bound.pseudonym).await?;

@@ -160,12 +160,16 @@ impl RoleTable {
         roles
     }
 
+    /// Whether the issuer of the machines vouches for the subject: the cluster whose accounts the hub binds.
+    #[must_use]
+    pub fn is_of_this_cluster(&self, subject: &Subject) -> bool {
+        self.machines_issuer.as_deref() == Some(subject.issuer.as_str())
+    }
+
     /// What a verified machine token may be; empty for a stranger.
     #[must_use]
     pub fn machines_of(&self, verified: &Verified) -> &[Machine] {
-        if self.machines_issuer.as_deref() != Some(verified.subject.issuer.as_str())
-            || verified.account.is_none()
-        {
+        if !self.is_of_this_cluster(&verified.subject) || verified.account.is_none() {
             return &[];
         }
         self.machines
@@ -251,5 +255,25 @@ stewards: [{ issuer: everybody, subject: olga }, { issuer: claims, subject: olga
         assert_eq!(roles("everybody", "olga", json!({})), ["researcher", "steward"]);
         assert_eq!(roles("jupyterhub", "alice", json!({})), ["researcher"]);
         assert!(roles("gone", "alice", json!({})).is_empty());
+    }
+
+    #[test]
+    fn accounts_of_another_cluster_are_bound_to_nobody() {
+        let config = IdentityConfig::parse(
+            r#"
+issuers: [{ name: cluster, kind: kubernetes }, { name: other, kind: kubernetes, api_server: "https://other.example.org" }]
+machines: { issuer: cluster }
+"#,
+        )
+        .unwrap();
+        let table = RoleTable::new(&config);
+        let of = |issuer: &str| {
+            table.is_of_this_cluster(&Subject {
+                issuer: issuer.to_owned(),
+                sub: "system:serviceaccount:hub:alice".to_owned(),
+            })
+        };
+        assert!(of("cluster"));
+        assert!(!of("other"));
     }
 }
