@@ -6,7 +6,6 @@
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use zeroize::Zeroizing;
 
 use crate::secret::Secret;
 
@@ -34,9 +33,9 @@ pub enum CryptoError {
     NoRandomness,
 }
 
-/// A 64-byte key of this composition.
+/// A 64-byte key of this composition. On the heap, so that moving it leaves no copy behind.
 #[derive(Debug)]
-pub struct Key(Secret<[u8; KEY_LENGTH]>);
+pub struct Key(Secret<Vec<u8>>);
 
 impl Key {
     /// A fresh random key.
@@ -44,21 +43,20 @@ impl Key {
     /// # Errors
     /// [`CryptoError::NoRandomness`].
     pub fn generate() -> Result<Self, CryptoError> {
-        let mut bytes = Zeroizing::new([0; KEY_LENGTH]);
-        getrandom::fill(bytes.as_mut_slice()).map_err(|_| CryptoError::NoRandomness)?;
-        Ok(Self(Secret::new(*bytes)))
+        let mut bytes = vec![0; KEY_LENGTH];
+        getrandom::fill(&mut bytes).map_err(|_| CryptoError::NoRandomness)?;
+        Ok(Self(Secret::new(bytes)))
     }
 
     /// A key from its 64 bytes; `None` for any other length.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let bytes: Zeroizing<[u8; KEY_LENGTH]> = Zeroizing::new(bytes.try_into().ok()?);
-        Some(Self(Secret::new(*bytes)))
+        (bytes.len() == KEY_LENGTH).then(|| Self(Secret::new(bytes.to_vec())))
     }
 
     /// The raw bytes, for wrapping them with another key or for writing the key file.
     #[must_use]
-    pub fn expose(&self) -> &[u8; KEY_LENGTH] {
+    pub fn expose(&self) -> &[u8] {
         self.0.expose()
     }
 
@@ -82,7 +80,7 @@ pub struct Context<'a> {
 
 impl Context<'_> {
     /// Unambiguous encoding: each part is preceded by its length.
-    fn associated_data(&self) -> Vec<u8> {
+    pub(crate) fn associated_data(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(128);
         for part in ["leasehold", self.purpose, self.organisation, self.dataset] {
             out.extend_from_slice(&(part.len() as u64).to_be_bytes());
@@ -98,23 +96,23 @@ impl Context<'_> {
 /// # Errors
 /// [`CryptoError::NoRandomness`].
 pub fn encrypt(key: &Key, context: &Context<'_>, plaintext: &[u8]) -> Result<Vec<u8>, CryptoError> {
-    let mut iv = [0; IV_LENGTH];
-    getrandom::fill(&mut iv).map_err(|_| CryptoError::NoRandomness)?;
+    let iv = random_iv()?;
     let (mac_key, encryption_key) = key.halves();
-    let (ciphertext, tag) = seal::<aes::Aes256>(
+    let (ciphertext, tag) = seal::<aes::Aes256, Hmac<Sha256>>(
         mac_key,
         encryption_key,
         &iv,
         &context.associated_data(),
         plaintext,
     )?;
-    let mut envelope = Vec::with_capacity(HEADER_LENGTH + IV_LENGTH + ciphertext.len() + TAG_LENGTH);
-    envelope.push(FORMAT);
-    envelope.extend_from_slice(&context.key_version.to_be_bytes());
-    envelope.extend_from_slice(&iv);
-    envelope.extend_from_slice(&ciphertext);
-    envelope.extend_from_slice(&tag);
-    Ok(envelope)
+    Ok(join(context, &iv, &ciphertext, &tag))
+}
+
+/// A fresh initialisation vector.
+pub(crate) fn random_iv() -> Result<[u8; IV_LENGTH], CryptoError> {
+    let mut iv = [0; IV_LENGTH];
+    getrandom::fill(&mut iv).map_err(|_| CryptoError::NoRandomness)?;
+    Ok(iv)
 }
 
 /// The version of the key that an envelope was encrypted with, as it claims itself.
@@ -133,6 +131,28 @@ pub fn key_version(envelope: &[u8]) -> Result<u32, CryptoError> {
 /// # Errors
 /// [`CryptoError::Malformed`] or [`CryptoError::NotAuthentic`].
 pub fn decrypt(key: &Key, context: &Context<'_>, envelope: &[u8]) -> Result<Secret<Vec<u8>>, CryptoError> {
+    let Parts { iv, ciphertext, tag } = parts(context, envelope)?;
+    let (mac_key, encryption_key) = key.halves();
+    open::<aes::Aes256, Hmac<Sha256>>(
+        mac_key,
+        encryption_key,
+        iv,
+        &context.associated_data(),
+        ciphertext,
+        tag,
+    )
+    .map(Secret::new)
+}
+
+/// An envelope taken apart, for keys that are not in this process.
+pub(crate) struct Parts<'a> {
+    pub(crate) iv: &'a [u8; IV_LENGTH],
+    pub(crate) ciphertext: &'a [u8],
+    pub(crate) tag: &'a [u8; TAG_LENGTH],
+}
+
+/// Takes an envelope apart that claims the key version of its context.
+pub(crate) fn parts<'a>(context: &Context<'_>, envelope: &'a [u8]) -> Result<Parts<'a>, CryptoError> {
     if key_version(envelope)? != context.key_version {
         return Err(CryptoError::NotAuthentic);
     }
@@ -145,16 +165,18 @@ pub fn decrypt(key: &Key, context: &Context<'_>, envelope: &[u8]) -> Result<Secr
     let (ciphertext, tag) = body
         .split_last_chunk::<TAG_LENGTH>()
         .ok_or(CryptoError::Malformed)?;
-    let (mac_key, encryption_key) = key.halves();
-    open::<aes::Aes256>(
-        mac_key,
-        encryption_key,
-        iv,
-        &context.associated_data(),
-        ciphertext,
-        tag,
-    )
-    .map(Secret::new)
+    Ok(Parts { iv, ciphertext, tag })
+}
+
+/// Puts an envelope together.
+pub(crate) fn join(context: &Context<'_>, iv: &[u8], ciphertext: &[u8], tag: &[u8]) -> Vec<u8> {
+    let mut envelope = Vec::with_capacity(HEADER_LENGTH + iv.len() + ciphertext.len() + tag.len());
+    envelope.push(FORMAT);
+    envelope.extend_from_slice(&context.key_version.to_be_bytes());
+    for part in [iv, ciphertext, tag] {
+        envelope.extend_from_slice(part);
+    }
+    envelope
 }
 
 /// HMAC-SHA-256 of length-prefixed parts: what pseudonyms and request fingerprints are made of.
@@ -173,3 +195,5 @@ pub fn keyed_hash(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wycheproof;
