@@ -37,7 +37,7 @@ help: ## List the targets
 ## What everything needs
 
 .PHONY: setup
-setup: binaries $(PYTHON) $(CLIENT_VENV)/ready hub postgresql keycloak $(CARGO_DENY) ## Install and build what the other targets need (Debian packages, programs, Python tools)
+setup: binaries $(PYTHON) $(CLIENT_VENV)/ready hub postgresql softhsm keycloak $(CARGO_DENY) ## Install and build what the other targets need (Debian packages, programs, Python tools)
 
 $(PYTHON):
 	@if ! python3 -c 'import ensurepip' 2>/dev/null; then apt-get update --quiet=2 && apt-get install --yes --quiet=2 python3-venv; fi
@@ -76,6 +76,12 @@ keycloak: ## Install Keycloak for the tests of people's logins, if it is missing
 	python3 -m zipfile --extract "$$new/keycloak-quarkus-dist-$(KEYCLOAK_VERSION).zip" "$$new"; \
 	touch "$$new/keycloak-$(KEYCLOAK_VERSION)/ready"; \
 	rm -rf $(KEYCLOAK); mv "$$new/keycloak-$(KEYCLOAK_VERSION)" $(KEYCLOAK)
+
+.PHONY: softhsm
+softhsm: ## Install SoftHSM 2 for the tests of hardware modules, if it is missing (root)
+	@if command -v softhsm2-util >/dev/null; then exit 0; fi; \
+	if [[ $$EUID != 0 ]]; then echo "softhsm: install the Debian package softhsm2 as root; the tests that need it are skipped without"; exit 0; fi; \
+	apt-get update --quiet=2 && apt-get install --yes --quiet=2 --no-install-recommends softhsm2
 
 # The hub's own packages, at the versions that its configuration is written for.
 $(HUB_VENV)/ready: $(PYTHON)

@@ -32,6 +32,7 @@ pub mod leases;
 pub mod openapi;
 pub mod parameters;
 pub mod problem;
+pub mod rotation;
 pub mod terms;
 
 use problem::ApiProblem;
@@ -56,6 +57,8 @@ fn v1() -> OpenApiRouter<Arc<Broker>> {
         .routes(routes!(decisions::revoke))
         .routes(routes!(decisions::declare_ended))
         .routes(routes!(accept::show))
+        .routes(routes!(rotation::rotate))
+        .routes(routes!(rotation::receipts))
         .routes(routes!(audit::list))
 }
 

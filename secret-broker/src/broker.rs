@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use leasehold_chaincode::{DatasetEntry, DatasetId, DatasetRef};
 use leasehold_process::places::Places;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -14,13 +14,14 @@ use crate::audit::{Audit, AuditError, Event};
 use crate::config::Config;
 use crate::enrolment::EnrolmentError;
 use crate::identity::{Issuers, roles::RoleTable};
-use crate::keys::{KeyRing, KeyRingError};
+use crate::keys::{KeyRing, KeyRingError, rotation};
 use crate::ledgers::{BrokerLedger, LedgerError};
 use crate::metrics::Metrics;
+use crate::shredding::CompareError;
 use crate::store::{Store, StoreError};
 use crate::tls::{Certificate, TlsError};
 use crate::view::{View, ViewError};
-use crate::{api, enrolment, expiry, machines, operations, probes, publish, server};
+use crate::{api, enrolment, expiry, keeping, machines, operations, probes, publish, server, shredding};
 
 /// What REST, gRPC and the background work share.
 pub struct Broker {
@@ -44,6 +45,8 @@ pub struct Broker {
     pub metrics: Arc<Metrics>,
     /// Wakes the worker of operations.
     pub accepted: Notify,
+    /// Wakes who leaves nothing of destroyed keys in the files.
+    pub key_work: Notify,
     /// Places of request bodies in memory, by their senders' pseudonyms.
     pub bodies: Places<String>,
     /// One binding after the other, so that key store and view agree on which came last.
@@ -81,6 +84,19 @@ pub enum StartError {
     /// Ledger or key store could not be read.
     #[error(transparent)]
     View(#[from] ViewError),
+    /// Ledger and key store could not be compared.
+    #[error(transparent)]
+    Compare(#[from] CompareError),
+    /// There is no key ring, and a new one would not open what is there.
+    #[error(
+        "the key store has {keys} data keys and there is no key ring {path}, which wraps them: restore it; a new one would open none of them"
+    )]
+    RingLost {
+        /// The ring's file.
+        path: std::path::PathBuf,
+        /// How many.
+        keys: i64,
+    },
     /// There is no certificate.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -135,13 +151,9 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
         path: config.data_dir.clone(),
         source,
     })?;
-    if config.kek_create && !config.kek_file.exists() {
-        KeyRing::create(&config.kek_file)?;
-        tracing::info!(path = %config.kek_file.display(), "made a new key ring; keep a copy of it");
-    }
-    let ring = KeyRing::load(&config.kek_file)?;
     let certificate = Certificate::new(&config.tls, &config.data_dir)?;
     let store = Store::open(&config.data_dir.join("broker.db")).await?;
+    let ring = open_ring(&config, &store).await?;
     let audit_file = config.data_dir.join("audit.db");
     let audit = Arc::new(Audit::open(&audit_file, ring.audit_seal(), config.audit_keep_days).await?);
     audit
@@ -150,6 +162,8 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
     let ledger = BrokerLedger::open(&config).await?;
     enrolment::enrol(&ledger, &config, &audit).await?;
     let metrics = Arc::new(Metrics::default());
+    // Loading the ring has tried them.
+    metrics.keys_usable.store(true, Ordering::Relaxed);
     let (view, height) = View::load(
         config.organisation.clone(),
         config.cluster.clone(),
@@ -166,7 +180,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
     let tls = certificate.server()?;
     let authority = certificate.authority().map(str::to_owned);
     let publish_ca = config.publish_ca.clone().zip(authority.clone());
-    let accepted = Notify::new();
+    let (accepted, key_work) = (Notify::new(), Notify::new());
     let broker = Arc::new(Broker {
         config,
         ring,
@@ -178,11 +192,12 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
         roles,
         metrics,
         accepted,
+        key_work,
         bodies: Places::new(api::body::MOST_BODIES, api::body::MOST_BODIES_OF_ONE),
         binding: tokio::sync::Mutex::new(()),
         shutdown: shutdown.clone(),
     });
-    shred_retired(&broker).await?;
+    shredding::destroy_needless(&broker).await?;
 
     let mut tasks = JoinSet::new();
     let b = &broker;
@@ -211,6 +226,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
         "worker of operations",
         operations::work(Arc::clone(b)),
     );
+    own(&mut tasks, "keeping of keys", keeping::run(Arc::clone(b)));
     own(
         &mut tasks,
         "expiry of leases",
@@ -277,30 +293,19 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartE
     Ok((listener, bound))
 }
 
-/// Destroys keys of datasets that the ledger says are retired. Keys of datasets that the ledger does not know stay: either their
-/// registration is still to be submitted, or the ledger is not the one that they belong to, and then they must not be lost.
-async fn shred_retired(broker: &Broker) -> Result<(), StartError> {
-    for id in broker.store.datasets_with_key().await? {
-        let Ok(dataset) = DatasetId::new(id.as_str()) else {
-            continue;
-        };
-        let entry = broker
-            .ledger
-            .dataset(&DatasetRef::Id(dataset.clone()))
-            .await
-            .map_err(ViewError::from)?;
-        let is_retired =
-            |entry: DatasetEntry| entry.dataset.id == dataset && entry.dataset.retired_at_ms.is_some();
-        if entry.is_some_and(is_retired) {
-            broker.store.shred(&id).await?;
-            broker
-                .audit
-                .tell(Event::own("shred", id.as_str(), "dataset_retired"))
-                .await;
-            tracing::info!(dataset = %id, "destroyed the data key of a retired dataset");
+/// Loads the key ring, and makes one at the very first start if that is wanted.
+async fn open_ring(config: &Config, store: &Store) -> Result<KeyRing, StartError> {
+    let (path, pkcs11) = (&config.kek_file, config.pkcs11.as_ref());
+    if config.kek_create && !path.exists() {
+        let keys = store.wrapped_by().await?.iter().map(|(_, keys)| keys).sum();
+        if keys > 0 {
+            let path = path.clone();
+            return Err(StartError::RingLost { path, keys });
         }
+        rotation::create(path, pkcs11).await?;
+        tracing::info!(path = %path.display(), "made a new key ring; keep a copy of it");
     }
-    Ok(())
+    Ok(KeyRing::load(path, pkcs11).await?)
 }
 
 impl Running {

@@ -1,21 +1,19 @@
-//! What the binary does: serve, check the configuration, make a key ring, or look after the ledger's file or the audit's.
+//! What the binary does: serve, check the configuration, look after the keys, the ledger's file or the audit's.
 
 pub mod audit;
+pub mod keys;
 pub mod ledger;
 
 use std::process::ExitCode;
 
 use crate::broker;
-use crate::config::{Cli, Config, Flags, KeysWork, Work};
-use crate::keys::KeyRing;
+use crate::config::{Cli, Config, Flags, Work};
 
 /// Does what the arguments say. Errors go to the log, all of them.
 pub async fn run(cli: Cli) -> ExitCode {
     cli.flags.logging.start();
     match cli.command {
-        Some(Work::Keys {
-            command: KeysWork::Init { kek_file },
-        }) => done(KeyRing::create(&kek_file).map_err(|error| vec![error.to_string()])),
+        Some(Work::Keys(args)) => keys::run(args).await,
         Some(Work::Ledger(args)) => ledger::run(args).await,
         Some(Work::Audit(args)) => audit::run(args).await,
         None => serve(cli.flags).await,

@@ -9,9 +9,11 @@ use leasehold_chaincode::{ClusterName, Msp};
 use leasehold_process::Logging;
 
 use crate::command_line::audit::AuditArgs;
+use crate::command_line::keys::KeysArgs;
 use crate::command_line::ledger::LedgerArgs;
 use crate::fabric::Profile;
 use crate::identity::config::IdentityConfig;
+use crate::keys::pkcs11::Pkcs11Settings;
 use crate::ledger::{BlockName, Bytes, KeyId, LedgerAddress};
 use crate::volume::LocalRoots;
 
@@ -35,27 +37,47 @@ pub struct Cli {
 /// Work that is done once.
 #[derive(Debug, Subcommand)]
 pub enum Work {
-    /// Look after the key ring.
-    Keys {
-        /// What to do.
-        #[command(subcommand)]
-        command: KeysWork,
-    },
+    /// Look after the key ring and the key store.
+    Keys(KeysArgs),
     /// Verify, receipt, export, import or rebuild a ledger.
     Ledger(LedgerArgs),
     /// Verify or export what the broker decided.
     Audit(AuditArgs),
 }
 
-/// Work on the key ring.
-#[derive(Debug, Subcommand)]
-pub enum KeysWork {
-    /// Make a new key ring; refuses to overwrite one.
-    Init {
-        /// The file to make.
-        #[arg(long, env = "LEASEHOLD_KEK_FILE")]
-        kek_file: PathBuf,
-    },
+/// Which hardware module holds key-encryption keys, where one does.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Pkcs11Args {
+    /// Library (.so) of the hardware module that new key-encryption keys are made in, and those of the ring that are there are used in.
+    #[arg(long, env = "LEASEHOLD_PKCS11_MODULE", value_name = "FILE")]
+    pub pkcs11_module: Option<PathBuf>,
+    /// Label of the token in it.
+    #[arg(long, env = "LEASEHOLD_PKCS11_TOKEN", value_name = "LABEL")]
+    pub pkcs11_token: Option<String>,
+    /// File that holds the PIN of the token's user.
+    #[arg(long, env = "LEASEHOLD_PKCS11_PIN_FILE", value_name = "FILE")]
+    pub pkcs11_pin_file: Option<PathBuf>,
+}
+
+impl Pkcs11Args {
+    /// The module, if one is wanted.
+    ///
+    /// # Errors
+    /// A sentence where it is said in part.
+    pub fn settings(&self) -> Result<Option<Pkcs11Settings>, String> {
+        match (&self.pkcs11_module, &self.pkcs11_token, &self.pkcs11_pin_file) {
+            (None, None, None) => Ok(None),
+            (Some(module), Some(token), Some(pin_file)) => Ok(Some(Pkcs11Settings {
+                module: module.clone(),
+                token: token.clone(),
+                pin_file: pin_file.clone(),
+            })),
+            _ => Err(
+                "--pkcs11-module, --pkcs11-token and --pkcs11-pin-file come together or not at all"
+                    .to_owned(),
+            ),
+        }
+    }
 }
 
 /// The flags of the service. `run` takes the checked [`Config`].
@@ -120,12 +142,15 @@ pub struct Flags {
     /// Directories that an owner's local volumes must be below: `UiSMSP=/srv/a,UiOMSP=/srv/b`; an owner may occur again.
     #[arg(long, env = "LEASEHOLD_LOCAL_ROOTS", value_delimiter = ',')]
     pub local_roots: Vec<String>,
-    /// The key ring, one key per line as `use:version:base64`; `<data-dir>/keys` where absent.
+    /// The key ring, one key per line as `use:version:base64`; `<data-dir>/keys` where absent. Read again while the broker runs.
     #[arg(long, env = "LEASEHOLD_KEK_FILE")]
     pub kek_file: Option<PathBuf>,
-    /// Make the key ring at start if there is none.
+    /// Make the key ring at start if there is none, and the key store has no keys that a lost one wrapped.
     #[arg(long, env = "LEASEHOLD_KEK_CREATE")]
     pub kek_create: bool,
+    /// The hardware module.
+    #[command(flatten)]
+    pub pkcs11: Pkcs11Args,
     /// Names and addresses in the broker's own certificate.
     #[arg(
         long,
@@ -207,6 +232,8 @@ pub struct Config {
     pub kek_file: PathBuf,
     /// Whether to make it.
     pub kek_create: bool,
+    /// The hardware module that holds keys of it.
+    pub pkcs11: Option<Pkcs11Settings>,
     /// Certificate.
     pub tls: TlsSource,
     /// ConfigMap for the CA: namespace and name.
@@ -304,6 +331,10 @@ impl Config {
                     None
                 }
             });
+        let pkcs11 = flags.pkcs11.settings().unwrap_or_else(|error| {
+            errors.push(error);
+            None
+        });
         let kek_file = flags.kek_file.unwrap_or_else(|| flags.data_dir.join("keys"));
         match (identity, organisation, cluster) {
             (Some(identity), Some(organisation), Some(cluster)) if errors.is_empty() => Ok(Self {
@@ -325,6 +356,7 @@ impl Config {
                 local_roots,
                 kek_file,
                 kek_create: flags.kek_create,
+                pkcs11,
                 tls,
                 publish_ca,
             }),
@@ -396,6 +428,8 @@ mod tests {
             "http://broker",
             "--ledger",
             "ledger.db",
+            "--pkcs11-token",
+            "leasehold",
         ]))
         .unwrap_err();
         for part in [
@@ -409,6 +443,7 @@ mod tests {
             "--cluster",
             "--address",
             "--ledger: expected",
+            "--pkcs11-module",
         ] {
             assert!(
                 errors.iter().any(|e| e.contains(part)),

@@ -1,25 +1,33 @@
 //! The organisation's key ring: the key-encryption keys that wrap data keys, and the key that makes pseudonyms.
 //!
-//! The ring is a file, one key per line as `use:version:base64`, where the use is `kek` (64 bytes, any number of versions, the
-//! highest wraps) or `pseudonym` (32 bytes, exactly one: another key would make other people of everybody). It comes from a Kubernetes
-//! Secret or is made once by `keys init`. Data keys never leave this process unwrapped.
+//! The ring is a [file](ring_file) that says where each version of the key-encryption key is: in the file itself or in a hardware module.
+//! The highest version wraps, the others unwrap what they wrapped. The file is read again while the broker runs, so that a version can be
+//! added and taken away. Data keys never leave this process unwrapped, and a key in a hardware module never enters it.
+//!
+//! The key that makes pseudonyms is in memory, as every request needs it; where key-encryption keys are in a hardware module, it is wrapped
+//! by one of them in the file.
 
-use std::collections::BTreeMap;
-use std::fs;
+pub mod pkcs11;
+pub mod rewrap;
+pub mod ring_file;
+pub mod rotation;
+pub mod service;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use arc_swap::ArcSwap;
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::audit::SealKey;
-use crate::crypto::{self, Context, CryptoError, KEY_LENGTH, Key};
+use crate::crypto::{self, Context, CryptoError, Key};
 use crate::identity::Subject;
-use crate::private_file;
 use crate::secret::Secret;
-
-const PSEUDONYM_KEY_LENGTH: usize = 32;
+use pkcs11::Pkcs11Settings;
+use ring_file::{PseudonymKey, RingFile, RingFileError};
+use service::{KeyError, Services};
 
 /// Why a key ring cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +44,7 @@ pub enum KeyRingError {
     },
     /// The file cannot be written.
     #[error(
-        "could not write the key ring {path}: {source}; check the directory, and that no ring is there already"
+        "could not write the key ring {path}: {source}; check the directory, and for a new ring that none is there already"
     )]
     Write {
         /// The ring's file.
@@ -44,185 +52,134 @@ pub enum KeyRingError {
         /// What the operating system said.
         source: std::io::Error,
     },
-    /// A line is not a key.
-    #[error("line {line} of the key ring is not a key: {reason}; write it as `use:version:base64`")]
-    Line {
-        /// Counted from 1.
-        line: usize,
-        /// What is wrong with it; never its content.
-        reason: &'static str,
-    },
-    /// A key is missing.
-    #[error("the key ring has no {0} key; add a line `{0}:1:<base64>`")]
-    Missing(&'static str),
-    /// No random bytes.
+    /// What it says is no ring.
     #[error(transparent)]
-    Crypto(#[from] CryptoError),
+    File(#[from] RingFileError),
+    /// A key of it cannot be used.
+    #[error("could not use version {version} of the key-encryption key: {source}")]
+    Key {
+        /// Which one.
+        version: u32,
+        /// Why.
+        source: KeyError,
+    },
+    /// A new key cannot be made.
+    #[error("could not make a key-encryption key: {0}")]
+    Make(KeyError),
+    /// There would be no way back.
+    #[error("{0}")]
+    Refused(String),
 }
 
-/// Why a data key cannot be unwrapped.
-#[derive(Debug, thiserror::Error)]
-pub enum UnwrapError {
-    /// The ring has lost a key.
-    #[error("the key ring has no key-encryption key of version {0}; restore that line of the key file")]
-    NoSuchVersion(u32),
-    /// The wrapped key is not authentic.
-    #[error(transparent)]
-    Crypto(#[from] CryptoError),
+impl From<CryptoError> for KeyRingError {
+    fn from(error: CryptoError) -> Self {
+        Self::Make(error.into())
+    }
 }
 
 /// The keys of the organisation.
-#[derive(Debug)]
 pub struct KeyRing {
-    key_encryption_keys: BTreeMap<u32, Key>,
-    current: u32,
+    path: PathBuf,
+    services: Services,
+    loaded: ArcSwap<Loaded>,
+}
+
+struct Loaded {
+    file: RingFile,
     pseudonym_key: Secret<Vec<u8>>,
+    sha256: [u8; 32],
 }
 
 impl KeyRing {
-    /// Reads the ring.
+    /// Reads the ring and tries each of its keys.
     ///
     /// # Errors
     /// [`KeyRingError`].
-    pub fn load(path: &Path) -> Result<Self, KeyRingError> {
-        let read = |source| KeyRingError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        let text = Zeroizing::new(fs::read_to_string(path).map_err(read)?);
-        let mode = fs::metadata(path).map_err(read)?.permissions().mode();
-        if mode & 0o007 != 0 {
-            tracing::warn!(path = %path.display(), mode = format!("{:o}", mode & 0o777), "the key ring is open to everybody on this host; take away the rights of others");
-        }
-        Self::parse(&text)
-    }
-
-    /// Makes a new ring file, readable by its owner alone. Never overwrites one.
-    ///
-    /// # Errors
-    /// [`KeyRingError`].
-    pub fn create(path: &Path) -> Result<(), KeyRingError> {
-        let write = |source| KeyRingError::Write {
-            path: path.to_owned(),
-            source,
-        };
-        let key = Key::generate()?;
-        let mut pseudonym = Zeroizing::new([0; PSEUDONYM_KEY_LENGTH]);
-        getrandom::fill(pseudonym.as_mut_slice()).map_err(|_| CryptoError::NoRandomness)?;
-        let text = Zeroizing::new(format!(
-            "# Keys of this organisation. Losing this file loses every registered volume.\nkek:1:{}\npseudonym:1:{}\n",
-            Zeroizing::new(STANDARD.encode(key.expose())).as_str(),
-            Zeroizing::new(STANDARD.encode(pseudonym.as_slice())).as_str(),
-        ));
-        private_file::create(path, text.as_bytes()).map_err(write)
-    }
-
-    /// Reads the lines of a ring.
-    ///
-    /// # Errors
-    /// [`KeyRingError`], which names lines and never their content.
-    pub fn parse(text: &str) -> Result<Self, KeyRingError> {
-        let mut key_encryption_keys = BTreeMap::new();
-        let mut pseudonym_key = None;
-        for (index, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let wrong = |reason| KeyRingError::Line {
-                line: index + 1,
-                reason,
-            };
-            let mut parts = line.splitn(3, ':');
-            let (Some(usage), Some(version), Some(encoded)) = (parts.next(), parts.next(), parts.next())
-            else {
-                return Err(wrong("it has fewer than three parts"));
-            };
-            let version: u32 = version
-                .parse()
-                .map_err(|_| wrong("its version is not a number"))?;
-            let bytes = Zeroizing::new(
-                STANDARD
-                    .decode(encoded)
-                    .map_err(|_| wrong("its key is not base64"))?,
-            );
-            match usage {
-                "kek" => {
-                    let key = Key::from_bytes(&bytes).ok_or_else(|| wrong("a kek has 64 bytes"))?;
-                    if key_encryption_keys.insert(version, key).is_some() {
-                        return Err(wrong("its version is there twice"));
-                    }
-                }
-                "pseudonym" if bytes.len() != PSEUDONYM_KEY_LENGTH => {
-                    return Err(wrong("a pseudonym key has 32 bytes"));
-                }
-                "pseudonym" => {
-                    if pseudonym_key.replace(Secret::new(bytes.to_vec())).is_some() {
-                        return Err(wrong("there can be only one pseudonym key"));
-                    }
-                }
-                _ => return Err(wrong("its use is neither kek nor pseudonym")),
-            }
-        }
-        let current = key_encryption_keys
-            .last_key_value()
-            .map(|(v, _)| *v)
-            .ok_or(KeyRingError::Missing("kek"))?;
-        let pseudonym_key = pseudonym_key.ok_or(KeyRingError::Missing("pseudonym"))?;
+    pub async fn load(path: &Path, pkcs11: Option<&Pkcs11Settings>) -> Result<Self, KeyRingError> {
+        let services = services(pkcs11);
+        let text = read(path)?;
+        let loaded = load(&services, &text).await?;
         Ok(Self {
-            key_encryption_keys,
-            current,
-            pseudonym_key,
+            path: path.to_owned(),
+            services,
+            loaded: ArcSwap::from_pointee(loaded),
         })
+    }
+
+    /// Reads the file again. Yields whether it was another one; a broken one, or one with another pseudonym key, is not taken.
+    ///
+    /// # Errors
+    /// [`KeyRingError`]; the ring stays what it was.
+    pub async fn reload(&self) -> Result<bool, KeyRingError> {
+        let text = read(&self.path)?;
+        let before = self.loaded.load_full();
+        if digest(&text) == before.sha256 {
+            return Ok(false);
+        }
+        let loaded = load(&self.services, &text).await?;
+        if loaded.pseudonym_key.expose() != before.pseudonym_key.expose() {
+            let why = "the key ring has another pseudonym key than before, which would make other people of everybody; restore its line";
+            return Err(KeyRingError::Refused(why.to_owned()));
+        }
+        self.loaded.store(Arc::new(loaded));
+        Ok(true)
+    }
+
+    /// Whether every key can be used now.
+    ///
+    /// # Errors
+    /// [`KeyRingError::Key`].
+    pub async fn check(&self) -> Result<(), KeyRingError> {
+        check(&self.services, &self.loaded.load().file).await
+    }
+
+    /// The version that wraps.
+    #[must_use]
+    pub fn current(&self) -> u32 {
+        self.loaded.load().file.current()
+    }
+
+    /// All versions, and where each is.
+    #[must_use]
+    pub fn versions(&self) -> Vec<(u32, &'static str)> {
+        let loaded = self.loaded.load();
+        let keks = loaded.file.keks.iter();
+        keks.map(|(version, place)| (*version, place.name())).collect()
     }
 
     /// Wraps a data key of a dataset with the newest key-encryption key. Yields the wrapping key's version too.
     ///
     /// # Errors
-    /// [`UnwrapError`].
-    pub fn wrap(
-        &self,
-        organisation: &str,
-        dataset: &str,
-        data_key: &Key,
-    ) -> Result<(u32, Vec<u8>), UnwrapError> {
-        let context = Context {
-            purpose: "data-key",
-            organisation,
-            dataset,
-            key_version: self.current,
-        };
-        let key = self.key(self.current)?;
-        Ok((self.current, crypto::encrypt(key, &context, data_key.expose())?))
+    /// [`KeyError`].
+    pub async fn wrap(&self, of: DataKeyOf<'_>, data_key: &Key) -> Result<(u32, Vec<u8>), KeyError> {
+        let loaded = self.loaded.load_full();
+        let current = loaded.file.current();
+        let purpose = of.purpose();
+        let context = of.context(&purpose, current);
+        let place = place(&loaded, current)?;
+        let wrapped = self.services.wrap(place, &context, data_key.expose()).await?;
+        Ok((current, wrapped))
     }
 
     /// Unwraps a data key of a dataset.
     ///
     /// # Errors
-    /// [`UnwrapError`].
-    pub fn unwrap(&self, organisation: &str, dataset: &str, wrapped: &[u8]) -> Result<Key, UnwrapError> {
+    /// [`KeyError`].
+    pub async fn unwrap(&self, of: DataKeyOf<'_>, wrapped: &[u8]) -> Result<Key, KeyError> {
+        let loaded = self.loaded.load_full();
         let version = crypto::key_version(wrapped)?;
-        let context = Context {
-            purpose: "data-key",
-            organisation,
-            dataset,
-            key_version: version,
-        };
-        let bytes = crypto::decrypt(self.key(version)?, &context, wrapped)?;
+        let purpose = of.purpose();
+        let context = of.context(&purpose, version);
+        let place = place(&loaded, version)?;
+        let bytes = self.services.unwrap(place, &context, wrapped).await?;
         Ok(Key::from_bytes(bytes.expose()).ok_or(CryptoError::Malformed)?)
-    }
-
-    fn key(&self, version: u32) -> Result<&Key, UnwrapError> {
-        self.key_encryption_keys
-            .get(&version)
-            .ok_or(UnwrapError::NoSuchVersion(version))
     }
 
     /// The name under which a person appears on the ledger: 64 hexadecimal digits that only this organisation can make.
     #[must_use]
     pub fn pseudonym(&self, subject: &Subject) -> String {
         hex::encode(crypto::keyed_hash(
-            self.pseudonym_key.expose(),
+            self.loaded.load().pseudonym_key.expose(),
             &[b"pseudonym", subject.issuer.as_bytes(), subject.sub.as_bytes()],
         ))
     }
@@ -231,7 +188,7 @@ impl KeyRing {
     #[must_use]
     pub fn audit_seal(&self) -> SealKey {
         SealKey::new(Secret::new(crypto::keyed_hash(
-            self.pseudonym_key.expose(),
+            self.loaded.load().pseudonym_key.expose(),
             &[b"audit seal"],
         )))
     }
@@ -241,110 +198,143 @@ impl KeyRing {
     pub fn fingerprint(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut all: Vec<&[u8]> = vec![b"request"];
         all.extend_from_slice(parts);
-        crypto::keyed_hash(self.pseudonym_key.expose(), &all)
+        crypto::keyed_hash(self.loaded.load().pseudonym_key.expose(), &all)
     }
 }
 
-/// The length of a key-encryption key, for messages and tests.
-pub const KEK_LENGTH: usize = KEY_LENGTH;
+/// Which data key: a wrapped one opens as no other.
+#[derive(Debug, Clone, Copy)]
+pub struct DataKeyOf<'a> {
+    /// Whose dataset.
+    pub organisation: &'a str,
+    /// Its id.
+    pub dataset: &'a str,
+    /// The data key's version, from 1.
+    pub version: u32,
+}
+
+impl<'a> DataKeyOf<'a> {
+    /// Data keys were wrapped before they could have a second version, so that the first one's is not said.
+    fn purpose(self) -> String {
+        match self.version {
+            1 => "data-key".to_owned(),
+            version => format!("data-key {version}"),
+        }
+    }
+
+    fn context(self, purpose: &'a str, kek_version: u32) -> Context<'a> {
+        Context {
+            purpose,
+            organisation: self.organisation,
+            dataset: self.dataset,
+            key_version: kek_version,
+        }
+    }
+}
+
+fn services(pkcs11: Option<&Pkcs11Settings>) -> Services {
+    Services {
+        pkcs11: pkcs11.cloned().map(pkcs11::Token::new),
+    }
+}
+
+fn read(path: &Path) -> Result<Zeroizing<String>, KeyRingError> {
+    let failed = |source| KeyRingError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(failed)?);
+    let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode();
+    if mode & 0o007 != 0 {
+        tracing::warn!(path = %path.display(), mode = format!("{:o}", mode & 0o777), "the key ring is open to everybody on this host; take away the rights of others");
+    }
+    Ok(text)
+}
+
+fn digest(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
+}
+
+async fn load(services: &Services, text: &str) -> Result<Loaded, KeyRingError> {
+    let file = RingFile::parse(text)?;
+    check(services, &file).await?;
+    let pseudonym_key = open_pseudonym_key(services, &file).await?;
+    Ok(Loaded {
+        file,
+        pseudonym_key,
+        sha256: digest(text),
+    })
+}
+
+async fn check(services: &Services, file: &RingFile) -> Result<(), KeyRingError> {
+    for (version, place) in &file.keks {
+        let checked = services.check(place).await;
+        checked.map_err(|source| KeyRingError::Key {
+            version: *version,
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+const fn pseudonym_context(kek_version: u32) -> Context<'static> {
+    Context {
+        purpose: "pseudonym-key",
+        organisation: "",
+        dataset: "",
+        key_version: kek_version,
+    }
+}
+
+async fn open_pseudonym_key(services: &Services, file: &RingFile) -> Result<Secret<Vec<u8>>, KeyRingError> {
+    let envelope = match &file.pseudonym {
+        PseudonymKey::Ring(key) => return Ok(Secret::new(key.expose().clone())),
+        PseudonymKey::Wrapped(envelope) => envelope,
+    };
+    let version = file.pseudonym_wrapped_by().unwrap_or_default();
+    let failed = |source| KeyRingError::Key { version, source };
+    let place = file
+        .keks
+        .get(&version)
+        .ok_or(KeyError::NoSuchVersion(version))
+        .map_err(failed)?;
+    let opened = services
+        .unwrap(place, &pseudonym_context(version), envelope)
+        .await;
+    opened.map_err(failed)
+}
+
+async fn wrap_pseudonym_key(
+    services: &Services,
+    file: &mut RingFile,
+    key: &Secret<Vec<u8>>,
+) -> Result<(), KeyRingError> {
+    let version = file.current();
+    let failed = |source| KeyRingError::Key { version, source };
+    let place = file
+        .keks
+        .get(&version)
+        .ok_or(KeyError::NoSuchVersion(version))
+        .map_err(failed)?;
+    file.pseudonym = match place {
+        // Beside the key that would open it, wrapping protects nothing.
+        ring_file::Place::Ring(_) => PseudonymKey::Ring(Secret::new(key.expose().clone())),
+        ring_file::Place::Pkcs11(_) => {
+            let context = pseudonym_context(version);
+            let wrapped = services.wrap(place, &context, key.expose()).await;
+            PseudonymKey::Wrapped(wrapped.map_err(failed)?)
+        }
+    };
+    Ok(())
+}
+
+fn place(loaded: &Loaded, version: u32) -> Result<&ring_file::Place, KeyError> {
+    loaded
+        .file
+        .keks
+        .get(&version)
+        .ok_or(KeyError::NoSuchVersion(version))
+}
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ring() -> (tempfile::TempDir, KeyRing) {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("ring");
-        KeyRing::create(&path).unwrap();
-        let ring = KeyRing::load(&path).unwrap();
-        (directory, ring)
-    }
-
-    fn subject(issuer: &str, sub: &str) -> Subject {
-        Subject {
-            issuer: issuer.to_owned(),
-            sub: sub.to_owned(),
-        }
-    }
-
-    #[test]
-    fn a_new_ring_is_its_owners_alone_and_is_never_overwritten() {
-        let (directory, _) = ring();
-        let path = directory.path().join("ring");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let before = fs::read(&path).unwrap();
-        assert!(matches!(KeyRing::create(&path), Err(KeyRingError::Write { .. })));
-        assert_eq!(fs::read(&path).unwrap(), before);
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_wrapped_data_key_unwraps_for_its_own_dataset_only() {
-        let (_directory, ring) = ring();
-        let key = Key::generate().unwrap();
-        let (version, wrapped) = ring.wrap("UiSMSP", "d1", &key).unwrap();
-        assert_eq!(version, 1);
-        assert_eq!(
-            ring.unwrap("UiSMSP", "d1", &wrapped).unwrap().expose(),
-            key.expose()
-        );
-        assert!(ring.unwrap("UiSMSP", "d2", &wrapped).is_err());
-        assert!(ring.unwrap("UiOMSP", "d1", &wrapped).is_err());
-    }
-
-    #[test]
-    fn an_older_key_still_unwraps_after_a_newer_one_was_added() {
-        let kek = STANDARD.encode([1; 64]);
-        let newer = STANDARD.encode([2; 64]);
-        let pseudonym = STANDARD.encode([3; 32]);
-        let old = KeyRing::parse(&format!("kek:1:{kek}\npseudonym:1:{pseudonym}")).unwrap();
-        let new = KeyRing::parse(&format!("kek:1:{kek}\nkek:2:{newer}\npseudonym:1:{pseudonym}")).unwrap();
-        let key = Key::generate().unwrap();
-        let (_, wrapped) = old.wrap("o", "d", &key).unwrap();
-        assert_eq!(new.unwrap("o", "d", &wrapped).unwrap().expose(), key.expose());
-        let (version, wrapped) = new.wrap("o", "d", &key).unwrap();
-        assert_eq!(version, 2);
-        assert!(matches!(
-            old.unwrap("o", "d", &wrapped),
-            Err(UnwrapError::NoSuchVersion(2))
-        ));
-    }
-
-    #[test]
-    fn a_broken_ring_is_refused_without_showing_a_key() {
-        let good = STANDARD.encode([1; 64]);
-        let short = STANDARD.encode([1; 32]);
-        for text in [
-            String::new(),
-            format!("kek:1:{good}"),
-            format!("pseudonym:1:{short}"),
-            format!("kek:1:{short}\npseudonym:1:{short}"),
-            format!("kek:x:{good}\npseudonym:1:{short}"),
-            format!("kek:1:{good}\nkek:1:{good}\npseudonym:1:{short}"),
-            format!("kek:1:{good}\npseudonym:1:{short}\npseudonym:2:{short}"),
-            format!("kek:1:{good}\nother:1:{good}\npseudonym:1:{short}"),
-            "kek:1:***\n".to_owned(),
-            "kek".to_owned(),
-        ] {
-            let error = KeyRing::parse(&text).unwrap_err().to_string();
-            assert!(!error.contains(&good[..10]), "{error}");
-        }
-    }
-
-    #[test]
-    fn pseudonyms_tell_issuers_and_boundaries_apart() {
-        let (_directory, ring) = ring();
-        let all = [
-            subject("a", "bc"),
-            subject("ab", "c"),
-            subject("hub", "alice"),
-            subject("idp", "alice"),
-        ]
-        .map(|s| ring.pseudonym(&s));
-        for (i, one) in all.iter().enumerate() {
-            assert_eq!(one.len(), 64);
-            assert!(all.iter().skip(i + 1).all(|other| other != one));
-        }
-        assert_eq!(ring.pseudonym(&subject("a", "bc")), all[0]);
-    }
-}
+mod tests;

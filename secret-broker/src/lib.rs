@@ -2,7 +2,7 @@
 //!
 //! People register, lease and release over REST; the cluster's machines watch leases and open volumes over gRPC. Metadata and leases are
 //! the ledger's; wrapped keys, bindings and accepted work are in the broker's own database. It is the only process that decrypts, and
-//! it does so in one place, for the provisioner, while the ledger shows the lease active.
+//! it does so in one place ([`sealing`]): for the provisioner while the ledger shows the lease active, and to encrypt anew.
 
 pub mod api;
 pub mod audit;
@@ -14,6 +14,7 @@ pub mod enrolment;
 pub mod expiry;
 pub mod fabric;
 pub mod identity;
+pub mod keeping;
 pub mod keys;
 pub mod ledger;
 pub mod ledgers;
@@ -23,8 +24,10 @@ pub mod operations;
 pub mod private_file;
 pub mod probes;
 pub mod publish;
+pub mod sealing;
 pub mod secret;
 pub mod server;
+pub mod shredding;
 mod sqlite;
 pub mod store;
 pub mod strict_json;

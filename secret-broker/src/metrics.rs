@@ -1,7 +1,7 @@
 //! Counters in Prometheus' text format. No label ever names a person or a dataset.
 
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 /// What the broker counts.
 #[derive(Debug, Default)]
@@ -18,6 +18,10 @@ pub struct Metrics {
     pub operations_failed: AtomicU64,
     /// Volumes decrypted for a provisioner.
     pub volumes_opened: AtomicU64,
+    /// Whether every key-encryption key could be used when it was last tried.
+    pub keys_usable: AtomicBool,
+    /// Own datasets whose data key the key store lacked when it was held against the ledger.
+    pub datasets_without_key: AtomicU64,
     /// Lease streams open now.
     pub watchers: AtomicI64,
     /// Lease streams cut because they were too slow.
@@ -84,6 +88,18 @@ impl Metrics {
             "counter",
             "Volumes decrypted for a provisioner.",
             &[("", read(&self.volumes_opened))],
+        );
+        family(
+            "keys_usable",
+            "gauge",
+            "Whether every key-encryption key could be used when it was last tried.",
+            &[("", i128::from(self.keys_usable.load(Ordering::Relaxed)))],
+        );
+        family(
+            "datasets_without_key",
+            "gauge",
+            "Own datasets whose data key the key store lacks.",
+            &[("", read(&self.datasets_without_key))],
         );
         family(
             "watchers",

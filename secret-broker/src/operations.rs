@@ -24,7 +24,9 @@ use crate::broker::Broker;
 use crate::fabric::Recorded;
 use crate::ledger::{Submission, SubmitError};
 use crate::store::claims::{Claimed, Claims, Room};
+use crate::store::data_keys::{Destroy, Versions};
 use crate::store::operations::Ending;
+use crate::store::receipts::{Grounds, Reason};
 use crate::store::{StoreError, now_ms};
 
 /// Bound of the wait after an operation's first try; it doubles with each up to the longest. A random part of it is waited, half at
@@ -168,19 +170,20 @@ async fn decide(broker: &Broker, claimed: &Claimed) -> Result<(), StepError> {
         Ending::Failed { .. } => &broker.metrics.operations_failed,
     };
     broker.store.finish(&claimed.id, &ending).await?;
+    if ending.destroys() {
+        broker.key_work.notify_one();
+    }
     counter.fetch_add(1, Ordering::Relaxed);
     Ok(())
 }
 
-fn failed(problem: &ApiProblem, discard_key: Option<String>) -> Ending {
+fn failed(problem: &ApiProblem, destroy: Option<Destroy>) -> Ending {
     let problem = serde_json::to_value(problem.body_without_id()).unwrap_or_default();
-    Ending::Failed { problem, discard_key }
+    Ending::Failed { problem, destroy }
 }
 
 async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<Ending, StepError> {
     let verb = command.name();
-    let registers = matches!(command, Command::RegisterDataset { .. });
-    let removed = removed(&command);
     let about = about(&command);
     let ids = (
         TxId::new(claimed.id.clone()),
@@ -189,7 +192,16 @@ async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<
     let (Ok(tx_id), Ok(transaction)) = ids else {
         return Ok(failed(&ApiProblem::unreadable_operation(), None));
     };
-    let dataset = DatasetId::derive(&transaction);
+    let unused = made_for(&command, &transaction).map(|(dataset_id, versions)| Destroy {
+        dataset_id,
+        versions,
+        grounds: Grounds {
+            reason: Reason::Unused,
+            height: None,
+            transaction: Some(transaction.to_string()),
+        },
+    });
+    let needless = made_needless(&command);
     // Otherwise the dataset may come to be after all, and would never be opened without its key. One too many does no harm.
     let is_lost = !claimed.again || broker.ledger.refuses_for_good();
     let recorded = Recorded {
@@ -220,21 +232,29 @@ async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<
                 }
             };
             keep(&object, Decision::Allowed, "committed").await?;
-            let shred = removed.filter(|named| is_same(named, &committed.result));
-            Ok(Ending::Succeeded { result, shred })
+            let destroy = needless
+                .filter(|(named, _, _)| is_same(named, &committed.result))
+                .map(|(dataset_id, versions, reason)| Destroy {
+                    dataset_id,
+                    versions,
+                    grounds: Grounds {
+                        reason,
+                        height: Some(committed.height),
+                        transaction: Some(committed.tx_id.to_string()),
+                    },
+                });
+            Ok(Ending::Succeeded { result, destroy })
         }
         Err(SubmitError::Refused(refusal)) => {
             denied(refusal.code()).await?;
             // A dataset of this very id may exist if the id was used before: its key is needed then.
             let is_lost = is_lost && !matches!(refusal, Refusal::TransactionReused { .. });
-            let discard_key = (registers && is_lost).then(|| dataset.to_string());
-            Ok(failed(&ApiProblem::refused(&refusal), discard_key))
+            Ok(failed(&ApiProblem::refused(&refusal), unused.filter(|_| is_lost)))
         }
         Err(SubmitError::Abandoned(reason)) => {
             let problem = ApiProblem::not_committed(&reason);
             denied(problem.code()).await?;
-            let discard_key = (registers && is_lost).then(|| dataset.to_string());
-            Ok(failed(&problem, discard_key))
+            Ok(failed(&problem, unused.filter(|_| is_lost)))
         }
         Err(SubmitError::Unknown(reason)) => {
             let problem = ApiProblem::outcome_unknown(&reason);
@@ -256,22 +276,40 @@ pub fn about(command: &Command) -> String {
     named.unwrap_or_default().to_owned()
 }
 
-/// The dataset that a command retires, by id.
-fn removed(command: &Command) -> Option<String> {
+/// The data key that was made for a command, and is of no use where that comes to nothing.
+fn made_for(command: &Command, transaction: &TxId) -> Option<(String, Versions)> {
     match command {
-        Command::RemoveDataset { dataset, .. } => Some(dataset.clone()),
+        Command::RegisterDataset { .. } => Some((DatasetId::derive(transaction).to_string(), Versions::All)),
+        Command::ReplaceVolume {
+            dataset, key_version, ..
+        } => Some((dataset.clone(), Versions::Only(*key_version))),
         _ => None,
     }
 }
 
-/// Whether the ledger says of the dataset that the command names that it is retired. On a channel a peer writes the answer: it must not
-/// choose whose key is destroyed.
+/// The data keys, by the dataset's id, that nobody needs once a command is committed.
+fn made_needless(command: &Command) -> Option<(String, Versions, Reason)> {
+    match command {
+        Command::RemoveDataset { dataset, .. } => Some((dataset.clone(), Versions::All, Reason::Retired)),
+        Command::ReplaceVolume {
+            dataset, key_version, ..
+        } => Some((
+            dataset.clone(),
+            Versions::Before(*key_version),
+            Reason::Superseded,
+        )),
+        _ => None,
+    }
+}
+
+/// Whether the ledger's answer is about the dataset that the command names. On a channel a peer writes the answer: it must not choose
+/// whose key is destroyed.
 fn is_same(named: &str, result: &CommandResult) -> bool {
     let is_same = matches!(result, CommandResult::Dataset { id, .. } if id.as_str() == named);
     if !is_same {
         tracing::error!(
             dataset = named,
-            "the ledger answered the removal of a dataset with another one; its data key is kept"
+            "the ledger answered a change of a dataset with another one; its data keys are kept"
         );
     }
     is_same
@@ -299,7 +337,8 @@ mod tests {
             dataset: id("a").into(),
             force: false,
         };
-        let named = removed(&command).unwrap();
+        let (named, versions, _) = made_needless(&command).unwrap();
+        assert_eq!(versions, Versions::All);
         let dataset = |id| CommandResult::Dataset {
             id,
             name: DatasetName::new("texts").unwrap(),
@@ -314,6 +353,21 @@ mod tests {
             lease: "a".repeat(32),
             subject: "a1".repeat(32),
         };
-        assert_eq!(removed(&release), None);
+        assert_eq!(made_needless(&release), None);
+    }
+
+    #[test]
+    fn a_key_that_took_over_outlives_those_before_it_and_one_that_did_not_goes_alone() {
+        let id = DatasetId::new("a".repeat(64)).unwrap();
+        let command = Command::ReplaceVolume {
+            dataset: id.clone().into(),
+            volume_ciphertext: leasehold_chaincode::Ciphertext(String::new()),
+            key_version: 3,
+        };
+        let (_, versions, reason) = made_needless(&command).unwrap();
+        assert_eq!((versions, reason), (Versions::Before(3), Reason::Superseded));
+        let transaction = TxId::new("any").unwrap();
+        let unused = made_for(&command, &transaction);
+        assert_eq!(unused, Some((id.to_string(), Versions::Only(3))));
     }
 }

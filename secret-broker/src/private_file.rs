@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// Makes a file with mode 0600 that is on disk, name included, when this returns. Never over one that is there.
@@ -18,12 +18,19 @@ pub fn create(path: &Path, content: &[u8]) -> io::Result<()> {
     sync_name(path)
 }
 
-/// The same, in the place of a file that may be there: after a crash there is the one or the other.
+/// The same, in the place of a file that may be there: after a crash there is the one or the other. It belongs to whom the other belonged to
+/// where that is allowed: an operator who is root must not take a file away from the broker.
 ///
 /// # Errors
 /// What the operating system says.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    fs::rename(write_beside(path, content)?, path)?;
+    let partial = write_beside(path, content)?;
+    if let Ok(before) = fs::metadata(path)
+        && let Err(error) = std::os::unix::fs::chown(&partial, Some(before.uid()), Some(before.gid()))
+    {
+        tracing::debug!(path = %path.display(), %error, "could not keep the file's owner");
+    }
+    fs::rename(&partial, path)?;
     sync_name(path)
 }
 

@@ -1,6 +1,7 @@
 //! Liveness, readiness and metrics, over plain HTTP for the kubelet and a scraper.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::State;
@@ -22,7 +23,8 @@ pub fn router(broker: &Arc<Broker>) -> Router {
         .with_state(Arc::clone(broker))
 }
 
-/// Ready when key store and ledger answer and the audit can be written. An issuer that is down is told but takes nobody else's service away.
+/// Ready when key store and ledger answer and the audit can be written. An issuer that is down is told but takes nobody else's service away, and
+/// nor does a hardware module, without which the catalogue and leases go on.
 async fn readyz(State(broker): State<Arc<Broker>>) -> impl IntoResponse {
     let store = broker.store.ping().await.map_err(|e| e.to_string());
     let ledger = broker.ledger.ready().await.map_err(|e| e.to_string());
@@ -41,6 +43,15 @@ async fn readyz(State(broker): State<Arc<Broker>>) -> impl IntoResponse {
                 text.push_str(&format!("[-] {name}\n"));
             }
         }
+    }
+    if !broker.metrics.keys_usable.load(Ordering::Relaxed) {
+        text.push_str("[!] a key-encryption key could not be used; the log says which\n");
+    }
+    let missing = broker.metrics.datasets_without_key.load(Ordering::Relaxed);
+    if missing > 0 {
+        text.push_str(&format!(
+            "[!] {missing} datasets lack their data key; the log names them\n"
+        ));
     }
     for issuer in broker.issuers.without_keys() {
         text.push_str(&format!("[!] issuer {issuer} has no key set yet\n"));

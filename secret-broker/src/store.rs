@@ -10,10 +10,12 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::SqlitePool;
 use sqlx::{SqlSafeStr as _, Sqlite, Transaction};
 
+pub mod backup;
 pub mod claims;
 pub mod data_keys;
 pub mod operations;
 pub mod people;
+pub mod receipts;
 pub mod skeletons;
 pub mod standing;
 
@@ -26,6 +28,11 @@ pub enum StoreError {
     /// The schema could not be brought up to date.
     #[error("the key store's schema could not be brought up to date: {0}; it may be of a newer version")]
     Migration(#[from] sqlx::migrate::MigrateError),
+    /// The version wraps nothing any longer: it is on its way out of the key ring.
+    #[error(
+        "version {0} of the key-encryption key is retired; the broker takes the ring's newest when it has read it again"
+    )]
+    KekRetired(u32),
     /// A row holds what it should not.
     #[error("the key store has a damaged row in {table}: {reason}; restore it from a backup")]
     Damaged {
@@ -75,6 +82,11 @@ impl Store {
                 "standing",
                 include_str!("../migrations/store/0004_standing.sql"),
             ),
+            migration(
+                5,
+                "rotation",
+                include_str!("../migrations/store/0005_rotation.sql"),
+            ),
         ])
         .run(&pool)
         .await?;
@@ -93,6 +105,18 @@ impl Store {
     pub async fn ping(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT 1").execute(&self.pool).await?;
         Ok(())
+    }
+
+    /// Leaves no copy of deleted or replaced bytes in the database's files: what is deleted is overwritten where it was, and here the
+    /// write-ahead log, which has it from before, is emptied. Yields whether it was; a reader of something older delays that.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn scrub(&self) -> Result<bool, StoreError> {
+        let (busy, _, _): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(busy == 0)
     }
 
     /// Finishes open statements and closes the file.

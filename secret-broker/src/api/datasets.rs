@@ -5,12 +5,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use leasehold_broker_wire::rest::{self, AmendDataset, Dataset, Event, Finding, List, RegisterDataset};
-use leasehold_chaincode::{
-    Ciphertext, Command, DatasetEntry, DatasetId, DatasetRef, Metadata, Policy, Refusal, limit,
-};
+use leasehold_chaincode::{Command, DatasetEntry, DatasetId, DatasetRef, Metadata, Policy, Refusal, limit};
 use serde::Deserialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -23,11 +19,10 @@ use super::parameters::{Page, Segment};
 use super::problem::ApiProblem;
 use super::terms;
 use crate::broker::Broker;
-use crate::crypto::{self, Context, Key};
 use crate::identity::Role;
-use crate::store::data_keys::DataKey;
-use crate::volume;
+use crate::{sealing, volume};
 
+/// Of a dataset's first data key.
 const KEY_VERSION: u32 = 1;
 
 /// The request's own form of [`leasehold_broker_wire::rest::RegisterDataset`].
@@ -227,7 +222,7 @@ pub async fn register(
     }
     let ids = Ids::new(&broker)?;
     let dataset = DatasetId::derive(&ids.transaction);
-    let (data_key, ciphertext) = seal(&broker, &dataset, &plaintext)?;
+    let (data_key, volume_ciphertext) = sealing::seal(&broker, &dataset, KEY_VERSION, &plaintext).await?;
     let command = Command::RegisterDataset {
         name: registration.name.clone(),
         metadata: Metadata {
@@ -236,7 +231,7 @@ pub async fn register(
             ..Metadata::default()
         },
         policy,
-        volume_ciphertext: Ciphertext(ciphertext),
+        volume_ciphertext,
         key_version: KEY_VERSION,
     };
     acceptance.accept(ids, command, Some(data_key)).await
@@ -286,36 +281,8 @@ fn check_longest_lease(max_ttl_seconds: Option<u64>) -> Result<(), ApiProblem> {
     Ok(())
 }
 
-/// A fresh data key, wrapped, and the volume encrypted under it.
-fn seal(broker: &Broker, dataset: &DatasetId, plaintext: &[u8]) -> Result<(DataKey, String), ApiProblem> {
-    let failed = |error: &dyn std::error::Error| {
-        tracing::error!(%error, "could not encrypt a volume");
-        ApiProblem::internal()
-    };
-    let organisation = broker.config.organisation.as_str();
-    let key = Key::generate().map_err(|e| failed(&e))?;
-    let (kek_version, wrapped) = broker
-        .ring
-        .wrap(organisation, dataset.as_str(), &key)
-        .map_err(|e| failed(&e))?;
-    let context = Context {
-        purpose: "volume",
-        organisation,
-        dataset: dataset.as_str(),
-        key_version: KEY_VERSION,
-    };
-    let envelope = crypto::encrypt(&key, &context, plaintext).map_err(|e| failed(&e))?;
-    let data_key = DataKey {
-        dataset_id: dataset.to_string(),
-        version: KEY_VERSION,
-        kek_version,
-        wrapped,
-    };
-    Ok((data_key, STANDARD.encode(envelope)))
-}
-
 /// One of the organisation's own datasets; another's is refused.
-async fn find_own(
+pub(super) async fn find_own(
     broker: &Broker,
     caller: &Caller,
     reference: &str,

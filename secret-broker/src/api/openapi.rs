@@ -31,6 +31,7 @@ use utoipa::{IntoResponses, Modify, OpenApi};
         (name = "leases", description = "What is leased, waited for and asked for"),
         (name = "decisions", description = "What the data stewards of a dataset's owner decide"),
         (name = "operations", description = "What became of a write"),
+        (name = "keys", description = "Data keys: replaced, and destroyed"),
         (name = "audit", description = "What the broker decided")
     )
 )]

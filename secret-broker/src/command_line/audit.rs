@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::audit::{self, Book, Filter, Head, Record, SealKey, ocsf};
+use crate::config::Pkcs11Args;
 use crate::keys::KeyRing;
 
 const PAGE: u32 = 1_000;
@@ -45,6 +46,8 @@ enum AuditWork {
             value_name = "FILE"
         )]
         kek_file: Option<PathBuf>,
+        #[command(flatten)]
+        pkcs11: Pkcs11Args,
         /// Check the chain without the key ring: a past that was made anew as a whole is not noticed, unless by --head
         #[arg(long, conflicts_with = "audit_kek_file")]
         without_ring: bool,
@@ -110,11 +113,13 @@ async fn work(work: AuditWork, data_dir: &Path) -> Result<(), Failure> {
     let done = match work {
         AuditWork::Verify {
             kek_file,
+            pkcs11,
             without_ring,
             heads,
         } => {
             let kek_file = kek_file.unwrap_or_else(|| data_dir.join("keys"));
-            verify(&book, (!without_ring).then_some(kek_file.as_path()), &heads).await
+            let ring = (!without_ring).then_some((kek_file.as_path(), &pkcs11));
+            verify(&book, ring, &heads).await
         }
         AuditWork::Head => {
             let head = book.head().await?;
@@ -142,9 +147,12 @@ async fn work(work: AuditWork, data_dir: &Path) -> Result<(), Failure> {
     done
 }
 
-async fn verify(book: &Book, kek_file: Option<&Path>, heads: &[Head]) -> Result<(), Failure> {
-    let seal: Option<SealKey> = match kek_file {
-        Some(path) => Some(KeyRing::load(path)?.audit_seal()),
+async fn verify(book: &Book, ring: Option<(&Path, &Pkcs11Args)>, heads: &[Head]) -> Result<(), Failure> {
+    let seal: Option<SealKey> = match ring {
+        Some((path, pkcs11)) => {
+            let ring = KeyRing::load(path, pkcs11.settings()?.as_ref()).await?;
+            Some(ring.audit_seal())
+        }
         None => None,
     };
     let verified = audit::verify(book, seal.as_ref(), heads).await?;

@@ -1,17 +1,12 @@
-//! Opening a volume: the one place where volume details are decrypted, and only while the ledger shows the lease active.
+//! Opening a volume for a provisioner: only while the ledger shows the lease active.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use leasehold_chaincode::{Lease, LeaseState};
 use tonic::Status;
 
 use super::now_ms;
 use crate::broker::Broker;
-use crate::crypto::{self, Context, CryptoError};
-use crate::keys::UnwrapError;
-use crate::ledger::ReadError;
+use crate::sealing::{self, UnsealError};
 use crate::secret::Secret;
-use crate::store::StoreError;
 
 /// Why a volume stays closed.
 #[derive(Debug, thiserror::Error)]
@@ -20,20 +15,8 @@ pub(super) enum OpenError {
     NotActive,
     #[error("the dataset belongs to another organisation; only that organisation's broker can open it")]
     NotOwner,
-    #[error("the ledger has no volume of this dataset")]
-    NoVolume,
-    #[error("the key store has no data key for this dataset; restore it from a backup")]
-    NoKey,
-    #[error("the volume is not authentic: {0}")]
-    Crypto(#[from] CryptoError),
-    #[error("the data key cannot be unwrapped: {0}")]
-    Unwrap(#[from] UnwrapError),
-    #[error("the volume on the ledger is no base64")]
-    Encoding(#[from] base64::DecodeError),
     #[error(transparent)]
-    Ledger(#[from] ReadError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    Sealed(#[from] UnsealError),
 }
 
 impl OpenError {
@@ -41,27 +24,43 @@ impl OpenError {
         match self {
             Self::NotActive => "lease_not_active",
             Self::NotOwner => "not_owner",
-            Self::NoVolume => "no_volume",
-            Self::NoKey => "no_data_key",
-            Self::Crypto(_) | Self::Encoding(_) => "not_authentic",
-            Self::Unwrap(_) => "data_key_unusable",
-            Self::Ledger(_) => "ledger_unavailable",
-            Self::Store(_) => "store_unavailable",
+            Self::Sealed(error) => match error {
+                UnsealError::NoVolume => "no_volume",
+                UnsealError::NoKey => "no_data_key",
+                UnsealError::Replaced => "data_key_replaced",
+                UnsealError::Crypto(_) | UnsealError::Encoding(_) => "not_authentic",
+                UnsealError::Unwrap(error) if error.may_pass() => "key_service_unavailable",
+                UnsealError::Unwrap(_) => "data_key_unusable",
+                UnsealError::Ledger(_) => "ledger_unavailable",
+                UnsealError::Store(_) => "store_unavailable",
+            },
         }
     }
 }
 
 impl From<OpenError> for Status {
     fn from(error: OpenError) -> Self {
-        match error {
-            OpenError::NotActive | OpenError::NotOwner | OpenError::NoVolume => {
-                Self::failed_precondition(error.to_string())
+        let sealed = match &error {
+            OpenError::NotActive | OpenError::NotOwner => {
+                return Self::failed_precondition(error.to_string());
             }
-            OpenError::Ledger(_) | OpenError::Store(_) => {
+            OpenError::Sealed(sealed) => sealed,
+        };
+        match sealed {
+            UnsealError::NoVolume => Self::failed_precondition(error.to_string()),
+            UnsealError::Replaced => Self::unavailable(error.to_string()),
+            UnsealError::Ledger(_) | UnsealError::Store(_) => {
                 tracing::error!(%error, "could not open a volume");
                 Self::unavailable("the broker cannot reach its storage; try again in a moment")
             }
-            _ => {
+            UnsealError::Unwrap(why) if why.may_pass() => {
+                tracing::error!(%error, "could not open a volume");
+                Self::unavailable("the broker cannot reach its keys; try again in a moment")
+            }
+            UnsealError::NoKey
+            | UnsealError::Crypto(_)
+            | UnsealError::Unwrap(_)
+            | UnsealError::Encoding(_) => {
                 tracing::error!(%error, "could not open a volume");
                 Self::data_loss("the volume cannot be decrypted; the broker's log says why")
             }
@@ -73,28 +72,9 @@ pub(super) async fn volume(broker: &Broker, lease: &Lease) -> Result<Secret<Vec<
     if lease.state != LeaseState::Active || lease.due_at_ms() <= now_ms() {
         return Err(OpenError::NotActive);
     }
-    let organisation = broker.config.organisation.as_str();
-    if lease.owner.as_str() != organisation {
+    if lease.owner != broker.config.organisation {
         return Err(OpenError::NotOwner);
     }
-    let volume = broker
-        .ledger
-        .volume(&lease.dataset)
-        .await?
-        .ok_or(OpenError::NoVolume)?;
-    let dataset = lease.dataset.as_str();
-    let wrapped = broker
-        .store
-        .data_key(dataset, volume.key_version)
-        .await?
-        .ok_or(OpenError::NoKey)?;
-    let key = broker.ring.unwrap(organisation, dataset, &wrapped)?;
-    let envelope = STANDARD.decode(volume.ciphertext.0.as_bytes())?;
-    let context = Context {
-        purpose: "volume",
-        organisation,
-        dataset,
-        key_version: volume.key_version,
-    };
-    Ok(crypto::decrypt(&key, &context, &envelope)?)
+    let (volume, _) = sealing::unseal(broker, &lease.dataset).await?;
+    Ok(volume)
 }

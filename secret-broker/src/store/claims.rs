@@ -284,7 +284,7 @@ mod tests {
                 "b1",
                 &Ending::Succeeded {
                     result: serde_json::Value::Null,
-                    shred: None,
+                    destroy: None,
                 },
             )
             .await

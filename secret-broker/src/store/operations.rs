@@ -6,7 +6,7 @@ use serde_json::Value;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
-use super::data_keys::{self, DataKey};
+use super::data_keys::{self, DataKey, Destroy};
 use super::{Store, StoreError, now, now_ms};
 
 /// Remembered answers are given again for this long.
@@ -73,16 +73,26 @@ pub enum Ending {
     Succeeded {
         /// What it made.
         result: Value,
-        /// A dataset that was retired by it: its data key goes.
-        shred: Option<String>,
+        /// Data keys that nothing needs any longer: a retired dataset's, or those before the one that took over.
+        destroy: Option<Destroy>,
     },
     /// The ledger refused it.
     Failed {
         /// Why.
         problem: Value,
-        /// A dataset that was not registered by it: its data key goes.
-        discard_key: Option<String>,
+        /// The data key that was made for it and that nothing is encrypted under.
+        destroy: Option<Destroy>,
     },
+}
+
+impl Ending {
+    /// Whether data keys go with it.
+    #[must_use]
+    pub const fn destroys(&self) -> bool {
+        match self {
+            Self::Succeeded { destroy, .. } | Self::Failed { destroy, .. } => destroy.is_some(),
+        }
+    }
 }
 
 impl Store {
@@ -171,11 +181,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn finish(&self, id: &str, ending: &Ending) -> Result<(), StoreError> {
-        let (status, result, problem, key) = match ending {
-            Ending::Succeeded { result, shred } => ("succeeded", Some(result.to_string()), None, shred),
-            Ending::Failed { problem, discard_key } => {
-                ("failed", None, Some(problem.to_string()), discard_key)
-            }
+        let (status, result, problem, destroy) = match ending {
+            Ending::Succeeded { result, destroy } => ("succeeded", Some(result.to_string()), None, destroy),
+            Ending::Failed { problem, destroy } => ("failed", None, Some(problem.to_string()), destroy),
         };
         let mut transaction = self.write().await?;
         sqlx::query(
@@ -188,8 +196,8 @@ impl Store {
         .bind(id)
         .execute(&mut *transaction)
         .await?;
-        if let Some(dataset_id) = key {
-            data_keys::delete(&mut transaction, dataset_id).await?;
+        if let Some(destroy) = destroy {
+            data_keys::delete(&mut transaction, destroy).await?;
         }
         Ok(transaction.commit().await?)
     }

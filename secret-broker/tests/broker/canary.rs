@@ -5,7 +5,7 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD
 use leasehold_broker_wire::machines as wire;
 use serde_json::json;
 
-use crate::fixture::{Fixture, files, registration};
+use crate::fixture::{Fixture, eventually, files, registration};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_credential_is_in_no_file_no_log_line_and_no_rest_answer() {
@@ -60,6 +60,22 @@ async fn a_credential_is_in_no_file_no_log_line_and_no_rest_answer() {
     fixture.run().await;
     let mut provisioner = fixture.machine("leasehold-provisioner").await;
     assert!(provisioner.open_volume(open()).await.is_ok());
+    // Encrypted anew, wrapped anew, copied.
+    let rotated = fixture
+        .call("POST", "/v1/datasets/texts/rotation", &steward, None)
+        .await;
+    assert_eq!(fixture.decided(&rotated, &steward).await["status"], "succeeded");
+    fixture.keys_done(&["rotate"]);
+    eventually("the data key to be wrapped anew", async || {
+        (fixture.wrapped_by() == [(1, 0), (2, 1)]).then_some(())
+    })
+    .await;
+    fixture.keys_done(&["retire", "1"]);
+    let copy = fixture.directory.path().join("copy");
+    fixture.keys_done(&["backup", "--to", copy.to_str().unwrap()]);
+    let opened = provisioner.open_volume(open()).await.unwrap().into_inner();
+    let volume: serde_json::Value = serde_json::from_slice(&opened.volume).unwrap();
+    assert_eq!(volume["credential"]["password"], canary);
     for path in [
         "/v1/datasets",
         "/v1/datasets/texts",
@@ -83,6 +99,14 @@ async fn a_credential_is_in_no_file_no_log_line_and_no_rest_answer() {
         .unwrap();
     let removed = fixture.call("DELETE", "/v1/datasets/texts", &steward, None).await;
     assert_eq!(fixture.decided(&removed, &steward).await["status"], "succeeded");
+    let receipts = fixture.call("GET", "/v1/key-receipts", &steward, None).await.body;
+    let reasons = receipts["items"].as_array().unwrap().iter();
+    let reasons: Vec<_> = reasons.map(|r| r["reason"].as_str().unwrap()).collect();
+    assert_eq!(
+        reasons,
+        ["unused", "superseded", "retired"],
+        "the second registration was refused"
+    );
 
     let forms = [
         canary.clone(),

@@ -34,6 +34,7 @@ struct Process {
 pub struct Setting {
     pub organisation: String,
     pub arguments: Vec<String>,
+    pub environment: Vec<(String, String)>,
 }
 
 impl Default for Setting {
@@ -41,6 +42,7 @@ impl Default for Setting {
         Self {
             organisation: "UiSMSP".to_owned(),
             arguments: Vec::new(),
+            environment: Vec::new(),
         }
     }
 }
@@ -125,32 +127,7 @@ impl Fixture {
             .open(self.log_path())
             .unwrap();
         let before = self.log().len();
-        let child = Command::new(env!("CARGO_BIN_EXE_leasehold-secret-broker"))
-            .env_clear()
-            .env(
-                "LEASEHOLD_LOG",
-                "trace,hyper=info,h2=info,rustls=info,sqlx=trace,tokio=info,mio=info",
-            )
-            .args(["--organisation", &self.setting.organisation, "--kek-create"])
-            .arg("--local-roots")
-            .arg(format!("{}=/srv/leasehold/uis", self.setting.organisation))
-            .args(&self.setting.arguments)
-            .args([
-                "--rest-listen",
-                "127.0.0.1:0",
-                "--grpc-listen",
-                "127.0.0.1:0",
-                "--probe-listen",
-                "127.0.0.1:0",
-            ])
-            .arg("--config")
-            .arg(self.directory.path().join("config.yaml"))
-            .arg("--data-dir")
-            .arg(self.data_dir())
-            .stderr(log)
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+        let child = self.command().stderr(log).stdout(Stdio::null()).spawn().unwrap();
         let line = eventually("the broker to listen", async || {
             // The last line may be half written.
             let log = self.log();
@@ -171,6 +148,86 @@ impl Fixture {
         };
         *self.process.lock().unwrap() = Some(process);
         self.ready().await;
+    }
+
+    /// The process as it is started, its streams aside.
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_leasehold-secret-broker"));
+        command
+            .env_clear()
+            .envs(self.setting.environment.iter().cloned())
+            .env(
+                "LEASEHOLD_LOG",
+                "trace,hyper=info,h2=info,rustls=info,sqlx=trace,tokio=info,mio=info",
+            )
+            .args(["--organisation", &self.setting.organisation, "--kek-create"])
+            .arg("--local-roots")
+            .arg(format!("{}=/srv/leasehold/uis", self.setting.organisation))
+            .args(&self.setting.arguments)
+            .args([
+                "--rest-listen",
+                "127.0.0.1:0",
+                "--grpc-listen",
+                "127.0.0.1:0",
+                "--probe-listen",
+                "127.0.0.1:0",
+            ])
+            .arg("--config")
+            .arg(self.directory.path().join("config.yaml"))
+            .arg("--data-dir")
+            .arg(self.data_dir());
+        command
+    }
+
+    /// Starts a broker that must end by itself, and yields why it did.
+    pub fn refused(&self) -> String {
+        let output = self.command().stdout(Stdio::null()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let log = String::from_utf8(output.stderr).unwrap();
+        let errors = log.lines().filter(|line| line.contains("\"ERROR\""));
+        errors.collect::<Vec<_>>().join("\n")
+    }
+
+    /// The operator's command `keys …` on this broker's data directory, with the broker running or not.
+    pub fn keys(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_leasehold-secret-broker"));
+        command
+            .env_clear()
+            .envs(self.setting.environment.iter().cloned())
+            .env("LEASEHOLD_LOG", "info")
+            .args(["keys", "--data-dir"])
+            .arg(self.data_dir())
+            .args(arguments)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// What such a command prints, a JSON object per line.
+    pub fn keys_done(&self, arguments: &[&str]) -> Vec<Value> {
+        let output = self.keys(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// Why such a command fails.
+    pub fn keys_refused(&self, arguments: &[&str]) -> String {
+        let output = self.keys(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
+        assert!(output.stdout.is_empty(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// What the command says of the versions: how many data keys each wraps.
+    pub fn wrapped_by(&self) -> Vec<(u64, u64)> {
+        let status = &self.keys_done(&["status"])[0];
+        let number = |value: &Value| value.as_u64().unwrap();
+        let versions = status["versions"].as_array().unwrap().iter();
+        versions
+            .map(|v| (number(&v["version"]), number(&v["data_keys"])))
+            .collect()
     }
 
     /// Waits until the broker says that it is ready.

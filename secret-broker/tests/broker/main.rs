@@ -17,6 +17,7 @@ mod fixture;
 mod hostile;
 mod hub;
 mod issuer;
+mod keys;
 mod keysets;
 mod ledger_command;
 mod line;

@@ -32,7 +32,7 @@ async fn one_persons_undecided_operations_leave_room_for_others() {
 
     let decided = leasehold_secret_broker::store::operations::Ending::Failed {
         problem: json!({}),
-        discard_key: None,
+        destroy: None,
     };
     store.finish(&first.unwrap(), &decided).await.unwrap();
     assert!(matches!(accept("greedy").await.0, Accepted::Operation(_)));

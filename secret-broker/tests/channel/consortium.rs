@@ -120,6 +120,7 @@ impl Consortium {
         Fixture::start_with(Setting {
             organisation: organisation.to_owned(),
             arguments: vec!["--ledger".to_owned(), format!("fabric:{}", profile.display())],
+            ..Setting::default()
         })
         .await
     }
@@ -136,6 +137,7 @@ impl Consortium {
         Fixture::start_with(Setting {
             organisation: organisation.to_owned(),
             arguments: arguments.map(str::to_owned).to_vec(),
+            ..Setting::default()
         })
         .await
     }

@@ -101,6 +101,7 @@ async fn broker(network: &Network, profiles: &tempfile::TempDir, organisations: 
     let setting = Setting {
         organisation: administrator.msp_id,
         arguments: vec!["--ledger".to_owned(), format!("fabric:{}", path.display())],
+        ..Setting::default()
     };
     Fixture::start_with(setting).await
 }

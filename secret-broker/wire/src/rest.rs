@@ -355,13 +355,39 @@ pub struct Skeletons {
     pub skeletons: Vec<Skeleton>,
 }
 
+/// A data key that was destroyed: what was encrypted under it opens never again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct KeyReceipt {
+    /// Its number; receipts are shown in this order.
+    pub sequence: i64,
+    /// Id of the dataset.
+    pub dataset: String,
+    /// Version of the data key.
+    pub version: u32,
+    /// Version of the key-encryption key that wrapped it.
+    pub key_encryption_key: u32,
+    /// SHA-256 of the wrapped data key, hexadecimal.
+    pub wrapped_sha256: String,
+    /// `retired`, `superseded` or `unused`.
+    pub reason: String,
+    /// The ledger's block that allowed it, or as far as which the ledger was read; none for a key of which the ledger never knew.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ledger_height: Option<i64>,
+    /// The ledger's transaction that allowed it, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub transaction: Option<String>,
+    /// Unix seconds.
+    pub destroyed_at: i64,
+}
+
 /// A write that was accepted: it will happen exactly once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Operation {
     /// A UUID.
     pub id: String,
-    /// `register_dataset`, `amend_dataset`, `remove_dataset`, `lease`, `renew`, `release`, `approve_lease`, `deny_lease`, `revoke`,
+    /// `register_dataset`, `amend_dataset`, `replace_volume`, `remove_dataset`, `lease`, `renew`, `release`, `approve_lease`, `deny_lease`, `revoke`,
     /// `declare_ended`.
     pub kind: String,
     /// `pending`, `running`, `succeeded` or `failed`.

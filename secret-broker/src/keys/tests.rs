@@ -1,0 +1,135 @@
+//! What a ring promises where its keys are in the file; a hardware module's are tested with one, in `tests/hsm`.
+
+use std::fs;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::*;
+
+async fn ring() -> (tempfile::TempDir, KeyRing) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ring");
+    rotation::create(&path, None).await.unwrap();
+    let ring = KeyRing::load(&path, None).await.unwrap();
+    (directory, ring)
+}
+
+fn of<'a>(organisation: &'a str, dataset: &'a str, version: u32) -> DataKeyOf<'a> {
+    DataKeyOf {
+        organisation,
+        dataset,
+        version,
+    }
+}
+
+fn subject(issuer: &str, sub: &str) -> Subject {
+    Subject {
+        issuer: issuer.to_owned(),
+        sub: sub.to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn a_new_ring_is_its_owners_alone_and_is_never_overwritten() {
+    let (directory, _) = ring().await;
+    let path = directory.path().join("ring");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let before = fs::read(&path).unwrap();
+    let again = rotation::create(&path, None).await;
+    assert!(matches!(again, Err(KeyRingError::Write { .. })));
+    assert_eq!(fs::read(&path).unwrap(), before);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn a_wrapped_data_key_unwraps_as_itself_only() {
+    let (_directory, ring) = ring().await;
+    let key = Key::generate().unwrap();
+    for version in [1, 2] {
+        let (kek_version, wrapped) = ring.wrap(of("UiSMSP", "d1", version), &key).await.unwrap();
+        assert_eq!(kek_version, 1);
+        let unwrapped = ring.unwrap(of("UiSMSP", "d1", version), &wrapped).await.unwrap();
+        assert_eq!(unwrapped.expose(), key.expose());
+        for other in [
+            of("UiSMSP", "d2", version),
+            of("UiOMSP", "d1", version),
+            of("UiSMSP", "d1", 3 - version),
+        ] {
+            assert!(ring.unwrap(other, &wrapped).await.is_err(), "{other:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_running_ring_takes_a_new_version_and_still_opens_what_an_older_one_wrapped() {
+    let (directory, ring) = ring().await;
+    let path = directory.path().join("ring");
+    let key = Key::generate().unwrap();
+    let (_, old) = ring.wrap(of("o", "d", 1), &key).await.unwrap();
+    let pseudonym = ring.pseudonym(&subject("a", "b"));
+    assert!(!ring.reload().await.unwrap());
+    assert_eq!(rotation::rotate(&path, None).await.unwrap(), 2);
+    assert!(ring.reload().await.unwrap());
+    assert_eq!(ring.current(), 2);
+    let unwrapped = ring.unwrap(of("o", "d", 1), &old).await.unwrap();
+    assert_eq!(unwrapped.expose(), key.expose());
+    let (version, new) = ring.wrap(of("o", "d", 1), &key).await.unwrap();
+    assert_eq!(version, 2);
+    rotation::remove(&path, 1, None).await.unwrap();
+    rotation::remove(&path, 1, None).await.unwrap();
+    assert!(ring.reload().await.unwrap());
+    assert!(matches!(
+        ring.unwrap(of("o", "d", 1), &old).await,
+        Err(KeyError::NoSuchVersion(1))
+    ));
+    assert!(ring.unwrap(of("o", "d", 1), &new).await.is_ok());
+    assert_eq!(ring.pseudonym(&subject("a", "b")), pseudonym);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn the_newest_version_does_not_go() {
+    let (directory, _) = ring().await;
+    let path = directory.path().join("ring");
+    let before = fs::read(&path).unwrap();
+    let refused = rotation::remove(&path, 1, None).await.unwrap_err().to_string();
+    assert!(refused.contains("keys rotate"), "{refused}");
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_ring_that_became_another_is_not_taken() {
+    let (directory, ring) = ring().await;
+    let path = directory.path().join("ring");
+    let pseudonym = ring.pseudonym(&subject("a", "b"));
+    let other = format!(
+        "kek:1:{}\npseudonym:1:{}\n",
+        STANDARD.encode([1; 64]),
+        STANDARD.encode([2; 32])
+    );
+    for text in ["", "kek:1:***", other.as_str()] {
+        fs::write(&path, text).unwrap();
+        let refused = ring.reload().await.unwrap_err().to_string();
+        assert!(!refused.contains(&other[8..30]), "{refused}");
+        assert_eq!(ring.pseudonym(&subject("a", "b")), pseudonym);
+    }
+}
+
+#[tokio::test]
+async fn pseudonyms_tell_issuers_and_boundaries_apart() {
+    let (_directory, ring) = ring().await;
+    let all = [
+        subject("a", "bc"),
+        subject("ab", "c"),
+        subject("hub", "alice"),
+        subject("idp", "alice"),
+    ]
+    .map(|s| ring.pseudonym(&s));
+    for (i, one) in all.iter().enumerate() {
+        assert_eq!(one.len(), 64);
+        assert!(all.iter().skip(i + 1).all(|other| other != one));
+    }
+    assert_eq!(ring.pseudonym(&subject("a", "bc")), all[0]);
+}
