@@ -209,6 +209,20 @@ pub(crate) enum DatasetsCommand {
         #[command(flatten)]
         waiting: Waiting,
     },
+    /// Encrypt the details of a dataset of your organisation under another data key (data stewards)
+    Rotate {
+        /// Name or id
+        #[arg(value_parser = reference)]
+        dataset: String,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Show what data keys were destroyed, and what allowed it (data stewards, auditors)
+    Receipts {
+        /// Id of one dataset, also of a removed one [default: all]
+        #[arg(value_parser = reference)]
+        dataset: Option<String>,
+    },
     /// Show who waits for a dataset
     Line {
         /// Name or id

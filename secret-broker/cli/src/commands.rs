@@ -59,6 +59,8 @@ pub(crate) async fn run(args: Args, out: &mut dyn Write, err: &mut dyn Write) ->
                 file,
                 waiting,
             } => session.amend(&dataset, &file, waiting).await,
+            DatasetsCommand::Rotate { dataset, waiting } => session.rotate(&dataset, waiting).await,
+            DatasetsCommand::Receipts { dataset } => session.receipts(dataset.as_deref()).await,
             DatasetsCommand::Remove { dataset, waiting } => session.remove(&dataset, waiting).await,
         },
         Command::Lease {

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use leasehold_broker_wire::rest::{Dataset, Finding, Lease, Me, Mode, Operation, Place, Policy};
+use leasehold_broker_wire::rest::{Dataset, Finding, KeyReceipt, Lease, Me, Mode, Operation, Place, Policy};
 use serde::Serialize;
 
 use crate::args::Format;
@@ -104,6 +104,27 @@ pub(crate) const PLACE: View<Place> = View {
         always("LEASE", |place, _| {
             place.lease.clone().unwrap_or_else(|| "-".to_owned())
         }),
+    ],
+};
+
+pub(crate) const RECEIPT: View<KeyReceipt> = View {
+    kind: "receipt",
+    name: |receipt| &receipt.wrapped_sha256,
+    columns: &[
+        always("DATASET", |receipt, _| receipt.dataset.clone()),
+        always("VERSION", |receipt, _| receipt.version.to_string()),
+        always("REASON", |receipt, _| receipt.reason.clone()),
+        always("BLOCK", |receipt, _| {
+            receipt
+                .ledger_height
+                .map_or_else(|| "-".to_owned(), |height| height.to_string())
+        }),
+        always("AGE", |receipt, now| span(now - receipt.destroyed_at)),
+        wide("TRANSACTION", |receipt, _| {
+            receipt.transaction.clone().unwrap_or_else(|| "-".to_owned())
+        }),
+        wide("WRAPPED-BY", |receipt, _| receipt.key_encryption_key.to_string()),
+        wide("SHA-256", |receipt, _| receipt.wrapped_sha256.clone()),
     ],
 };
 

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderName, Method, header};
 use leasehold_broker_wire::rest::{
-    AmendDataset, Dataset, Lease, List, Me, Operation, Place, Problem, Reason, RegisterDataset, RenewLease,
-    RequestLease, Skeleton,
+    AmendDataset, Dataset, KeyReceipt, Lease, List, Me, Operation, Place, Problem, Reason, RegisterDataset,
+    RenewLease, RequestLease, Skeleton,
 };
 use reqwest::redirect::Policy;
 use rustls::RootCertStore;
@@ -156,6 +156,36 @@ impl PeopleClient {
     pub async fn remove(&self, id_or_name: &str, key: &str) -> Result<Operation, PeopleError> {
         self.write(Method::DELETE, &["datasets", id_or_name], None::<&()>, key)
             .await
+    }
+
+    /// Gives a dataset another data key, by id or name: its volume is encrypted anew.
+    ///
+    /// # Errors
+    /// See [`PeopleError`].
+    pub async fn rotate(&self, id_or_name: &str, key: &str) -> Result<Operation, PeopleError> {
+        let path = ["datasets", id_or_name, "rotation"];
+        self.write(Method::POST, &path, None::<&()>, key).await
+    }
+
+    /// Receipts of destroyed data keys, the oldest first; of one dataset, by id, where it is named.
+    ///
+    /// # Errors
+    /// See [`PeopleError`].
+    pub async fn key_receipts(&self, dataset: Option<&str>) -> Result<Vec<KeyReceipt>, PeopleError> {
+        let mut receipts = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let mut url = self.url(&["key-receipts"])?;
+            let after_this = after.as_deref().map(|after| ("after", after));
+            let pairs = after_this.into_iter().chain(dataset.map(|id| ("dataset", id)));
+            url.query_pairs_mut().extend_pairs(pairs);
+            let page: List<KeyReceipt> = self.send(Method::GET, url, None::<&()>, None).await?;
+            receipts.extend(page.items);
+            after = page.next;
+            if after.is_none() {
+                return Ok(receipts);
+            }
+        }
     }
 
     /// Asks for a lease.

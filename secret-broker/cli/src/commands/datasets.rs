@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::{Session, new_key, result, sent};
 use crate::args::{Format, Waiting};
 use crate::failure::Failure;
-use crate::output::{self, DATASET, OPERATION, PLACE};
+use crate::output::{self, DATASET, OPERATION, PLACE, RECEIPT};
 
 /// A description that is longer than the broker takes is refused by the broker; this only bounds memory.
 const MAX_REGISTRATION_BYTES: u64 = 1 << 20;
@@ -78,6 +78,26 @@ impl Session<'_> {
         }
         let amended = self.broker.dataset(dataset).await?;
         Ok(output::row(self.out, self.format, &amended, &DATASET)?)
+    }
+
+    pub(super) async fn rotate(&mut self, dataset: &str, waiting: Waiting) -> Result<(), Failure> {
+        let key = new_key();
+        let operation = sent(|| self.broker.rotate(dataset, &key)).await?;
+        let what = format!("the new ciphertext of {dataset} to be on the ledger");
+        let Some(operation) = self.finished(operation, waiting, &what).await? else {
+            return Ok(());
+        };
+        match self.format {
+            Format::Table | Format::Wide => writeln!(self.out, "dataset/{dataset} rotated")?,
+            _ => output::row(self.out, self.format, &operation, &OPERATION)?,
+        }
+        Ok(())
+    }
+
+    pub(super) async fn receipts(&mut self, dataset: Option<&str>) -> Result<(), Failure> {
+        let receipts = self.broker.key_receipts(dataset).await?;
+        let none = "No data key was destroyed.";
+        Ok(output::list(self.out, self.format, &receipts, &RECEIPT, none)?)
     }
 
     pub(super) async fn remove(&mut self, dataset: &str, waiting: Waiting) -> Result<(), Failure> {

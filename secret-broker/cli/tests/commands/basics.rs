@@ -216,6 +216,20 @@ async fn a_dataset_is_registered_from_a_file_and_removed() {
 }
 
 #[tokio::test]
+async fn a_data_key_is_rotated_and_receipts_are_listed_page_by_page() {
+    let broker = broker(ready()).await;
+    let output = broker.run(&["datasets", "rotate", "uis-texts"]).await;
+    assert_eq!(out(&output), "dataset/uis-texts rotated\n", "{}", err(&output));
+    let output = broker.run(&["datasets", "receipts", &"ab".repeat(32)]).await;
+    let listed = out(&output);
+    assert_eq!(listed.lines().count(), 3, "{listed}{}", err(&output));
+    assert!(
+        listed.contains("superseded") && listed.contains("BLOCK"),
+        "{listed}"
+    );
+}
+
+#[tokio::test]
 async fn a_wrong_file_is_told_without_its_secrets() {
     let broker = broker(ready()).await;
     let file = broker.directory.path().join("dataset.yaml");

@@ -98,6 +98,20 @@ async fn accept(State(script): State<Shared>, body: Bytes) -> (StatusCode, Json<
     (StatusCode::ACCEPTED, Json(operation("pending")))
 }
 
+/// Two pages: the client has to go on after the last that it saw.
+async fn receipts(request: Request) -> Json<Value> {
+    let query = request.uri().query().unwrap_or_default();
+    assert!(query.contains(&format!("dataset={}", "ab".repeat(32))), "{query}");
+    let receipt = |sequence| {
+        json!({"sequence": sequence, "dataset": "ab".repeat(32), "version": sequence, "key_encryption_key": 1,
+               "wrapped_sha256": "cd".repeat(32), "reason": "superseded", "ledger_height": 7, "destroyed_at": 0})
+    };
+    Json(match query.contains("after=1") {
+        true => json!({"items": [receipt(2)]}),
+        false => json!({"items": [receipt(1)], "next": "1"}),
+    })
+}
+
 async fn poll(State(script): State<Shared>, Segment(id): Segment<String>) -> Json<Value> {
     assert_eq!(id, OPERATION);
     let mut script = script.lock().unwrap();
@@ -162,6 +176,8 @@ pub async fn broker(script: Script) -> Broker {
             get(|| async { Json(dataset()) }).delete(accept).patch(accept),
         )
         .route("/v1/datasets/{id}/line", get(line))
+        .route("/v1/datasets/{id}/rotation", post(accept))
+        .route("/v1/key-receipts", get(receipts))
         .route("/v1/leases", post(accept).get(leases))
         .route("/v1/leases/{id}", delete(accept).get(one_lease))
         .route("/v1/leases/{id}/renewal", post(accept))
