@@ -342,6 +342,25 @@ def test_the_key_encryption_key_is_the_operators_or_the_brokers_own(render: Rend
     assert "--kek-create" not in own and "--kek-file=/etc/leasehold/kek/key" in own
 
 
+def test_a_hardware_module_is_mounted_and_named(render: Render) -> None:
+    module: dict[str, Any] = {
+        "module": "/opt/pkcs11/lib/module.so",
+        "token": "leasehold uis",
+        "pinSecret": "module-pin",
+    }
+    module["volume"] = {"hostPath": {"path": "/opt/vendor"}}
+    values = yaml.safe_dump({"secretBroker": {"keyEncryptionKey": {"pkcs11": module}}})
+    (pod,) = [pod for name, pod in pods(render(values=values)) if name == "leasehold-secret-broker"]
+    (container,) = pod["containers"]
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert environment["LEASEHOLD_PKCS11_TOKEN"] == "leasehold uis"
+    assert environment["LEASEHOLD_PKCS11_PIN_FILE"] == "/etc/leasehold/pkcs11-pin/pin"
+    assert {"name": "pkcs11", "hostPath": {"path": "/opt/vendor"}} in pod["volumes"]
+    assert {"name": "pkcs11", "mountPath": "/opt/pkcs11", "readOnly": True} in container["volumeMounts"]
+    (pod,) = [pod for name, pod in pods(render()) if name == "leasehold-secret-broker"]
+    assert "pkcs11" not in json.dumps(pod)
+
+
 def test_the_ledger_is_where_the_values_say(render: Render) -> None:
     def broker(values: str | None) -> tuple[list[str], Manifest]:
         manifests = render(values=values)
@@ -559,6 +578,8 @@ def test_in_the_hubs_namespace_only_the_hub_reaches_the_spawner_hook(render: Ren
         ("spawnerHook.replicas=2", "tls.existingSecret"),
         ("secretBroker.tls.existingSecret=mine", "come together"),
         ('networkPolicy.usersNamespaces=["hub"]', "networkPolicy.apiServerCidrs is empty"),
+        ("secretBroker.keyEncryptionKey.pkcs11.module=/opt/m.so", "token or pinSecret is empty"),
+        ("secretBroker.keyEncryptionKey.pkcs11.module=m.so", "module"),
         ("ledger.kind=mysql", "kind"),
         ("ledger.kind=postgres", "ledger.postgres.existingSecret is empty"),
         ('ledger={"kind":"postgres","postgres":{"existingSecret":"a"}}', "ledger.signingKey.existingSecret is empty"),

@@ -176,6 +176,11 @@ readinessProbe:
 {{- if and .Values.networkPolicy.enabled .Values.networkPolicy.usersNamespaces (not .Values.networkPolicy.apiServerCidrs) -}}
 {{- fail "networkPolicy.usersNamespaces cuts pods with a dataset off from the network, but networkPolicy.apiServerCidrs is empty, so that their way to the API server would be a way to anywhere: set it to the API server's addresses, for example [\"198.51.100.1/32\"]" -}}
 {{- end -}}
+{{- with .Values.secretBroker.keyEncryptionKey.pkcs11 -}}
+{{- if and .module (not (and .token .pinSecret)) -}}
+{{- fail "secretBroker.keyEncryptionKey.pkcs11.module is set but token or pinSecret is empty: name the token, and the Secret with its PIN" -}}
+{{- end -}}
+{{- end -}}
 {{- $ledger := .Values.ledger -}}
 {{- if eq $ledger.kind "postgres" -}}
 {{- if not $ledger.postgres.existingSecret -}}
