@@ -298,6 +298,10 @@ impl Fixture {
         get(self.process.lock().unwrap().as_ref().unwrap())
     }
 
+    pub fn pid(&self) -> u32 {
+        self.at(|process| process.child.id())
+    }
+
     pub fn authority(&self) -> String {
         let pem = std::fs::read_to_string(self.data_dir().join("tls-ca.pem")).unwrap();
         pem[pem.find("-----BEGIN CERTIFICATE-----").unwrap()..].to_owned()

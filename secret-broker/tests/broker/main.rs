@@ -22,6 +22,7 @@ mod keysets;
 mod ledger_command;
 mod line;
 mod machines;
+mod memory;
 mod openapi;
 mod people;
 mod refusals;
