@@ -24,8 +24,9 @@ use std::collections::BTreeSet;
 
 /// Version of these rules, recorded with every transaction: the same rules give the same state again.
 ///
-/// Version 1 knew datasets and leases. Since version 2 organisations join before they do anything, and name their clusters.
-pub const CONTRACT_VERSION: u32 = 2;
+/// Version 1 knew datasets and leases. Since version 2 organisations join before they do anything, and name their clusters. Since version
+/// 3 the ids of new leases begin with their time; older ids stay as they are.
+pub const CONTRACT_VERSION: u32 = 3;
 
 /// The contract with its parameters, which all peers of a ledger share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +155,13 @@ impl Contract {
         command: &Command,
     ) -> Result<Outcome, Failure> {
         self.replay(CONTRACT_VERSION, state, context, command)
+    }
+
+    /// Says which keys a command will read, as far as that is known before it is decided: again when those are known it may be more.
+    /// A reader that fetches many at once then need not begin to decide in vain.
+    pub fn foresee<S: StateReader + ?Sized>(&self, state: &S, context: &TxContext, command: &Command) {
+        state.will_read(&foresight::first_reads(CONTRACT_VERSION, context, command));
+        state.will_read(&foresight::next_reads(state, context, command));
     }
 
     /// Decides a command as an older version of the contract decided it, to the byte.

@@ -56,6 +56,12 @@ impl Loaded {
         !self.wanted.borrow().is_empty()
     }
 
+    /// Whether something was asked for, or is about to be, that is not here.
+    #[must_use]
+    pub fn foresees(&self) -> bool {
+        self.lacks() || !self.foreseen.borrow().is_empty()
+    }
+
     /// Takes what was asked for, and what is about to be: to be fetched and learned.
     #[must_use]
     pub fn wanted(&mut self) -> Wanted {
@@ -203,6 +209,7 @@ mod tests {
         loaded.will_read(&keys[..2]);
         assert_eq!(loaded.get(&keys[0]), Ok(None));
         assert!(!loaded.lacks(), "nobody has asked for it");
+        assert!(loaded.foresees());
         assert_eq!(loaded.get(&keys[2]), Err(StateError::NotLoaded));
         assert_eq!(loaded.wanted().keys.into_iter().collect::<Vec<_>>(), keys[1..]);
         assert_eq!(loaded.wanted(), Wanted::default(), "once");

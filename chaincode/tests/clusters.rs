@@ -201,7 +201,7 @@ fn the_rules_from_before_organisations_know_none() {
     assert_eq!(outcome.endorsements, []);
     let refused = replay(2).unwrap_err().to_string();
     assert!(refused.contains("has not joined"), "{refused}");
-    for unknown in [0, 3] {
+    for unknown in [0, 4] {
         let refused = replay(unknown).unwrap_err().to_string();
         assert!(refused.contains("is not known here"), "{refused}");
     }

@@ -5,8 +5,8 @@ mod bench;
 
 use bench::{Bench, alice, bob, finding, lease_of, register, release, remove, take};
 use leasehold_chaincode::{
-    Command, DatasetId, DatasetRef, EndCause, EventKind, LeaseState, MountReport, Policy, Refusal, TxId,
-    query,
+    Command, Contract, DatasetId, DatasetRef, EndCause, EventKind, LeaseId, LeaseState, MountReport, Policy,
+    Refusal, Role, TxContext, TxId, query,
 };
 
 #[test]
@@ -27,6 +27,31 @@ fn the_id_of_a_dataset_is_known_before_it_is_registered() {
     let mut bench = Bench::new();
     let expected = DatasetId::derive(&bench.next_tx_id());
     assert_eq!(bench.registered("UiSMSP", "texts"), expected);
+}
+
+#[test]
+fn ids_of_leases_sort_by_their_time_and_those_of_older_rules_stay_as_they_are() {
+    let mut bench = Bench::new();
+    bench.registered("UiSMSP", "texts");
+    let context = TxContext {
+        tx_id: TxId::new("one").unwrap(),
+        timestamp_ms: bench.now_ms + 5,
+        caller: "UiSMSP".parse().unwrap(),
+        role: Role::Administrator,
+    };
+    let id = |version| {
+        let command = take("texts", &alice(), 60);
+        let outcome = Contract::EMBEDDED.replay(version, &bench.state, &context, &command);
+        outcome.unwrap().leases().next().unwrap().id.clone()
+    };
+    assert_eq!(id(2), LeaseId::derive_before(&context.tx_id));
+    assert_eq!(id(3), LeaseId::derive(&context.tx_id, context.timestamp_ms));
+    assert_eq!(id(2).as_str()[..20], id(3).as_str()[12..]);
+    for later_ms in [1, 1_000, 1_000_000_000_000] {
+        let tx_id = TxId::new(format!("later-{later_ms}")).unwrap();
+        let later = LeaseId::derive(&tx_id, context.timestamp_ms + later_ms);
+        assert!(id(3) < later && LeaseId::new(later.as_str()).is_ok(), "{later}");
+    }
 }
 
 #[test]

@@ -63,6 +63,9 @@ enum Piece {
     Deep(u8),
 }
 
+/// When the calls begin, milliseconds since the Unix epoch.
+const FIRST_MS: i64 = 1_760_000_000_000;
+
 /// What commands, questions and answers are made of: names, pseudonyms, modes, ids that exist after the first calls.
 fn word(number: u8) -> String {
     const WORDS: [&str; 12] = [
@@ -81,7 +84,7 @@ fn word(number: u8) -> String {
     ];
     match number % 24 {
         12..=15 => format!("{number:02x}").repeat(32),
-        16..=19 => leasehold_chaincode::LeaseId::derive(&tx_id(usize::from(number % 8))).to_string(),
+        16..=19 => leasehold_chaincode::LeaseId::derive(&tx_id(usize::from(number % 8)), FIRST_MS).to_string(),
         20..=23 => leasehold_chaincode::DatasetId::derive(&tx_id(usize::from(number % 8))).to_string(),
         place => WORDS
             .get(usize::from(place))
@@ -123,10 +126,10 @@ fn filled(document: &Value) -> Value {
         Value::String(text) => match text.split_at_checked(1) {
             Some(("@", name)) => json!(name),
             Some(("#", _)) => json!(leasehold_chaincode::DatasetId::derive(&tx_id(0)).as_str()),
-            Some(("$", _)) => json!(leasehold_chaincode::LeaseId::derive(&tx_id(1)).as_str()),
+            Some(("$", _)) => json!(leasehold_chaincode::LeaseId::derive(&tx_id(1), FIRST_MS).as_str()),
             Some(("%", number)) => json!(format!("{:0>2}", number.len() % 100).repeat(32)),
             Some(("&", letter)) => json!(if letter == "A" { "OneMSP" } else { "TwoMSP" }),
-            Some(("+", _)) => json!(1_760_000_000_000_i64),
+            Some(("+", _)) => json!(FIRST_MS),
             _ => json!(text),
         },
         Value::Array(values) => values.iter().map(filled).collect(),
@@ -203,7 +206,7 @@ fn change(document: &mut Value, mut place: usize, piece: &Piece) {
 
 fuzz_target!(|calls: Vec<Call>| {
     let mut state = prepared().clone();
-    let mut now_ms = 1_760_000_000_000_i64;
+    let mut now_ms = FIRST_MS;
     for (number, call) in calls.iter().take(12).enumerate() {
         let function = FUNCTIONS
             .get(usize::from(call.function) % FUNCTIONS.len())

@@ -58,6 +58,11 @@ impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
         self.consortium.is_some()
     }
 
+    /// The id of the lease that is being asked for.
+    pub(super) fn lease_id(&self) -> LeaseId {
+        lease_id(self.version, self.context)
+    }
+
     /// Whether an organisation has joined and is not suspended.
     pub(super) fn stands(&self, msp: &Msp) -> bool {
         self.consortium
@@ -344,6 +349,15 @@ impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
             result,
             endorsements: self.endorsements,
         }
+    }
+}
+
+/// The id of the lease that a transaction asks for by a version of the rules.
+pub(super) fn lease_id(version: u32, context: &TxContext) -> LeaseId {
+    if version < 3 {
+        LeaseId::derive_before(&context.tx_id)
+    } else {
+        LeaseId::derive(&context.tx_id, context.timestamp_ms)
     }
 }
 

@@ -2,9 +2,12 @@
 //! depends on it.
 
 use super::TxContext;
+use super::draft::lease_id;
+use super::lease::held_by;
 use crate::command::Command;
-use crate::id::{ClusterName, DatasetId, DatasetName, DatasetRef, LeaseId, Msp, TraceId};
-use crate::key;
+use crate::id::{ClusterName, DatasetId, DatasetName, DatasetRef, LeaseId, Msp, Subject, TraceId};
+use crate::state::StateReader;
+use crate::{key, query};
 
 /// Keys that a command reads before, or without, depending on what another one holds.
 pub(super) fn first_reads(version: u32, context: &TxContext, command: &Command) -> Vec<String> {
@@ -19,7 +22,7 @@ pub(super) fn first_reads(version: u32, context: &TxContext, command: &Command) 
         }
         Command::Lease { dataset, cluster, .. } => {
             named(&mut keys, dataset);
-            keys.push(key::lease(&LeaseId::derive(&context.tx_id)));
+            keys.push(key::lease(&lease_id(version, context)));
             if version >= 2 {
                 match cluster.as_deref().map(ClusterName::new) {
                     None => keys.push(key::organisation(&context.caller)),
@@ -63,6 +66,25 @@ pub(super) fn first_reads(version: u32, context: &TxContext, command: &Command) 
             );
         }
     }
+    keys
+}
+
+/// Keys that a command reads once those are known, as far as they are.
+pub(super) fn next_reads<S: StateReader + ?Sized>(
+    state: &S,
+    context: &TxContext,
+    command: &Command,
+) -> Vec<String> {
+    let Command::Lease { dataset, subject, .. } = command else {
+        return Vec::new();
+    };
+    let reference = DatasetRef::parse(dataset).ok();
+    let dataset = reference.and_then(|reference| query::dataset_id(state, &reference).ok()?);
+    let (Some(dataset), Ok(subject)) = (dataset, Subject::new(subject.as_str())) else {
+        return Vec::new();
+    };
+    let mut keys = vec![key::dataset(&dataset), key::dataset_status(&dataset)];
+    keys.extend(held_by(&dataset, &context.caller, &subject));
     keys
 }
 

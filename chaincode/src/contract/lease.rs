@@ -4,7 +4,7 @@ use super::draft::Draft;
 use super::{Failure, Outcome, cluster, line, text};
 use crate::command::MountReport;
 use crate::event::EventKind;
-use crate::id::{DatasetId, LeaseId, Msp, Subject};
+use crate::id::{DatasetId, Msp, Subject};
 use crate::record::{Admission, Dataset, Lease, LeaseState, Mode, Mount, Policy};
 use crate::refusal::Refusal;
 use crate::state::StateReader;
@@ -39,7 +39,7 @@ impl Asking<'_> {
         let ttl_seconds = ttl(policy, self.ttl_seconds)?;
         self.check_terms(&draft, &dataset, mode)?;
         let cluster = cluster::serving(&draft, self.cluster)?;
-        let id = LeaseId::derive(&draft.context.tx_id);
+        let id = draft.lease_id();
         if draft.state.get(&key::lease(&id))?.is_some() {
             return Err(draft.transaction_reused().into());
         }
@@ -111,7 +111,7 @@ impl Asking<'_> {
 }
 
 /// Where a person's lease of a dataset is found, if they have one.
-fn held_by(dataset: &DatasetId, msp: &Msp, subject: &Subject) -> [String; 2] {
+pub(super) fn held_by(dataset: &DatasetId, msp: &Msp, subject: &Subject) -> [String; 2] {
     [
         key::lease_of_holder(dataset, msp, subject),
         key::lease_of_holder_before(dataset, subject),

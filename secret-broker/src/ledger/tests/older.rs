@@ -85,7 +85,7 @@ async fn a_block_of_a_newer_contract_is_reported_not_guessed() {
     let mut session = session(&mut connection).await;
     let newer = blocks::last(&mut session).await.unwrap().unwrap();
     let head = newer.head();
-    let newer = newer.body.replace("\"contract\":2", "\"contract\":3");
+    let newer = newer.body.replace("\"contract\":3", "\"contract\":4");
     let body: block::Body = serde_json::from_str(&newer).unwrap();
     let key = LedgerKey::load(&bench.options().key).unwrap();
     let ledger = blocks::from(&mut session, 0, 1).await.unwrap()[0].hash;
@@ -94,7 +94,7 @@ async fn a_block_of_a_newer_contract_is_reported_not_guessed() {
     let found = verify::verify(&mut session, Depth::Whole, &[]).await;
     let found = found.unwrap_err().to_string();
     assert!(
-        found.contains("version 3 of the contract is not known"),
+        found.contains("version 4 of the contract is not known"),
         "{found}"
     );
 }

@@ -13,7 +13,7 @@ async fn together(bench: &Bench, submissions: Vec<Submission>) -> Vec<Result<Com
 }
 
 fn granted_by(tx_id: &str) -> String {
-    LeaseId::derive(&tx_id.parse().unwrap()).to_string()
+    LeaseId::derive(&tx_id.parse().unwrap(), START_MS).to_string()
 }
 
 #[tokio::test]
