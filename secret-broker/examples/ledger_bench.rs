@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use futures::stream;
 use leasehold_chaincode::{Ciphertext, Command, Metadata, Mode, Msp, Policy, TxId, key};
-use leasehold_secret_broker::ledger::{Depth, Ledger, LedgerFile, LedgerOptions, Submission};
+use leasehold_secret_broker::ledger::{Depth, Ledger, LedgerFile, LedgerOptions, Submission, place_of};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
@@ -165,7 +165,7 @@ async fn written(path: &Path, ledger: &Ledger, height: u64) -> Result<Vec<Writte
             places: Vec::new(),
             rows: Vec::new(),
         };
-        let (mut keys, mut ids) = (Vec::new(), Vec::new());
+        let (mut places, mut told) = (Vec::new(), Vec::new());
         for (at, transaction) in block.transactions.iter().enumerate() {
             group.transactions.push(serde_json::to_string(transaction)?);
             group
@@ -176,26 +176,35 @@ async fn written(path: &Path, ledger: &Ledger, height: u64) -> Result<Vec<Writte
                 .iter()
                 .filter_map(|event| event.lease.as_deref())
             {
-                ids.push(lease.id.to_string());
-                keys.extend([
+                let keys = [
                     key::lease(&lease.id),
                     key::lease_of_dataset(lease),
                     key::lease_of_holder(&lease.dataset, &lease.cluster_msp, &lease.subject),
                     key::lease_in_state(lease),
                     key::lease_of_subject(lease),
                     key::dataset_status(&lease.dataset),
-                ]);
+                ];
+                places.extend(keys.map(|key| place_of(&key)));
+                let [first, last] = [0, u64::MAX].map(|line| place_of(&key::lease_history(&lease.id, line)));
+                told.push([first, last]);
             }
         }
         // And its line of history, and where that is found.
-        let rows = sqlx::query(
-            "WITH told AS (SELECT state.key AS key, state.value AS value FROM json_each(?2) AS id, state \
-             WHERE state.key > 'lease-history/' || id.value || '/' AND state.key < 'lease-history/' || id.value || '0') \
-             SELECT key, value FROM state WHERE key IN (SELECT value FROM json_each(?1)) \
-             OR key IN (SELECT value FROM told) OR key IN (SELECT key FROM told) ORDER BY key",
+        let lines = sqlx::query(
+            "SELECT state.place, state.value FROM json_each(?1) AS told, state \
+             WHERE state.place BETWEEN told.value ->> 0 AND told.value ->> 1",
         )
-        .bind(serde_json::to_string(&keys)?)
-        .bind(serde_json::to_string(&ids)?)
+        .bind(serde_json::to_string(&told)?)
+        .fetch_all(&mut connection)
+        .await?;
+        for line in lines {
+            places.push(line.try_get(0)?);
+            places.push(place_of(&line.try_get::<String, _>(1)?));
+        }
+        let rows = sqlx::query(
+            "SELECT place, value FROM state WHERE place IN (SELECT value FROM json_each(?1)) ORDER BY place",
+        )
+        .bind(serde_json::to_string(&places)?)
         .fetch_all(&mut connection)
         .await?;
         for row in rows {
@@ -214,14 +223,15 @@ async fn bare(path: &Path) -> Result<SqliteConnection, Failure> {
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
+        .page_size(8_192)
         .pragma("temp_store", "MEMORY")
         .pragma("cache_size", "-65536")
-        .pragma("wal_autocheckpoint", "16384");
+        .pragma("wal_autocheckpoint", "8192");
     let mut connection = SqliteConnection::connect_with(&options).await?;
     for table in [
         "CREATE TABLE transactions (id INTEGER PRIMARY KEY, body TEXT NOT NULL) STRICT",
         "CREATE TABLE places (tx_id TEXT NOT NULL PRIMARY KEY, height INTEGER NOT NULL, position INTEGER NOT NULL) STRICT, WITHOUT ROWID",
-        "CREATE TABLE state (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
+        "CREATE TABLE state (place TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
     ] {
         sqlx::query(table).execute(&mut connection).await?;
     }
@@ -241,7 +251,7 @@ async fn insert(
             "INSERT OR REPLACE INTO places (tx_id, height, position) VALUES ",
             "(?, ?, ?)",
         ),
-        ("INSERT OR REPLACE INTO state (key, value) VALUES ", "(?, ?)"),
+        ("INSERT OR REPLACE INTO state (place, value) VALUES ", "(?, ?)"),
     ];
     let [transactions, places, rows] = statements.map(|(insert, row)| {
         [256, 16, 1].map(|count: usize| (count, [insert, &vec![row; count].join(", ")].concat()))

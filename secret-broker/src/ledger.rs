@@ -49,6 +49,8 @@ pub use meant::Meant;
 pub use opening::{Clock, LedgerOptions, OpenError};
 pub use receipt::{Receipt, ReceiptError};
 pub use snapshot::Snapshot;
+#[doc(hidden)]
+pub use storage::place::of as place_of;
 pub use verify::{Corruption, Depth, Verified, VerifyError};
 pub use witness::Distrust;
 

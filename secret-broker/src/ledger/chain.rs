@@ -10,6 +10,7 @@ use super::block::{
 };
 use super::bytes::KeyId;
 use super::verify::Corruption;
+use std::io;
 
 /// How closely to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,7 +205,8 @@ fn read(block: &StoredBlock) -> Result<Body, Corruption> {
     let height = block.height;
     let body: Body =
         serde_json::from_str(&block.body).map_err(|error| corrupt(height, "body", error.to_string()))?;
-    if serde_json::to_string(&body).ok().as_ref() != Some(&block.body) {
+    let mut rest = Same(block.body.as_bytes());
+    if serde_json::to_writer(&mut rest, &body).is_err() || !rest.0.is_empty() {
         return Err(corrupt(height, "body", "it is not in canonical form"));
     }
     let in_time = match &body {
@@ -222,6 +224,23 @@ fn read(block: &StoredBlock) -> Result<Body, Corruption> {
         return Err(corrupt(height, "timestamp_ms", reason));
     }
     Ok(body)
+}
+
+/// What is left of a text that something is to be written like.
+struct Same<'a>(&'a [u8]);
+
+impl io::Write for Same<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self
+            .0
+            .strip_prefix(bytes)
+            .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 pub(super) fn corrupt(block: u64, field: &'static str, reason: impl Into<String>) -> Corruption {

@@ -6,6 +6,7 @@ pub(super) mod derived;
 pub(super) mod link;
 mod packed;
 pub(super) mod pending;
+pub(super) mod place;
 pub(super) mod postgres;
 pub(super) mod schema;
 pub(super) mod session;
@@ -46,6 +47,12 @@ pub(super) enum StorageError {
     Channel,
     #[error("the state was written and its writer did not say so; try again")]
     Overtaken,
+    #[error(
+        "a newer version of this program wrote it (tables of version {found}, {known} is known here); use that one"
+    )]
+    Newer { found: i64, known: i64 },
+    #[error("keys of several datasets or leases are not listed together; ask for those of one")]
+    LiesApart,
     #[error("a value of the state is not text: {0}")]
     NotText(std::string::FromUtf8Error),
     #[error("{0}; trying again soon")]

@@ -1,6 +1,7 @@
 //! Reads the whole ledger again: every hash and signature, every decision, and everything that is derived from them.
 
 mod replay;
+mod replayed;
 mod walk;
 
 use super::bytes::{Bytes, KeyId};
@@ -245,19 +246,21 @@ pub(super) async fn rebuild_in(session: &mut Session<'_>) -> Result<Verified, Ve
     let Some(replay) = walk.replay else {
         return Ok(verified);
     };
-    let mut puts = Vec::new();
+    let mut puts = Vec::with_capacity(replay.state.len());
     for (key, value) in replay.state.iter() {
-        let value = std::str::from_utf8(value).map_err(|error| VerifyError::Storage(error.to_string()))?;
-        puts.push((key, value));
+        let text =
+            |bytes| std::str::from_utf8(bytes).map_err(|error| VerifyError::Storage(error.to_string()));
+        puts.push((text(key)?, text(value)?));
     }
+    derived::sort(session, &mut puts);
     for puts in puts.chunks(BATCH) {
         derived::write(session, puts, &[]).await?;
     }
-    let places: Vec<_> = replay
-        .places
-        .iter()
+    let places = replay.places.iter();
+    let mut places: Vec<_> = places
         .map(|(tx_id, (height, at))| (tx_id.as_str(), *height, *at))
         .collect();
+    places.sort_unstable();
     for places in places.chunks(BATCH) {
         derived::write_places(session, places).await?;
     }

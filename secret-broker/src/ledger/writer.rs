@@ -17,7 +17,7 @@ use super::{Committed, LedgerOptions, ReadError, Submission, SubmitError};
 use draft::Draft;
 use leasehold_chaincode::Loaded;
 use std::time::Duration;
-use tables::{write_rows, write_tables};
+use tables::{write_block, write_tables};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -112,6 +112,8 @@ impl Writer {
                 break;
             }
             self.serve(std::mem::take(&mut requests)).await;
+            // Those who were answered ask again first: the next block has all of them, not the first few.
+            tokio::task::yield_now().await;
         }
         self.settle().await;
         self.link.close().await;
@@ -253,10 +255,10 @@ impl Writer {
         let places: Vec<_> = draft.places().collect();
         if !lags {
             let places: Vec<_> = places
-                .into_iter()
-                .map(|(tx_id, at)| (tx_id, height, at))
+                .iter()
+                .map(|(tx_id, at)| (tx_id.as_str(), height, *at))
                 .collect();
-            write_rows(&mut session, &changes, &places).await?;
+            write_block(&mut session, &changes, &places).await?;
             // The lookout may have found meanwhile that this is not the server that counts.
             if let Some(found) = self.witness.distrust() {
                 return Err(WitnessError::from(found).into());

@@ -1,9 +1,11 @@
 //! What is derived from the blocks: the contract's state, and where each transaction is. A file's tables may be some blocks behind;
 //! what is asked for here is found all the same, except in what says that it reads a table.
 
+use super::pending::PlacedRow;
 use super::session::{Row, Session, Sql, Value};
-use super::{StorageError, blocks, is_damage, packed, to_height};
+use super::{StorageError, blocks, is_damage, packed, place, to_height};
 use crate::ledger::block::Transaction;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
@@ -57,7 +59,7 @@ pub(in crate::ledger) async fn values(
     for key in keys {
         match session.view().and_then(|view| view.value(key)) {
             Some(Some(value)) => {
-                found.insert(key.clone(), value.into_bytes());
+                found.insert(key.clone(), value.as_bytes().to_vec());
             }
             Some(None) => {}
             None => wanted.push(key.as_str()),
@@ -70,8 +72,14 @@ pub(in crate::ledger) async fn values(
         sqlite: packed::VALUES,
         postgres: "SELECT key, value FROM state WHERE key = ANY (ARRAY(SELECT json_array_elements_text($1::text::json)))",
     };
-    let keys = serde_json::to_string(&wanted)?;
-    let rows = session.rows(statement, &[Value::Text(&keys)]).await?;
+    let wanted_here = match session {
+        Session::Sqlite(..) => {
+            let places: Vec<_> = wanted.iter().map(|key| place::of(key)).collect();
+            serde_json::to_string(&places)?
+        }
+        Session::Postgres(_) => serde_json::to_string(&wanted)?,
+    };
+    let rows = session.rows(statement, &[Value::Text(&wanted_here)]).await?;
     match session {
         Session::Sqlite(..) => {
             for (at, value) in packed::values(&rows)? {
@@ -102,38 +110,86 @@ pub(in crate::ledger) async fn range(
         .unwrap_or_default();
     // As many more as may not count.
     let rows = limit.saturating_add(newer.len());
-    let rows = session
-        .rows(
-            "SELECT key, value FROM state WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3",
-            &[Value::Text(start), Value::Text(end), Value::count(rows)],
-        )
-        .await?;
-    let pairs: Result<Vec<_>, _> = rows.iter().map(to_pair).collect();
+    let by_place = matches!(session, Session::Sqlite(..));
+    let (from, to) = if by_place {
+        place::range(start, end).ok_or(StorageError::LiesApart)?
+    } else {
+        (start.to_owned(), end.to_owned())
+    };
+    let statement = Sql {
+        sqlite: "SELECT place, value FROM state WHERE place >= $1 AND place < $2 ORDER BY place LIMIT $3",
+        postgres: "SELECT key, value FROM state WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3",
+    };
+    let values = [Value::Text(&from), Value::Text(&to), Value::count(rows)];
+    let rows = session.rows(statement, &values).await?;
+    let pairs = rows.iter().map(|row| {
+        let (found, value) = to_pair(row)?;
+        match by_place {
+            true => Ok((place::key(&found).ok_or_else(packed::other_form)?, value)),
+            false => Ok((found, value)),
+        }
+    });
+    let pairs: Result<Vec<_>, StorageError> = pairs.collect();
     if newer.is_empty() {
         return pairs;
     }
     let mut pairs: BTreeMap<_, _> = pairs?.into_iter().collect();
     for (key, value) in newer {
         match value {
-            Some(value) => pairs.insert(key, value.into_bytes()),
+            Some(value) => pairs.insert(key, value.as_bytes().to_vec()),
             None => pairs.remove(&key),
         };
     }
     Ok(pairs.into_iter().take(limit).collect())
 }
 
-/// Up to `limit` pairs of the table after a key, or the first ones.
-pub(in crate::ledger) async fn pairs_after(
+/// How the state's table is sorted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::ledger) enum Order {
+    /// By key: in PostgreSQL, and in files that an earlier version wrote.
+    Key,
+    /// By the place of the key.
+    Place,
+}
+
+impl Order {
+    /// The key of what a row is found by; none where no key is.
+    pub(in crate::ledger) fn key(self, found: &str) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Key => Some(Cow::Borrowed(found)),
+            Self::Place => place::key(found).map(Cow::Owned),
+        }
+    }
+}
+
+/// How the table is sorted that a session sees.
+pub(in crate::ledger) async fn order(session: &mut Session<'_>) -> Result<Order, StorageError> {
+    if let Session::Postgres(_) = session {
+        return Ok(Order::Key);
+    }
+    let keyed = "SELECT 1 FROM pragma_table_info('state') WHERE name = 'key'";
+    Ok(match session.rows(keyed, &[]).await?.is_empty() {
+        true => Order::Place,
+        false => Order::Key,
+    })
+}
+
+/// Up to `limit` rows of the table after one, or the first ones: what each is found by, and its value.
+pub(in crate::ledger) async fn rows_after(
     session: &mut Session<'_>,
-    key: Option<&str>,
+    order: Order,
+    last: Option<&str>,
     limit: usize,
 ) -> Result<Vec<(String, Vec<u8>)>, StorageError> {
     // No key is empty.
     let statement = Sql {
-        sqlite: packed::PAIRS,
+        sqlite: match order {
+            Order::Key => packed::PAIRS_BY_KEY,
+            Order::Place => packed::PAIRS,
+        },
         postgres: "SELECT key, value FROM state WHERE key > $1 ORDER BY key LIMIT $2",
     };
-    let values = [Value::Text(key.unwrap_or_default()), Value::count(limit)];
+    let values = [Value::Text(last.unwrap_or_default()), Value::count(limit)];
     let rows = session.rows(statement, &values).await?;
     match session {
         Session::Sqlite(..) => packed::pairs(&rows),
@@ -145,6 +201,14 @@ fn to_pair(row: &Row) -> Result<(String, Vec<u8>), StorageError> {
     Ok((row.text(0)?, row.text(1)?.into_bytes()))
 }
 
+/// Sorts pairs as the table is sorted.
+pub(in crate::ledger) fn sort(session: &Session<'_>, pairs: &mut [(&str, &str)]) {
+    match session {
+        Session::Sqlite(..) => pairs.sort_by_cached_key(|(key, _)| place::of(key)),
+        Session::Postgres(_) => pairs.sort_unstable(),
+    }
+}
+
 /// Sets and removes keys.
 pub(in crate::ledger) async fn write(
     session: &mut Session<'_>,
@@ -153,16 +217,25 @@ pub(in crate::ledger) async fn write(
 ) -> Result<(), StorageError> {
     if !deletes.is_empty() {
         let statement = Sql {
-            sqlite: "DELETE FROM state WHERE key IN (SELECT value FROM json_each($1))",
+            sqlite: "DELETE FROM state WHERE place IN (SELECT value FROM json_each($1))",
             postgres: "DELETE FROM state WHERE key = ANY (ARRAY(SELECT json_array_elements_text($1::text::json)))",
         };
-        let deletes = serde_json::to_string(deletes)?;
+        let deletes = match session {
+            Session::Sqlite(..) => {
+                let places: Vec<_> = deletes.iter().map(|key| place::of(key)).collect();
+                serde_json::to_string(&places)?
+            }
+            Session::Postgres(_) => serde_json::to_string(deletes)?,
+        };
         session.run(statement, &[Value::Text(&deletes)]).await?;
     }
     if let Session::Sqlite(..) = session {
-        let rows = puts
+        let mut placed: Vec<_> = puts.iter().map(|(key, value)| (place::of(key), *value)).collect();
+        // As the table is sorted, so that a page is changed once.
+        placed.sort_unstable();
+        let rows = placed
             .iter()
-            .map(|(key, value)| [Value::Text(key), Value::Text(value)]);
+            .map(|(place, value)| [Value::Text(place), Value::Text(value)]);
         return inserted(session, &STATE_ROWS, rows).await;
     }
     if !puts.is_empty() {
@@ -175,11 +248,32 @@ pub(in crate::ledger) async fn write(
     Ok(())
 }
 
+/// Sets and removes the rows of a file's table, which come as it is sorted.
+pub(in crate::ledger) async fn write_rows(
+    session: &mut Session<'_>,
+    rows: &[PlacedRow],
+) -> Result<(), StorageError> {
+    let gone: Vec<&str> = rows
+        .iter()
+        .filter(|(_, value)| value.is_none())
+        .map(|(place, _)| &**place)
+        .collect();
+    if !gone.is_empty() {
+        let gone = serde_json::to_string(&gone)?;
+        let statement = "DELETE FROM state WHERE place IN (SELECT value FROM json_each($1))";
+        session.run(statement, &[Value::Text(&gone)]).await?;
+    }
+    let there = rows
+        .iter()
+        .filter_map(|(place, value)| Some([Value::Shared(place), Value::Shared(value.as_ref()?)]));
+    inserted(session, &STATE_ROWS, there).await
+}
+
 /// How many rows a statement inserts, and the statement. Bound one by one they cost SQLite a third of what they cost it in an array.
 type Rows = [(usize, String); 3];
 
 static STATE_ROWS: LazyLock<Rows> =
-    LazyLock::new(|| rows_of("INSERT OR REPLACE INTO state (key, value) VALUES ", "(?, ?)"));
+    LazyLock::new(|| rows_of("INSERT OR REPLACE INTO state (place, value) VALUES ", "(?, ?)"));
 static PLACE_ROWS: LazyLock<Rows> = LazyLock::new(|| {
     rows_of(
         "INSERT OR REPLACE INTO transactions (tx_id, height, position) VALUES ",

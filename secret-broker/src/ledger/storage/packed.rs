@@ -5,13 +5,18 @@
 use super::StorageError;
 use super::session::Row;
 
-/// Values of keys, each with the place of its key in the array.
+/// Values at places, each with where its place is in the array.
 pub(super) const VALUES: &str = "SELECT coalesce(group_concat( \
      wanted.key || ' ' || octet_length(state.value) || ' ' || state.value, ''), '') \
-     FROM json_each($1) AS wanted CROSS JOIN state ON state.key = wanted.value";
+     FROM json_each($1) AS wanted CROSS JOIN state ON state.place = wanted.value";
 
-/// Keys and values after a key, by key; and whether one of them is anything but a text.
+/// Places and values after a place, by place; and whether one of them is anything but a text.
 pub(super) const PAIRS: &str = "SELECT coalesce(group_concat( \
+     octet_length(place) || ' ' || octet_length(value) || ' ' || place || value, ''), ''), \
+     coalesce(sum(typeof(place) <> 'text' OR typeof(value) <> 'text'), 0) \
+     FROM (SELECT place, value FROM state WHERE place > $1 ORDER BY place LIMIT $2)";
+/// The same of a file whose rows lie by their keys.
+pub(super) const PAIRS_BY_KEY: &str = "SELECT coalesce(group_concat( \
      octet_length(key) || ' ' || octet_length(value) || ' ' || key || value, ''), ''), \
      coalesce(sum(typeof(key) <> 'text' OR typeof(value) <> 'text'), 0) \
      FROM (SELECT key, value FROM state WHERE key > $1 ORDER BY key LIMIT $2)";

@@ -4,7 +4,10 @@
 //! their rows lie all over the tables. Until then it is here, for the writer and for readers. It promises a reader one state: that
 //! after the block at the view's height, whatever is added or written meanwhile. After a restart it is derived anew.
 
+use super::place;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 /// Keys and transactions that a file's tables may lack: those of some seven thousand leases, 30 MB. The more, the fewer pages are
@@ -32,14 +35,24 @@ pub(in crate::ledger) struct View {
     rows: Arc<RwLock<Rows>>,
 }
 
+/// A row of the state's table, or that it is gone, by its place. Shared with whoever writes it.
+pub(in crate::ledger) type PlacedRow = (Arc<str>, Option<Arc<str>>);
+
 /// Grows with each block; a view looks past what is newer than itself.
 #[derive(Default)]
 struct Rows {
-    /// With the heights of the blocks that changed them, the oldest first.
-    state: BTreeMap<String, Vec<(u64, Option<String>)>>,
-    places: HashMap<String, (u64, usize)>,
+    /// By place, as the table is sorted.
+    state: BTreeMap<Arc<str>, Versions>,
+    places: HashMap<Arc<str>, (u64, usize)>,
     /// Length of all that was added, older versions of a key's value as well.
     bytes: usize,
+}
+
+/// What a row was after which block.
+struct Versions {
+    newest: (u64, Option<Arc<str>>),
+    /// Of those before it the oldest first. Most rows are written once before they are in the tables.
+    older: Vec<(u64, Option<Arc<str>>)>,
 }
 
 impl Pending {
@@ -75,10 +88,20 @@ impl Pending {
             for (key, value) in changes {
                 let length = key.len().saturating_add(value.as_ref().map_or(0, String::len));
                 rows.bytes = rows.bytes.saturating_add(length);
-                rows.state.entry(key).or_default().push((height, value));
+                let version = (height, value.map(Arc::from));
+                match rows.state.entry(place::of(&key).into()) {
+                    Entry::Vacant(vacant) => {
+                        let older = Vec::new();
+                        vacant.insert(Versions {
+                            newest: version,
+                            older,
+                        });
+                    }
+                    Entry::Occupied(mut row) => row.get_mut().replace(version),
+                }
             }
             rows.places
-                .extend(places.map(|(tx_id, position)| (tx_id, (height, position))));
+                .extend(places.map(|(tx_id, position)| (tx_id.into(), (height, position))));
         }
         view.height = height;
         self.replace(view);
@@ -110,21 +133,26 @@ impl View {
     }
 
     /// A key's value, or that it has none; nothing where the tables know.
-    pub(in crate::ledger) fn value(&self, key: &str) -> Option<Option<String>> {
-        self.newest(read(&self.rows).state.get(key)?).cloned()
+    pub(in crate::ledger) fn value(&self, key: &str) -> Option<Option<Arc<str>>> {
+        let place = place::of(key);
+        read(&self.rows)
+            .state
+            .get(place.as_str())?
+            .at(self.height)
+            .cloned()
     }
 
-    /// What is here of a range.
-    pub(in crate::ledger) fn range(&self, start: &str, end: &str) -> BTreeMap<String, Option<String>> {
-        if start >= end {
+    /// What is here of a range, by key.
+    pub(in crate::ledger) fn range(&self, start: &str, end: &str) -> BTreeMap<String, Option<Arc<str>>> {
+        let Some((start, end)) = place::range(start, end).filter(|(start, end)| start < end) else {
             return BTreeMap::new();
-        }
+        };
         let rows = read(&self.rows);
         let range = rows
             .state
-            .range::<str, _>((std::ops::Bound::Included(start), std::ops::Bound::Excluded(end)));
+            .range::<str, _>((Bound::Included(start.as_str()), Bound::Excluded(end.as_str())));
         range
-            .filter_map(|(key, versions)| Some((key.clone(), self.newest(versions)?.clone())))
+            .filter_map(|(place, versions)| Some((place::key(place)?, versions.at(self.height)?.clone())))
             .collect()
     }
 
@@ -134,30 +162,38 @@ impl View {
         place.filter(|(height, _)| *height <= self.height)
     }
 
-    /// All of it, by key, as the tables are sorted.
-    pub(in crate::ledger) fn changes(&self) -> Changed {
+    /// All rows, as the table is sorted.
+    pub(in crate::ledger) fn rows(&self) -> Vec<PlacedRow> {
         let rows = read(&self.rows);
-        let newest =
-            |(key, versions): (&String, &Vec<_>)| Some((key.clone(), self.newest(versions)?.clone()));
+        let newest = |(place, versions): (&Arc<str>, &Versions)| {
+            Some((Arc::clone(place), versions.at(self.height)?.clone()))
+        };
         rows.state.iter().filter_map(newest).collect()
     }
 
     /// All places, by transaction.
-    pub(in crate::ledger) fn places(&self) -> Vec<(String, u64, usize)> {
+    pub(in crate::ledger) fn places(&self) -> Vec<(Arc<str>, u64, usize)> {
         let rows = read(&self.rows);
         let places = rows.places.iter();
         let mut places: Vec<_> = places
             .filter(|(_, (height, _))| *height <= self.height)
-            .map(|(tx_id, (height, position))| (tx_id.clone(), *height, *position))
+            .map(|(tx_id, (height, position))| (Arc::clone(tx_id), *height, *position))
             .collect();
         places.sort_unstable();
         places
     }
+}
 
-    fn newest<'v>(&self, versions: &'v [(u64, Option<String>)]) -> Option<&'v Option<String>> {
-        let mut newest_first = versions.iter().rev();
+impl Versions {
+    fn replace(&mut self, version: (u64, Option<Arc<str>>)) {
+        self.older.push(std::mem::replace(&mut self.newest, version));
+    }
+
+    /// After a block.
+    fn at(&self, height: u64) -> Option<&Option<Arc<str>>> {
+        let mut newest_first = std::iter::once(&self.newest).chain(self.older.iter().rev());
         newest_first
-            .find(|(height, _)| *height <= self.height)
+            .find(|(since, _)| *since <= height)
             .map(|(_, value)| value)
     }
 }
@@ -191,15 +227,16 @@ mod tests {
             [("two".to_owned(), 0)].into_iter(),
         );
         assert_eq!(view.height, 4);
-        assert_eq!(view.value("a"), Some(Some("1".to_owned())));
+        assert_eq!(view.value("a"), Some(Some("1".into())));
         assert_eq!((view.value("c"), view.place("two")), (None, None));
-        assert_eq!(view.range("a", "z").len(), 2);
+        assert_eq!(view.range("a", "cc").len(), 2);
         let newer = pending.view();
         assert_eq!(newer.value("a"), Some(None), "deleted is not unknown");
         assert_eq!(newer.place("one"), Some((4, 0)));
+        let row = |place: &str, value: Option<&str>| (place.into(), value.map(Into::into));
         assert_eq!(
-            newer.changes(),
-            [set("a", None), set("b", Some("1")), set("c", Some("1"))]
+            newer.rows(),
+            [row("a", None), row("b", Some("1")), row("c", Some("1"))]
         );
         pending.add(6, true, vec![set("d", Some("1"))], std::iter::empty());
         let settled = pending.view();

@@ -5,6 +5,7 @@ use super::{StorageError, postgres};
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Postgres, Row as _, Sqlite};
+use std::sync::Arc;
 
 /// A transaction: what statements run in. Dropped without [`Session::commit`] it is rolled back.
 pub(in crate::ledger) enum Session<'c> {
@@ -34,6 +35,8 @@ impl From<&'static str> for Sql {
 pub(in crate::ledger) enum Value<'v> {
     Integer(i64),
     Text(&'v str),
+    /// A text that need not be copied.
+    Shared(&'v Arc<str>),
     Bytes(&'v [u8]),
     NoBytes,
 }
@@ -52,12 +55,13 @@ pub(in crate::ledger) enum Row {
 }
 
 macro_rules! bound {
-    ($sql:expr, $values:expr) => {
+    ($sql:expr, $values:expr, |$text:ident| $shared:expr) => {
         $values
             .iter()
             .fold(sqlx::query($sql), |query, value| match *value {
                 Value::Integer(number) => query.bind(number),
                 Value::Text(text) => query.bind(text),
+                Value::Shared($text) => query.bind($shared),
                 Value::Bytes(bytes) => query.bind(bytes),
                 Value::NoBytes => query.bind(None::<&[u8]>),
             })
@@ -94,11 +98,13 @@ impl Session<'_> {
         let sql = sql.into();
         match self {
             Self::Sqlite(session, _) => {
-                let rows = bound!(sql.sqlite, values).fetch_all(&mut **session).await?;
+                let rows = bound!(sql.sqlite, values, |text| Arc::clone(text))
+                    .fetch_all(&mut **session)
+                    .await?;
                 Ok(rows.into_iter().map(Row::Sqlite).collect())
             }
             Self::Postgres(session) => {
-                let rows = bound!(sql.postgres, values).fetch_all(&mut **session);
+                let rows = bound!(sql.postgres, values, |text| &**text).fetch_all(&mut **session);
                 let rows = postgres::in_time(rows).await?;
                 Ok(rows.into_iter().map(Row::Postgres).collect())
             }
@@ -114,10 +120,12 @@ impl Session<'_> {
         let sql = sql.into();
         match self {
             Self::Sqlite(session, _) => {
-                bound!(sql.sqlite, values).execute(&mut **session).await?;
+                bound!(sql.sqlite, values, |text| Arc::clone(text))
+                    .execute(&mut **session)
+                    .await?;
             }
             Self::Postgres(session) => {
-                let done = bound!(sql.postgres, values).execute(&mut **session);
+                let done = bound!(sql.postgres, values, |text| &**text).execute(&mut **session);
                 postgres::in_time(done).await?;
             }
         }

@@ -14,11 +14,11 @@ const QUERIES: [&str; 8] = [
     "SELECT quote(height) || quote(previous_hash) || quote(timestamp_ms) || quote(body) || quote(body_hash) || \
      quote(hash) || quote(signer) || quote(signature) FROM blocks",
     "SELECT quote(tx_id) || quote(height) || quote(position) FROM transactions",
-    "SELECT quote(key) || quote(value) FROM state",
+    "SELECT quote(place) || quote(value) FROM state",
     "SELECT quote(height) FROM derived",
     "SELECT quote(b.hash) || length(b.body) FROM json_each(?1 -> 'blocks') k LEFT JOIN blocks b ON b.height = k.value",
     "SELECT quote(s.value) || quote(t.height) FROM json_each(?1 -> 'keys') k \
-     LEFT JOIN state s ON s.key = k.value LEFT JOIN transactions t ON t.tx_id = k.value",
+     LEFT JOIN state s ON s.place = k.value LEFT JOIN transactions t ON t.tx_id = k.value",
 ];
 
 /// The file's content; none where it cannot be read.
@@ -62,7 +62,7 @@ async fn any_byte_of_the_file_that_changes_what_is_read_is_reported() {
     let mut connection = storage::sqlite::connect(&path).await.unwrap();
     let keys = sqlx::query(
         "SELECT json_object('blocks', (SELECT json_group_array(height) FROM blocks), 'keys', \
-         (SELECT json_group_array(k) FROM (SELECT key AS k FROM state UNION ALL SELECT tx_id FROM transactions)))",
+         (SELECT json_group_array(k) FROM (SELECT place AS k FROM state UNION ALL SELECT tx_id FROM transactions)))",
     );
     let keys: String = keys.fetch_one(&mut connection).await.unwrap().get(0);
     connection.close().await.unwrap();

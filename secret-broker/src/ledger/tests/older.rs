@@ -99,24 +99,102 @@ async fn a_block_of_a_newer_contract_is_reported_not_guessed() {
     );
 }
 
+/// Makes a file what the version before wrote: its rows lie by their keys.
+async fn sorted_by_key(path: &Path) -> sqlx::SqliteConnection {
+    let mut connection = storage::sqlite::connect(path).await.unwrap();
+    let rows: Vec<(String, String)> = sqlx::query_as("SELECT place, value FROM state")
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+    assert!(!rows.is_empty());
+    sqlx::raw_sql(
+        "DROP TABLE state; \
+         CREATE TABLE state (\n    key   TEXT NOT NULL PRIMARY KEY,\n    value TEXT NOT NULL\n) STRICT, WITHOUT ROWID; \
+         DELETE FROM _sqlx_migrations WHERE version = 4",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    for (place, value) in rows {
+        sqlx::query("INSERT INTO state VALUES ($1, $2)")
+            .bind(storage::place::key(&place).unwrap())
+            .bind(value)
+            .execute(&mut connection)
+            .await
+            .unwrap();
+    }
+    connection
+}
+
 #[tokio::test]
-async fn a_file_from_before_its_tables_could_lag_is_verified_as_it_is_and_goes_on_when_opened() {
-    let mut bench = Bench::new().await;
+async fn a_file_of_an_earlier_version_is_verified_as_it_is_and_derived_again_when_it_is_opened() {
+    for could_lag in [true, false] {
+        let mut bench = Bench::new().await;
+        bench.accepted("one", register("texts")).await;
+        bench.accepted("two", take("texts", &person("a1"))).await;
+        let before = bench.ledger.verify().await.unwrap();
+        bench.ledger.close().await;
+        let path = bench.path();
+        let mut connection = sorted_by_key(&path).await;
+        if !could_lag {
+            sqlx::raw_sql("DROP TABLE derived; DELETE FROM _sqlx_migrations WHERE version = 3")
+                .execute(&mut connection)
+                .await
+                .unwrap();
+        }
+        sqlx::Connection::close(connection).await.unwrap();
+        let file = LedgerFile::open(&path).await.unwrap();
+        assert_eq!(file.verify(Depth::Whole, &[]).await.unwrap(), before);
+        drop(file);
+        bench.reopen().await;
+        assert_eq!(bench.ledger.verify().await.unwrap(), before);
+        bench.accepted("three", register("scans")).await;
+        bench.ledger.verify().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_changed_row_of_a_file_of_an_earlier_version_is_found() {
+    let bench = Bench::new().await;
     bench.accepted("one", register("texts")).await;
-    let before = bench.ledger.verify().await.unwrap();
     bench.ledger.close().await;
     let path = bench.path();
-    let mut connection = storage::sqlite::connect(&path).await.unwrap();
-    sqlx::raw_sql("DROP TABLE derived; DELETE FROM _sqlx_migrations WHERE version = 3")
+    let mut connection = sorted_by_key(&path).await;
+    let changed =
+        sqlx::query("UPDATE state SET value = replace(value, 'texts', 'other') WHERE key LIKE 'dataset/%'");
+    assert_eq!(changed.execute(&mut connection).await.unwrap().rows_affected(), 1);
+    sqlx::Connection::close(connection).await.unwrap();
+    let file = LedgerFile::open(&path).await.unwrap();
+    let found = file.verify(Depth::Whole, &[]).await.unwrap_err().to_string();
+    assert!(found.contains("state: dataset/"), "{found}");
+}
+
+#[tokio::test]
+async fn a_file_of_a_newer_version_is_neither_opened_nor_called_damaged() {
+    let bench = Bench::new().await;
+    bench.accepted("one", register("texts")).await;
+    bench.ledger.close().await;
+    let mut connection = storage::sqlite::connect(&bench.path()).await.unwrap();
+    sqlx::query("INSERT INTO _sqlx_migrations SELECT 5, 'later', installed_on, true, checksum, 0 FROM _sqlx_migrations LIMIT 1")
         .execute(&mut connection)
         .await
         .unwrap();
     sqlx::Connection::close(connection).await.unwrap();
-    let file = LedgerFile::open(&path).await.unwrap();
-    assert_eq!(file.verify(Depth::Whole, &[]).await.unwrap(), before);
-    drop(file);
-    bench.reopen().await;
-    assert_eq!(bench.ledger.verify().await.unwrap(), before);
-    bench.accepted("two", take("texts", &person("a1"))).await;
-    bench.ledger.verify().await.unwrap();
+    let opened = Ledger::open(bench.options())
+        .await
+        .map(drop)
+        .unwrap_err()
+        .to_string();
+    let looked_at = LedgerFile::open(bench.path())
+        .await
+        .map(drop)
+        .unwrap_err()
+        .to_string();
+    let rebuilt = rebuild(bench.path()).await.unwrap_err().to_string();
+    for refused in [opened, looked_at, rebuilt] {
+        assert!(
+            refused.contains("a newer version of this program wrote it"),
+            "{refused}"
+        );
+    }
 }

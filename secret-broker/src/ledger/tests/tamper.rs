@@ -236,10 +236,19 @@ async fn a_forged_decision_that_is_signed_is_found() {
 async fn a_changed_state_is_found_and_rebuilt_from_the_blocks() {
     for (statement, field) in [
         (
-            "UPDATE state SET value = replace(value, 'active', 'ending') WHERE key LIKE 'lease/%'",
+            "UPDATE state SET value = replace(value, 'active', 'ending') WHERE place LIKE '=%a'",
             "state",
         ),
-        ("DELETE FROM state WHERE key LIKE 'history/%'", "state"),
+        ("DELETE FROM state WHERE place LIKE '@%d/%'", "state"),
+        // The same row under the key itself, where nobody looks.
+        (
+            "UPDATE state SET place = 'dataset/' || substr(place, 2, 64) WHERE place LIKE '@%e'",
+            "state",
+        ),
+        (
+            "INSERT INTO state SELECT 'dataset/' || substr(place, 2, 64), value FROM state WHERE place LIKE '@%e'",
+            "state",
+        ),
         ("DELETE FROM state", "state"),
         ("INSERT INTO state VALUES ('zzz', '1')", "state"),
         ("UPDATE transactions SET height = 1", "transactions"),

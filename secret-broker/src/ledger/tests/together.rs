@@ -81,12 +81,11 @@ async fn a_damaged_record_fails_only_the_submissions_that_need_it() {
     }
     bench.ledger.close().await;
     let mut connection = storage::sqlite::connect(&bench.path()).await.unwrap();
-    let changed = sqlx::query(
-        "UPDATE state SET value = '{}' WHERE key LIKE 'dataset/%' AND value LIKE '%\"damaged\"%'",
-    )
-    .execute(&mut connection)
-    .await
-    .unwrap();
+    let changed =
+        sqlx::query("UPDATE state SET value = '{}' WHERE place LIKE '@%e' AND value LIKE '%\"damaged\"%'")
+            .execute(&mut connection)
+            .await
+            .unwrap();
     assert_eq!(changed.rows_affected(), 1);
     connection.close().await.unwrap();
     bench.reopen().await;

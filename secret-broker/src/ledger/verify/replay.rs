@@ -1,22 +1,29 @@
 //! Runs the contract again, and holds what that leads to against the tables.
 
 use super::VerifyError;
+use super::replayed::Replayed;
 use crate::ledger::block::{Body, Transaction};
 use crate::ledger::chain::corrupt;
-use crate::ledger::storage::{self, Session, derived};
+use crate::ledger::storage::{self, Session, StorageError, derived};
 use crate::ledger::verify::Corruption;
-use leasehold_chaincode::{Contract, MemoryState, TxContext};
-use std::collections::BTreeMap;
+use hashbrown::HashMap;
+use leasehold_chaincode::{Contract, TxContext};
+use std::borrow::Cow;
+use std::collections::HashSet;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 
 /// Rows read at once.
 const ROWS: usize = 2_048;
+/// Of which so many wait to be compared.
+const AHEAD: usize = 2;
 
 /// The contract, run again.
 #[derive(Default)]
 pub(super) struct Replay {
     contract: Option<Contract>,
-    pub(super) state: MemoryState,
-    pub(super) places: BTreeMap<String, (u64, usize)>,
+    pub(super) state: Replayed,
+    pub(super) places: HashMap<String, (u64, usize)>,
 }
 
 impl Replay {
@@ -67,42 +74,64 @@ impl Replay {
         {
             return Err(bad("it is on the ledger twice".to_owned()));
         }
-        self.state.take(outcome.writes);
+        self.state.take(&outcome.writes);
         Ok(())
     }
 
+    /// That the table has the replayed state's rows and no others. While some are compared the next ones are read.
     pub(super) async fn compare_state(
-        &self,
+        &mut self,
         session: &mut Session<'_>,
         height: u64,
     ) -> Result<(), VerifyError> {
-        let wrong =
-            |reason: String| corrupt(height, "state", format!("{reason}; rebuild the ledger's state"));
-        let mut expected = self.state.iter();
-        let mut last: Option<String> = None;
-        loop {
-            let pairs = match derived::pairs_after(session, last.as_deref(), ROWS).await {
-                Err(error) if storage::is_damage(&error) => {
-                    return Err(wrong(format!("it cannot be read: {error}")).into());
-                }
-                pairs => pairs?,
-            };
-            if pairs.is_empty() {
-                break;
+        let wrong = |reason: String| wrong_state(height, &reason);
+        let read = |error: StorageError| -> VerifyError {
+            match storage::is_damage(&error) {
+                true => wrong(format!("it cannot be read: {error}")).into(),
+                false => error.into(),
             }
-            for (key, value) in &pairs {
-                if expected.next() != Some((key.as_str(), value.as_slice())) {
-                    return Err(wrong(format!("{key} is not what the blocks lead to")).into());
-                }
-            }
-            last = pairs.into_iter().next_back().map(|(key, _)| key);
+        };
+        let order = derived::order(session).await.map_err(read)?;
+        let state = std::mem::take(&mut self.state);
+        let (send, batches) = mpsc::channel(AHEAD);
+        let comparing = spawn_blocking(move || {
+            let compared = compare(&state, order, height, batches);
+            (state, compared)
+        });
+        let reading = send_rows(session, order, send).await;
+        let (state, compared) = comparing.await?;
+        self.state = state;
+        let count = compared?;
+        reading.map_err(read)?;
+        if count == self.state.len() {
+            return Ok(());
         }
-        match expected.next() {
-            Some((key, _)) => Err(wrong(format!("{key} is missing")).into()),
-            None => Ok(()),
-        }
+        let missing = self.missing(session, order).await.map_err(read)?;
+        Err(wrong(format!("{missing} is missing")).into())
     }
 
+    /// The first key that the table lacks.
+    async fn missing(
+        &self,
+        session: &mut Session<'_>,
+        order: derived::Order,
+    ) -> Result<String, StorageError> {
+        let (mut found, mut last) = (HashSet::new(), None);
+        loop {
+            let rows = derived::rows_after(session, order, last.as_deref(), ROWS).await?;
+            let Some((end, _)) = rows.last() else { break };
+            last = Some(end.clone());
+            found.extend(
+                rows.iter()
+                    .filter_map(|(found, _)| order.key(found).map(Cow::into_owned)),
+            );
+        }
+        let keys = self.state.iter().map(|(key, _)| String::from_utf8_lossy(key));
+        let missing = keys.filter(|key| !found.contains(key.as_ref())).min();
+        Ok(missing.map_or_else(|| "a row".to_owned(), String::from))
+    }
+
+    /// That the table has the places of the replayed transactions and no others.
     pub(super) async fn compare_places(
         &self,
         session: &mut Session<'_>,
@@ -115,8 +144,8 @@ impl Replay {
                 format!("{reason}; rebuild the ledger's state"),
             )
         };
-        let mut expected = self.places.iter();
         let mut last: Option<String> = None;
+        let mut count = 0_usize;
         loop {
             let places = match derived::places_after(session, last.as_deref(), ROWS).await {
                 Err(error) if storage::is_damage(&error) => {
@@ -127,16 +156,75 @@ impl Replay {
             if places.is_empty() {
                 break;
             }
-            for (tx_id, height, position) in &places {
-                if expected.next() != Some((tx_id, &(*height, *position))) {
+            count = count.saturating_add(places.len());
+            for (tx_id, height, position) in places {
+                let expected = self.places.get(&tx_id);
+                let in_order = last.as_ref().is_none_or(|last| *last < tx_id);
+                if expected != Some(&(height, position)) || !in_order {
                     return Err(wrong(format!("{tx_id} is not where the blocks have it")).into());
                 }
+                last = Some(tx_id);
             }
-            last = places.into_iter().next_back().map(|(tx_id, _, _)| tx_id);
         }
-        match expected.next() {
-            Some((tx_id, _)) => Err(wrong(format!("{tx_id} is missing")).into()),
-            None => Ok(()),
+        if count == self.places.len() {
+            return Ok(());
+        }
+        Err(wrong("a transaction is missing".to_owned()).into())
+    }
+}
+
+type Rows = Vec<(String, Vec<u8>)>;
+
+async fn send_rows(
+    session: &mut Session<'_>,
+    order: derived::Order,
+    send: mpsc::Sender<Rows>,
+) -> Result<(), StorageError> {
+    let mut last: Option<String> = None;
+    loop {
+        let rows = derived::rows_after(session, order, last.as_deref(), ROWS).await?;
+        let Some((end, _)) = rows.last() else {
+            return Ok(());
+        };
+        last = Some(end.clone());
+        if send.send(rows).await.is_err() {
+            // One of those before is wrong.
+            return Ok(());
         }
     }
+}
+
+/// How many rows there are, all of which are the state's.
+fn compare(
+    state: &Replayed,
+    order: derived::Order,
+    height: u64,
+    mut batches: mpsc::Receiver<Rows>,
+) -> Result<usize, Corruption> {
+    let mut last: Option<String> = None;
+    let mut count = 0_usize;
+    while let Some(rows) = batches.blocking_recv() {
+        count = count.saturating_add(rows.len());
+        for (found, value) in rows {
+            // Each once, so that their number tells whether one is missing.
+            if last.as_ref().is_some_and(|last| *last >= found) {
+                return Err(wrong_state(height, &format!("{found} is not where it belongs")));
+            }
+            let key = order.key(&found);
+            let expected = key.as_ref().and_then(|key| state.value(key));
+            if expected != Some(value.as_slice()) {
+                let key = key.as_deref().unwrap_or(&found);
+                return Err(wrong_state(
+                    height,
+                    &format!("{key} is not what the blocks lead to"),
+                ));
+            }
+            last = Some(found);
+        }
+    }
+    Ok(count)
+}
+
+fn wrong_state(height: u64, reason: &str) -> Corruption {
+    corrupt(height, "state", format!("{reason}; rebuild the ledger's state"))
 }

@@ -102,7 +102,7 @@ async fn walk_with(
     if derived.is_some() {
         walk = walk.on(session, derived, care, receipts).await?;
     }
-    if let (Some(derived), Some(replay)) = (derived, &walk.replay)
+    if let (Some(derived), Some(replay)) = (derived, &mut walk.replay)
         && walk.chain.head.is_some_and(|head| head.height == derived)
     {
         replay.compare_state(session, derived).await?;

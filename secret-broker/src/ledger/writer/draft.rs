@@ -48,6 +48,24 @@ impl<'a> Draft<'a> {
         options: &LedgerOptions,
         timestamp_ms: i64,
     ) -> Result<Vec<Option<Verdict>>, BlockError> {
+        let new: Vec<_> = submissions
+            .iter()
+            .filter(|submission| !self.before.contains_key(submission.tx_id.as_str()))
+            .map(|submission| (context(submission, options, timestamp_ms), &submission.command))
+            .collect();
+        loop {
+            for (context, command) in &new {
+                options.contract.foresee(&self.state, context, command);
+            }
+            // What is lacking says what else will be read.
+            let more = self.state.lacks();
+            if self.state.foresees() {
+                loaded::fetch(&mut self.state, session).await?;
+            }
+            if !more {
+                break;
+            }
+        }
         let mut verdicts: Vec<_> = submissions.iter().map(|_| None).collect();
         loop {
             for (submission, verdict) in submissions.iter().zip(&mut verdicts) {
@@ -135,12 +153,7 @@ impl<'a> Draft<'a> {
         options: &LedgerOptions,
         timestamp_ms: i64,
     ) -> Result<Option<Verdict>, StateError> {
-        let context = TxContext {
-            tx_id: submission.tx_id.clone(),
-            timestamp_ms,
-            caller: options.organisation.clone(),
-            role: ROLE,
-        };
+        let context = context(submission, options, timestamp_ms);
         let noted = Noted::new(&self.state, &self.changes);
         let outcome = match options.contract.execute(&noted, &context, &submission.command) {
             Ok(outcome) => Ok(outcome),
@@ -197,6 +210,15 @@ impl<'a> Draft<'a> {
                     .unwrap_or(Err(SubmitError::Closed))
             })
             .collect()
+    }
+}
+
+fn context(submission: &Submission, options: &LedgerOptions, timestamp_ms: i64) -> TxContext {
+    TxContext {
+        tx_id: submission.tx_id.clone(),
+        timestamp_ms,
+        caller: options.organisation.clone(),
+        role: ROLE,
     }
 }
 

@@ -8,14 +8,21 @@ pub(in crate::ledger) async fn write_tables(
     session: &mut Session<'_>,
     view: &View,
 ) -> Result<(), StorageError> {
-    write_rows(session, &view.changes(), &view.places()).await?;
+    derived::write_rows(session, &view.rows()).await?;
+    let places = view.places();
+    let places: Vec<_> = places
+        .iter()
+        .map(|(tx_id, height, at)| (&**tx_id, *height, *at))
+        .collect();
+    derived::write_places(session, &places).await?;
     derived::set_height(session, view.height).await
 }
 
-pub(super) async fn write_rows(
+/// Writes what one block leads to, where tables never lag.
+pub(super) async fn write_block(
     session: &mut Session<'_>,
     changes: &Changed,
-    places: &[(String, u64, usize)],
+    places: &[(&str, u64, usize)],
 ) -> Result<(), StorageError> {
     let (mut puts, mut deletes) = (Vec::new(), Vec::new());
     for (key, value) in changes {
@@ -24,12 +31,7 @@ pub(super) async fn write_rows(
             None => deletes.push(key.as_str()),
         }
     }
-    // By key, as the table is sorted.
-    puts.sort_unstable();
+    derived::sort(session, &mut puts);
     derived::write(session, &puts, &deletes).await?;
-    let places: Vec<_> = places
-        .iter()
-        .map(|(tx_id, height, at)| (tx_id.as_str(), *height, *at))
-        .collect();
-    derived::write_places(session, &places).await
+    derived::write_places(session, places).await
 }

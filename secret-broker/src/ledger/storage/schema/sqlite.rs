@@ -6,7 +6,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, Row, SqliteConnection};
 
 /// By version, description and statements.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (
         1,
         "blocks and what they derive",
@@ -22,19 +22,35 @@ const MIGRATIONS: [(i64, &str, &str); 3] = [
         "the state may lag",
         include_str!("../../../../migrations/ledger/0003_the_state_may_lag.sql"),
     ),
+    (
+        4,
+        "rows of a dataset lie together",
+        include_str!("../../../../migrations/ledger/0004_rows_of_a_dataset_lie_together.sql"),
+    ),
 ];
 /// The first version that can be looked at without being brought to this one.
 const READABLE: i64 = 2;
 
 pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), StorageError> {
+    refuse_newer(connection).await?;
     Ok(migrator(&MIGRATIONS).run_direct(None, connection, false).await?)
 }
 
 pub(super) async fn is_current(connection: &mut SqliteConnection) -> Result<bool, StorageError> {
+    refuse_newer(connection).await?;
     let row = sqlx::query("SELECT count(*) FROM pragma_table_info('blocks') WHERE name = 'signature'")
         .fetch_one(connection)
         .await?;
     Ok(row.try_get::<i64, _>(0)? > 0)
+}
+
+/// What a later version made of a file is not known here.
+async fn refuse_newer(connection: &mut SqliteConnection) -> Result<(), StorageError> {
+    let newest = MIGRATIONS.iter().map(|(number, ..)| *number).max().unwrap_or(0);
+    match version(connection).await? {
+        Some(found) if found > newest => Err(StorageError::Newer { found, known: newest }),
+        _ => Ok(()),
+    }
 }
 
 pub(super) async fn unsound(connection: &mut SqliteConnection) -> Result<Option<String>, StorageError> {
@@ -59,7 +75,7 @@ pub(super) async fn unsound(connection: &mut SqliteConnection) -> Result<Option<
         Err(error) => return damage(error).map(Some),
     }
     let mut model = SqliteConnection::connect_with(&SqliteConnectOptions::new().in_memory(true)).await?;
-    let version = version(connection).await?;
+    let version = version(connection).await?.unwrap_or(i64::MAX);
     let known: Vec<_> = MIGRATIONS
         .into_iter()
         .filter(|(number, ..)| *number <= version.max(READABLE))
@@ -75,20 +91,16 @@ pub(super) async fn unsound(connection: &mut SqliteConnection) -> Result<Option<
     }
 }
 
-/// The last migration that the file has had; the newest where it does not say.
-async fn version(connection: &mut SqliteConnection) -> Result<i64, StorageError> {
+/// The last migration that the file has had; none where it does not say.
+async fn version(connection: &mut SqliteConnection) -> Result<Option<i64>, StorageError> {
     let row = sqlx::query("SELECT max(version) FROM _sqlx_migrations")
         .fetch_one(connection)
         .await;
     match row.and_then(|row| row.try_get::<Option<i64>, _>(0)) {
-        Ok(version) => Ok(version.unwrap_or(i64::MAX)),
+        Ok(version) => Ok(version),
         Err(error) => {
             let error = StorageError::from(error);
-            if is_damage(&error) {
-                Ok(i64::MAX)
-            } else {
-                Err(error)
-            }
+            if is_damage(&error) { Ok(None) } else { Err(error) }
         }
     }
 }
