@@ -193,7 +193,9 @@ impl Contract {
             }
             .into());
         }
-        state.will_read(&foresight::first_reads(version, context, command));
+        if state.fetches() {
+            state.will_read(&foresight::first_reads(version, context, command));
+        }
         let draft = Draft::new(state, context, *self, version)?;
         draft.require_standing(command.standing())?;
         decide(draft, command)

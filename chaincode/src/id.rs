@@ -214,9 +214,13 @@ impl LeaseId {
     /// that the records of new leases lie at the end of a sorted state and not all over it, and 20 of a hash.
     #[must_use]
     pub fn derive(tx_id: &TxId, timestamp_ms: i64) -> Self {
-        let mut digits = format!("{timestamp_ms:012x}{}", Self::derive_before(tx_id));
-        digits.truncate(32);
-        Self(digits)
+        let [_, _, time @ ..] = timestamp_ms.to_be_bytes();
+        let mut bytes = [0; 16];
+        let hash = derive(b"leasehold lease\0", tx_id.as_str());
+        for (byte, from) in bytes.iter_mut().zip(time.into_iter().chain(hash)) {
+            *byte = from;
+        }
+        Self(hex::encode(bytes))
     }
 
     /// The same by the rules of contract versions 1 and 2: of a hash alone.

@@ -140,6 +140,10 @@ impl StateReader for Loaded {
         }
     }
 
+    fn fetches(&self) -> bool {
+        true
+    }
+
     fn will_read(&self, keys: &[String]) {
         let unknown = keys.iter().filter(|key| !self.values.contains_key(*key));
         self.foreseen.borrow_mut().extend(unknown.cloned());

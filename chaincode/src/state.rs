@@ -23,6 +23,11 @@ pub trait StateReader {
         keys.iter().map(|key| self.get(key)).collect()
     }
 
+    /// Whether it helps this reader to be told what is about to be read.
+    fn fetches(&self) -> bool {
+        false
+    }
+
     /// Says which keys are about to be read, so that a reader that fetches can fetch them together with the next one that it
     /// lacks. Nothing depends on it: a key that was not said is only fetched later, one that is not read after all in vain.
     fn will_read(&self, _keys: &[String]) {}

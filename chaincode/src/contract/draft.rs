@@ -131,7 +131,9 @@ impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
         let Some(id) = query::dataset_id(self.state, &reference)? else {
             return Err(Refusal::DatasetNotFound {}.into());
         };
-        self.state.will_read(&others(&id));
+        if self.state.fetches() {
+            self.state.will_read(&others(&id));
+        }
         match query::dataset_by_id(self.state, &id)? {
             Some(entry) if entry.dataset.retired_at_ms.is_none() => Ok((entry.dataset, entry.status)),
             _ => Err(Refusal::DatasetNotFound {}.into()),

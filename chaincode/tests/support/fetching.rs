@@ -21,6 +21,10 @@ impl StateReader for Noting<'_> {
         self.0.get_many(keys)
     }
 
+    fn fetches(&self) -> bool {
+        self.0.fetches()
+    }
+
     fn will_read(&self, keys: &[String]) {
         self.0.will_read(keys);
     }

@@ -46,6 +46,8 @@ pub(super) type Changes = HashMap<String, Option<Vec<u8>>>;
 pub(super) struct Noted<'a> {
     state: &'a Loaded,
     changes: &'a Changes,
+    /// Whether the state is told what is about to be read.
+    tells: bool,
     keys: RefCell<Vec<String>>,
     ranged: Cell<bool>,
 }
@@ -63,8 +65,17 @@ impl<'a> Noted<'a> {
         Self {
             state,
             changes,
+            tells: true,
             keys: RefCell::default(),
             ranged: Cell::default(),
+        }
+    }
+
+    /// Of a state that was told before.
+    pub(super) fn told(state: &'a Loaded, changes: &'a Changes) -> Self {
+        Self {
+            tells: false,
+            ..Self::new(state, changes)
         }
     }
 
@@ -99,6 +110,10 @@ impl StateReader for Noted<'_> {
         }
         self.will_read(keys);
         keys.iter().map(|key| self.get(key)).collect()
+    }
+
+    fn fetches(&self) -> bool {
+        self.tells
     }
 
     fn will_read(&self, keys: &[String]) {

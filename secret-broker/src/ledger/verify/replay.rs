@@ -27,7 +27,7 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    pub(super) fn take(&mut self, height: u64, body: Body) -> Result<(), Corruption> {
+    pub(super) fn take(&mut self, height: u64, body: &Body) -> Result<(), Corruption> {
         match body {
             Body::Genesis(genesis) => {
                 self.contract = Some(Contract {
@@ -36,8 +36,8 @@ impl Replay {
             }
             Body::Key(_) => {}
             Body::Transactions(transactions) => {
-                for (position, transaction) in transactions.into_iter().enumerate() {
-                    self.replay(height, position, &transaction)?;
+                for (position, transaction) in transactions.iter().enumerate() {
+                    self.replay(height, position, transaction)?;
                 }
             }
         }

@@ -131,10 +131,12 @@ impl Walk {
         let from = self.chain.head.map_or(0, |head| head.height.saturating_add(1));
         let (read, blocks) = mpsc::channel(AHEAD);
         let (checked, bodies) = mpsc::channel(AHEAD);
+        let (done, spent) = std::sync::mpsc::channel();
         let receipts = receipts.to_vec();
         let replays = self.replay.is_some();
-        let chain = spawn_blocking(move || check(self.chain, blocks, &receipts, replays.then_some(checked)));
-        let replay = spawn_blocking(move || run(self.replay, bodies));
+        let chain =
+            spawn_blocking(move || check(self.chain, blocks, &receipts, replays.then_some((checked, spent))));
+        let replay = spawn_blocking(move || run(self.replay, bodies, &done));
         let reading = read_blocks(session, from, until, care, read).await;
         let ((chain, checking), (replay, running)) = (chain.await?, replay.await?);
         // Each is ahead of the next one.
@@ -184,7 +186,7 @@ fn check(
     mut chain: Chain,
     mut blocks: mpsc::Receiver<Vec<StoredBlock>>,
     receipts: &[Receipt],
-    checked: Option<mpsc::Sender<Bodies>>,
+    checked: Option<(mpsc::Sender<Bodies>, std::sync::mpsc::Receiver<Bodies>)>,
 ) -> (Chain, Result<(), VerifyError>) {
     while let Some(blocks) = blocks.blocking_recv() {
         let mut bodies = Vec::with_capacity(blocks.len());
@@ -193,9 +195,11 @@ fn check(
             bodies.extend(body.map(|body| (block.height, body)));
             hold_against(receipts, block, &chain.ledger)
         });
-        let sent = checked
-            .as_ref()
-            .is_none_or(|checked| checked.blocking_send(bodies).is_ok());
+        let sent = checked.as_ref().is_none_or(|(checked, spent)| {
+            // Letting go is cheaper where they were made, and this thread waits for the other one.
+            spent.try_iter().for_each(drop);
+            checked.blocking_send(bodies).is_ok()
+        });
         if outcome.is_err() || !sent {
             return (chain, outcome);
         }
@@ -206,14 +210,17 @@ fn check(
 fn run(
     mut replay: Option<Replay>,
     mut bodies: mpsc::Receiver<Bodies>,
+    done: &std::sync::mpsc::Sender<Bodies>,
 ) -> (Option<Replay>, Result<(), Corruption>) {
     if let Some(replay) = &mut replay {
         while let Some(bodies) = bodies.blocking_recv() {
-            for (height, body) in bodies {
-                if let Err(found) = replay.take(height, body) {
+            for (height, body) in &bodies {
+                if let Err(found) = replay.take(*height, body) {
                     return (None, Err(found));
                 }
             }
+            // Where nobody takes them they go here.
+            let _ = done.send(bodies);
         }
     }
     (replay, Ok(()))

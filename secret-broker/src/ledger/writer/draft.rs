@@ -154,7 +154,7 @@ impl<'a> Draft<'a> {
         timestamp_ms: i64,
     ) -> Result<Option<Verdict>, StateError> {
         let context = context(submission, options, timestamp_ms);
-        let noted = Noted::new(&self.state, &self.changes);
+        let noted = Noted::told(&self.state, &self.changes);
         let outcome = match options.contract.execute(&noted, &context, &submission.command) {
             Ok(outcome) => Ok(outcome),
             Err(Failure::Refused(refusal)) => Err(refusal),
