@@ -131,9 +131,10 @@ async fn end(ledger: &BrokerLedger, audit: &Audit, lease: &Lease) -> bool {
     };
     match ended {
         Ok(_) => {
-            audit
-                .tell(Event::own("expire", id.as_str(), "expired").of_lease(&id))
-                .await;
+            let event = Event::own("expire", id.as_str(), "expired").of_lease(&id);
+            if let Err(error) = audit.keep(event).await {
+                tracing::error!(lease = %id, %error, "the end of a lease could not be recorded");
+            }
             true
         }
         // Its holder was faster, or another broker.
