@@ -65,6 +65,8 @@ pub struct Lease {
     pub cluster: usize,
     /// The transaction that asked for it.
     pub tx_id: String,
+    /// That transaction's time.
+    pub asked_ms: i64,
     /// When it was granted or renewed by a clock that is right.
     pub granted_ms: i64,
 }
@@ -275,7 +277,9 @@ impl Model {
             return Err("mode_not_allowed");
         }
         let cluster = self.serving(msp, ask.cluster)?;
-        if ask.again.and_then(|back| self.recent(back)).is_some() {
+        // At another time it is another lease's id: that no transaction counts twice is the ledgers' to see to.
+        let reused = ask.again.and_then(|back| self.recent(back));
+        if reused.is_some_and(|at| self.leases[at].asked_ms == now_ms) {
             return Err("transaction_reused");
         }
         let before = (self.datasets[dataset].clone(), self.leases.len());
@@ -294,6 +298,7 @@ impl Model {
             ready: None,
             cluster,
             tx_id: String::new(),
+            asked_ms: now_ms,
             granted_ms: 0,
         });
         let placed = if policy.approve_leases && self.datasets[dataset].owner != msp {
