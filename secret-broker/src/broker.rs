@@ -305,7 +305,10 @@ async fn open_ring(config: &Config, store: &Store) -> Result<KeyRing, StartError
         rotation::create(path, pkcs11).await?;
         tracing::info!(path = %path.display(), "made a new key ring; keep a copy of it");
     }
-    Ok(KeyRing::load(path, pkcs11).await?)
+    let ring = KeyRing::load(path, pkcs11).await?;
+    ring.opens(config.organisation.as_str(), &store.some_of_each_version().await?)
+        .await?;
+    Ok(ring)
 }
 
 impl Running {

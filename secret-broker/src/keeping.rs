@@ -11,8 +11,10 @@ use tokio::time::Instant;
 
 use crate::audit::Event;
 use crate::broker::Broker;
+use crate::keys::KeyRingError;
 use crate::keys::rewrap::rewrap;
 use crate::shredding;
+use crate::store::StoreError;
 
 /// How often the ring's file is looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -20,6 +22,14 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const TRY_AGAIN: Duration = Duration::from_secs(30);
 /// Longest time after which the files are scrubbed again, where a reader was in the way.
 const SCRUB_AGAIN: Duration = Duration::from_millis(200);
+
+#[derive(Debug, thiserror::Error)]
+enum ReloadError {
+    #[error(transparent)]
+    Ring(#[from] KeyRingError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// What is left to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +48,7 @@ pub async fn run(broker: Arc<Broker>) {
     };
     let mut tried: Option<Instant> = None;
     while !broker.shutdown.is_cancelled() {
-        match broker.ring.reload().await {
+        let is_refused = match reloaded(&broker).await {
             Ok(true) => {
                 let current = broker.ring.current();
                 let event = Event::own("take_over_ring", current.to_string(), "changed");
@@ -46,15 +56,18 @@ pub async fn run(broker: Arc<Broker>) {
                 tracing::info!(current, "took over a changed key ring");
                 left.rewrap = true;
                 tried = None;
+                false
             }
-            Ok(false) => {}
+            Ok(false) => false,
             Err(error) => {
-                tracing::error!(%error, "the changed key ring is not taken over; the one before stays in use")
+                broker.metrics.keys_usable.store(false, Ordering::Relaxed);
+                tracing::error!(%error, "the changed key ring is not taken over; the one before stays in use");
+                true
             }
-        }
+        };
         if tried.is_none_or(|at| at.elapsed() >= TRY_AGAIN) {
             tried = Some(Instant::now());
-            left = work(&broker, left).await;
+            left = work(&broker, left, is_refused).await;
         }
         if left.scrub {
             left.scrub = !scrubbed(&broker).await;
@@ -68,7 +81,13 @@ pub async fn run(broker: Arc<Broker>) {
     }
 }
 
-async fn work(broker: &Broker, mut left: Left) -> Left {
+async fn reloaded(broker: &Broker) -> Result<bool, ReloadError> {
+    let held = broker.store.some_of_each_version().await?;
+    let organisation = broker.config.organisation.as_str();
+    Ok(broker.ring.reload(organisation, &held).await?)
+}
+
+async fn work(broker: &Broker, mut left: Left, is_refused: bool) -> Left {
     let usable = broker.ring.check().await;
     if let Err(error) = &usable {
         tracing::error!(%error, "a key-encryption key cannot be used");
@@ -76,7 +95,7 @@ async fn work(broker: &Broker, mut left: Left) -> Left {
     broker
         .metrics
         .keys_usable
-        .store(usable.is_ok(), Ordering::Relaxed);
+        .store(usable.is_ok() && !is_refused, Ordering::Relaxed);
     if left.rewrap {
         let organisation = broker.config.organisation.as_str();
         match rewrap(&broker.store, &broker.ring, organisation, &broker.shutdown).await {

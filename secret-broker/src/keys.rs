@@ -13,6 +13,7 @@ pub mod ring_file;
 pub mod rotation;
 pub mod service;
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::audit::SealKey;
 use crate::crypto::{self, Context, CryptoError, Key};
 use crate::identity::Subject;
 use crate::secret::Secret;
+use crate::store::data_keys::DataKey;
 use pkcs11::Pkcs11Settings;
 use ring_file::{PseudonymKey, RingFile, RingFileError};
 use service::{KeyError, Services};
@@ -106,11 +108,12 @@ impl KeyRing {
         })
     }
 
-    /// Reads the file again. Yields whether it was another one; a broken one, or one with another pseudonym key, is not taken.
+    /// Reads the file again. Yields whether it was another one; a broken one, one with another pseudonym key, or one that does not open the
+    /// data keys that are `held`, is not taken.
     ///
     /// # Errors
     /// [`KeyRingError`]; the ring stays what it was.
-    pub async fn reload(&self) -> Result<bool, KeyRingError> {
+    pub async fn reload(&self, organisation: &str, held: &[DataKey]) -> Result<bool, KeyRingError> {
         let text = read(&self.path)?;
         let before = self.loaded.load_full();
         if digest(&text) == before.sha256 {
@@ -121,8 +124,18 @@ impl KeyRing {
             let why = "the key ring has another pseudonym key than before, which would make other people of everybody; restore its line";
             return Err(KeyRingError::Refused(why.to_owned()));
         }
+        opens(&self.services, &loaded, organisation, held).await?;
         self.loaded.store(Arc::new(loaded));
         Ok(true)
+    }
+
+    /// Whether the ring opens some of what is wrapped by each version. Another key may have taken the place of one: what it wrapped would be
+    /// lost, and nothing would tell before somebody needs it.
+    ///
+    /// # Errors
+    /// [`KeyRingError::Refused`] with the version and what to do.
+    pub async fn opens(&self, organisation: &str, held: &[DataKey]) -> Result<(), KeyRingError> {
+        opens(&self.services, &self.loaded.load_full(), organisation, held).await
     }
 
     /// Whether every key can be used now.
@@ -158,6 +171,11 @@ impl KeyRing {
         let context = of.context(&purpose, current);
         let place = place(&loaded, current)?;
         let wrapped = self.services.wrap(place, &context, data_key.expose()).await?;
+        // A module may encrypt what it will not decrypt. Opened once, it is known before anything relies on it.
+        let opened = self.services.unwrap(place, &context, &wrapped).await?;
+        if opened.expose().iter().ne(data_key.expose().iter()) {
+            return Err(CryptoError::NotAuthentic.into());
+        }
         Ok((current, wrapped))
     }
 
@@ -166,13 +184,7 @@ impl KeyRing {
     /// # Errors
     /// [`KeyError`].
     pub async fn unwrap(&self, of: DataKeyOf<'_>, wrapped: &[u8]) -> Result<Key, KeyError> {
-        let loaded = self.loaded.load_full();
-        let version = crypto::key_version(wrapped)?;
-        let purpose = of.purpose();
-        let context = of.context(&purpose, version);
-        let place = place(&loaded, version)?;
-        let bytes = self.services.unwrap(place, &context, wrapped).await?;
-        Ok(Key::from_bytes(bytes.expose()).ok_or(CryptoError::Malformed)?)
+        unwrap(&self.services, &self.loaded.load_full(), of, wrapped).await
     }
 
     /// The name under which a person appears on the ledger: 64 hexadecimal digits that only this organisation can make.
@@ -199,6 +211,52 @@ impl KeyRing {
         let mut all: Vec<&[u8]> = vec![b"request"];
         all.extend_from_slice(parts);
         crypto::keyed_hash(self.loaded.load().pseudonym_key.expose(), &all)
+    }
+}
+
+async fn unwrap(
+    services: &Services,
+    loaded: &Loaded,
+    of: DataKeyOf<'_>,
+    wrapped: &[u8],
+) -> Result<Key, KeyError> {
+    let version = crypto::key_version(wrapped)?;
+    let purpose = of.purpose();
+    let context = of.context(&purpose, version);
+    let place = place(loaded, version)?;
+    let bytes = services.unwrap(place, &context, wrapped).await?;
+    Ok(Key::from_bytes(bytes.expose()).ok_or(CryptoError::Malformed)?)
+}
+
+/// One that opens is enough for a version: a single damaged row is no reason to stop.
+async fn opens(
+    services: &Services,
+    loaded: &Loaded,
+    organisation: &str,
+    held: &[DataKey],
+) -> Result<(), KeyRingError> {
+    let mut unopened: BTreeMap<u32, bool> = BTreeMap::new();
+    for key in held {
+        let of = DataKeyOf {
+            organisation,
+            dataset: &key.dataset_id,
+            version: key.version,
+        };
+        let is_open = match unwrap(services, loaded, of, &key.wrapped).await {
+            Ok(_) => true,
+            // No envelope at all: that says something about the row, not about the key.
+            Err(KeyError::Crypto(CryptoError::Malformed)) => continue,
+            // What may pass says nothing about the key either.
+            Err(error) => error.may_pass(),
+        };
+        let opened = unopened.entry(key.kek_version).or_default();
+        *opened |= is_open;
+    }
+    match unopened.into_iter().find(|(_, is_open)| !is_open) {
+        None => Ok(()),
+        Some((version, _)) => Err(KeyRingError::Refused(format!(
+            "version {version} of the key ring does not open what the key store has wrapped by it: the line is missing, or another key has taken its place; restore the key ring that wrapped it"
+        ))),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use leasehold_chaincode::{Ciphertext, DatasetId};
+use leasehold_chaincode::{Ciphertext, DatasetId, Volume};
 
 use crate::broker::Broker;
 use crate::crypto::{self, Context, CryptoError, Key};
@@ -88,6 +88,18 @@ pub async fn seal(
 pub async fn unseal(broker: &Broker, dataset: &DatasetId) -> Result<(Secret<Vec<u8>>, u32), UnsealError> {
     let volume = broker.ledger.volume(dataset).await?;
     let volume = volume.ok_or(UnsealError::NoVolume)?;
+    Ok((open(broker, dataset, &volume).await?, volume.key_version))
+}
+
+/// A volume, decrypted.
+///
+/// # Errors
+/// [`UnsealError`].
+pub async fn open(
+    broker: &Broker,
+    dataset: &DatasetId,
+    volume: &Volume,
+) -> Result<Secret<Vec<u8>>, UnsealError> {
     let version = volume.key_version;
     let Some(wrapped) = broker.store.data_key(dataset.as_str(), version).await? else {
         // Whoever read the ledger before the new volume was there, or asked a peer that is behind, finds the key destroyed.
@@ -103,5 +115,5 @@ pub async fn unseal(broker: &Broker, dataset: &DatasetId) -> Result<(Secret<Vec<
     };
     let key = broker.ring.unwrap(of, &wrapped).await?;
     let envelope = STANDARD.decode(volume.ciphertext.0.as_bytes())?;
-    Ok((crypto::decrypt(&key, &context(of), &envelope)?, version))
+    Ok(crypto::decrypt(&key, &context(of), &envelope)?)
 }

@@ -7,10 +7,11 @@
 
 use leasehold_chaincode::{DatasetId, DatasetRef, PageRequest};
 
-use crate::audit::Event;
+use crate::audit::{AuditError, Event};
 use crate::broker::Broker;
 use crate::ledger::ReadError;
 use crate::ledgers::Reading;
+use crate::sealing;
 use crate::store::StoreError;
 use crate::store::data_keys::{Destroy, HeldKeys, Versions};
 use crate::store::receipts::{Grounds, Reason};
@@ -27,6 +28,9 @@ pub enum CompareError {
     /// The key store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// It cannot be recorded.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
 }
 
 /// Destroys the data keys of retired datasets, and those that another one took over from. Yields how many.
@@ -49,10 +53,11 @@ pub async fn destroy_needless(broker: &Broker) -> Result<usize, CompareError> {
                 transaction: None,
             },
         };
+        // On disk before anything is gone.
+        let event = Event::own("shred", destroy.dataset_id.as_str(), reason.name());
+        broker.audit.keep(event).await?;
         let destroyed = broker.store.destroy(&destroy).await?;
         if destroyed > 0 {
-            let event = Event::own("shred", destroy.dataset_id.as_str(), reason.name());
-            broker.audit.tell(event).await;
             tracing::warn!(
                 dataset = %destroy.dataset_id, reason = reason.name(), keys = destroyed,
                 "destroyed data keys that the ledger says nobody needs: the key store is from before they went, or the broker was ended meanwhile"
@@ -83,8 +88,18 @@ async fn needless(
     if held.count < 2 {
         return Ok(None);
     }
-    let volume = reading.volume(&id).await?;
-    Ok(volume.map(|volume| (Versions::Before(volume.key_version), Reason::Superseded)))
+    let Some(volume) = reading.volume(&id).await? else {
+        return Ok(None);
+    };
+    // One answer is not enough to destroy a key by: what takes its place has to open what the ledger has.
+    if let Err(error) = sealing::open(broker, &id, &volume).await {
+        tracing::error!(
+            dataset = %id, version = volume.key_version, %error,
+            "the volume on the ledger does not open with the data key that it names; the others are kept"
+        );
+        return Ok(None);
+    }
+    Ok(Some((Versions::Before(volume.key_version), Reason::Superseded)))
 }
 
 /// Names the organisation's datasets whose data key the key store lacks: it is older than the ledger, or another one's. Yields how many there

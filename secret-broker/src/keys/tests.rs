@@ -68,9 +68,9 @@ async fn a_running_ring_takes_a_new_version_and_still_opens_what_an_older_one_wr
     let key = Key::generate().unwrap();
     let (_, old) = ring.wrap(of("o", "d", 1), &key).await.unwrap();
     let pseudonym = ring.pseudonym(&subject("a", "b"));
-    assert!(!ring.reload().await.unwrap());
+    assert!(!ring.reload("o", &[]).await.unwrap());
     assert_eq!(rotation::rotate(&path, None).await.unwrap(), 2);
-    assert!(ring.reload().await.unwrap());
+    assert!(ring.reload("o", &[]).await.unwrap());
     assert_eq!(ring.current(), 2);
     let unwrapped = ring.unwrap(of("o", "d", 1), &old).await.unwrap();
     assert_eq!(unwrapped.expose(), key.expose());
@@ -78,7 +78,7 @@ async fn a_running_ring_takes_a_new_version_and_still_opens_what_an_older_one_wr
     assert_eq!(version, 2);
     rotation::remove(&path, 1, None).await.unwrap();
     rotation::remove(&path, 1, None).await.unwrap();
-    assert!(ring.reload().await.unwrap());
+    assert!(ring.reload("o", &[]).await.unwrap());
     assert!(matches!(
         ring.unwrap(of("o", "d", 1), &old).await,
         Err(KeyError::NoSuchVersion(1))
@@ -87,6 +87,47 @@ async fn a_running_ring_takes_a_new_version_and_still_opens_what_an_older_one_wr
     assert_eq!(ring.pseudonym(&subject("a", "b")), pseudonym);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn a_ring_that_no_longer_opens_what_the_key_store_holds_is_not_taken() {
+    let (directory, ring) = ring().await;
+    let path = directory.path().join("ring");
+    let first = fs::read_to_string(&path).unwrap();
+    rotation::rotate(&path, None).await.unwrap();
+    assert!(ring.reload("o", &[]).await.unwrap());
+    let key = Key::generate().unwrap();
+    let (kek_version, wrapped) = ring.wrap(of("o", "d", 1), &key).await.unwrap();
+    let held = DataKey {
+        dataset_id: "d".to_owned(),
+        version: 1,
+        kek_version,
+        wrapped,
+    };
+    let damaged = DataKey {
+        wrapped: vec![1; 80],
+        ..held.clone()
+    };
+    // Somebody else's second version, made from a copy of the first ring; and the first ring itself.
+    let other = format!("kek:2:{}\n{first}", STANDARD.encode([7; 64]));
+    for text in [other.as_str(), first.as_str()] {
+        fs::write(&path, text).unwrap();
+        let refused = ring.reload("o", std::slice::from_ref(&held)).await;
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("version 2"), "{refused}");
+        assert!(ring.unwrap(of("o", "d", 1), &held.wrapped).await.is_ok());
+        let started = KeyRing::load(&path, None).await.unwrap();
+        assert!(
+            started
+                .opens("o", &[damaged.clone(), held.clone()])
+                .await
+                .is_err()
+        );
+    }
+    assert!(
+        ring.opens("o", &[damaged, held]).await.is_ok(),
+        "one damaged row stops nobody"
+    );
 }
 
 #[tokio::test]
@@ -111,7 +152,7 @@ async fn a_ring_that_became_another_is_not_taken() {
     );
     for text in ["", "kek:1:***", other.as_str()] {
         fs::write(&path, text).unwrap();
-        let refused = ring.reload().await.unwrap_err().to_string();
+        let refused = ring.reload("o", &[]).await.unwrap_err().to_string();
         assert!(!refused.contains(&other[8..30]), "{refused}");
         assert_eq!(ring.pseudonym(&subject("a", "b")), pseudonym);
     }

@@ -127,6 +127,29 @@ impl Store {
         .await?)
     }
 
+    /// Some data keys of each version of the key-encryption key.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn some_of_each_version(&self) -> Result<Vec<DataKey>, StoreError> {
+        let rows: Vec<(String, u32, u32, Vec<u8>)> = sqlx::query_as(
+            "SELECT dataset_id, version, kek_version, wrapped FROM
+                 (SELECT *, row_number() OVER (PARTITION BY kek_version ORDER BY dataset_id, version) AS place FROM data_keys)
+             WHERE place <= 3",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let rows = rows.into_iter();
+        Ok(rows
+            .map(|(dataset_id, version, kek_version, wrapped)| DataKey {
+                dataset_id,
+                version,
+                kek_version,
+                wrapped,
+            })
+            .collect())
+    }
+
     /// Data keys that another version than `kek_version` wraps, after one in the order of dataset and version.
     ///
     /// # Errors

@@ -312,7 +312,7 @@ async fn a_ring_moves_into_the_module_and_pseudonyms_stay_what_they_are(library:
     let key = Key::generate().unwrap();
     let (_, old) = ring.wrap(OF, &key).await.unwrap();
     assert_eq!(rotation::rotate(&path, Some(&token.settings)).await.unwrap(), 2);
-    assert!(ring.reload().await.unwrap());
+    assert!(ring.reload("UiSMSP", &[]).await.unwrap());
     assert_eq!(ring.unwrap(OF, &old).await.unwrap().expose(), key.expose());
     let (version, new) = ring.wrap(OF, &key).await.unwrap();
     assert_eq!(version, 2);
@@ -328,7 +328,7 @@ async fn a_ring_moves_into_the_module_and_pseudonyms_stay_what_they_are(library:
     rotation::rotate(&path, Some(&token.settings)).await.unwrap();
     rotation::remove(&path, 2, Some(&token.settings)).await.unwrap();
     assert!(token::objects(&token.session(), &first).is_empty());
-    assert!(ring.reload().await.unwrap());
+    assert!(ring.reload("UiSMSP", &[]).await.unwrap());
     assert!(matches!(
         ring.unwrap(OF, &new).await,
         Err(KeyError::NoSuchVersion(2))
