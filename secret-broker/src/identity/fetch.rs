@@ -101,7 +101,8 @@ impl Fetcher {
             .client(url)
             .await?
             .request(method, url.clone())
-            .header(http::header::ACCEPT, "application/json");
+            // A Kubernetes API server has its key set in the second form only, and answers 406 to who does not take it.
+            .header(http::header::ACCEPT, "application/json, application/jwk-set+json");
         if let Some(authorization) = question.authorization {
             request = request.header(http::header::AUTHORIZATION, authorization);
         }
