@@ -130,6 +130,11 @@ impl Issuer {
                 "/openid/v1/jwks",
                 get(|State(s): State<Arc<Served>>, headers: HeaderMap| async move {
                     s.allowed(&headers)?;
+                    // As an API server does, whose key set is of this type and of no other.
+                    let takes = headers.get("accept").and_then(|value| value.to_str().ok());
+                    if !takes.is_some_and(|types| types.contains("application/jwk-set+json")) {
+                        return Err(StatusCode::NOT_ACCEPTABLE);
+                    }
                     s.fetches.fetch_add(1, Ordering::SeqCst);
                     let keys: Vec<_> = s.keys.lock().unwrap().values().cloned().collect();
                     Ok::<_, StatusCode>(json!({ "keys": keys }).to_string())
