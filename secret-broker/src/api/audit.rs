@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::caller::Caller;
 use super::openapi::ReadRefused;
+use super::parameters::LARGEST_NUMBER;
 use super::problem::ApiProblem;
 use crate::audit::{Decision, Filter, Record};
 use crate::broker::Broker;
@@ -63,6 +64,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Wanted {
             if seconds.is_some_and(|seconds| !(0..=MOST_SECONDS).contains(&seconds)) {
                 return Err(ApiProblem::field(field, "expected Unix seconds"));
             }
+        }
+        if wanted.after.is_some_and(|after| after > LARGEST_NUMBER) {
+            return Err(ApiProblem::field("after", "expected the `next` of a page"));
         }
         Ok(wanted)
     }

@@ -34,6 +34,9 @@ pub struct Page {
     limit: Option<usize>,
 }
 
+/// The largest whole number that every reader of JSON has exactly (RFC 8259 section 6): cursors that are numbers stay below it.
+pub const LARGEST_NUMBER: u64 = 9_007_199_254_740_991;
+
 const LARGEST_PAGE: usize = 200;
 const USUAL_PAGE: usize = 100;
 const LONGEST_CURSOR: usize = 256;

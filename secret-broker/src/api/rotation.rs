@@ -15,6 +15,7 @@ use super::accept::{Acceptance, Ids, Write};
 use super::caller::Caller;
 use super::datasets::find_own;
 use super::openapi::{ReadRefused, WriteAccepted, WriteRefused};
+use super::parameters::LARGEST_NUMBER;
 use super::parameters::Segment;
 use super::problem::ApiProblem;
 use crate::audit::Decision;
@@ -103,6 +104,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Which {
                 "limit",
                 format!("expected 1 to {LARGEST_PAGE}"),
             ));
+        }
+        if which.after.is_some_and(|after| after > LARGEST_NUMBER) {
+            return Err(ApiProblem::field("after", "expected the `next` of a page"));
         }
         Ok(which)
     }
