@@ -82,6 +82,10 @@ pub async fn run(broker: Arc<Broker>) {
 }
 
 async fn reloaded(broker: &Broker) -> Result<bool, ReloadError> {
+    // The key store is not asked for each look at a file that hardly ever changes.
+    if !broker.ring.has_changed()? {
+        return Ok(false);
+    }
     let held = broker.store.some_of_each_version().await?;
     let organisation = broker.config.organisation.as_str();
     Ok(broker.ring.reload(organisation, &held).await?)

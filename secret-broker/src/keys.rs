@@ -108,6 +108,14 @@ impl KeyRing {
         })
     }
 
+    /// Whether the file is another one than was read last.
+    ///
+    /// # Errors
+    /// [`KeyRingError`].
+    pub fn has_changed(&self) -> Result<bool, KeyRingError> {
+        Ok(digest(&read(&self.path)?) != self.loaded.load().sha256)
+    }
+
     /// Reads the file again. Yields whether it was another one; a broken one, one with another pseudonym key, or one that does not open the
     /// data keys that are `held`, is not taken.
     ///

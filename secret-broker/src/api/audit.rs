@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{FromRequestParts, Query, State};
+use axum::extract::{FromRequestParts, State};
 use http::request::Parts;
 use leasehold_broker_wire::rest::{AuditRecord, List};
 use serde::Deserialize;
 
 use super::caller::Caller;
 use super::openapi::ReadRefused;
-use super::parameters::LARGEST_NUMBER;
+use super::parameters;
 use super::problem::ApiProblem;
 use crate::audit::{Decision, Filter, Record};
 use crate::broker::Broker;
@@ -18,7 +18,7 @@ use crate::identity::Role;
 
 const LARGEST_PAGE: u32 = 1_000;
 const USUAL_PAGE: u32 = 100;
-/// Milliseconds; past it lies no time that a record has.
+/// Past it lies no time that a record has.
 const MOST_SECONDS: i64 = 253_402_300_799;
 
 /// Which records are asked for.
@@ -48,25 +48,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Wanted {
     type Rejection = ApiProblem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiProblem> {
-        let Query(wanted) = Query::<Self>::from_request_parts(parts, state)
-            .await
-            .map_err(|error| ApiProblem::field("query", format!("{}; see /docs", error.body_text())))?;
-        if wanted
-            .limit
-            .is_some_and(|limit| !(1..=LARGEST_PAGE).contains(&limit))
-        {
-            return Err(ApiProblem::field(
-                "limit",
-                format!("expected 1 to {LARGEST_PAGE}"),
-            ));
-        }
+        let wanted: Self = parameters::query(parts, state).await?;
+        parameters::check_limit(wanted.limit, LARGEST_PAGE)?;
+        parameters::check_after(wanted.after)?;
         for (field, seconds) in [("since", wanted.since), ("until", wanted.until)] {
             if seconds.is_some_and(|seconds| !(0..=MOST_SECONDS).contains(&seconds)) {
                 return Err(ApiProblem::field(field, "expected Unix seconds"));
             }
-        }
-        if wanted.after.is_some_and(|after| after > LARGEST_NUMBER) {
-            return Err(ApiProblem::field("after", "expected the `next` of a page"));
         }
         Ok(wanted)
     }

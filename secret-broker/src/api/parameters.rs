@@ -1,9 +1,12 @@
 //! What a request's path and query say; what is wrong with them is a problem like any other.
 
+use std::fmt::Display;
+
 use axum::extract::{FromRequestParts, Path, Query};
 use http::request::Parts;
 use leasehold_chaincode::PageRequest;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::problem::ApiProblem;
 
@@ -35,26 +38,62 @@ pub struct Page {
 }
 
 /// The largest whole number that every reader of JSON has exactly (RFC 8259 section 6): cursors that are numbers stay below it.
-pub const LARGEST_NUMBER: u64 = 9_007_199_254_740_991;
+const LARGEST_NUMBER: u64 = 9_007_199_254_740_991;
 
 const LARGEST_PAGE: usize = 200;
 const USUAL_PAGE: usize = 100;
 const LONGEST_CURSOR: usize = 256;
 
+/// What a query says.
+///
+/// # Errors
+/// A problem where it has unknown names, names twice, or values of other types.
+pub async fn query<T, S>(parts: &mut Parts, state: &S) -> Result<T, ApiProblem>
+where
+    T: DeserializeOwned + Send,
+    S: Send + Sync,
+{
+    let Query(query) = Query::<T>::from_request_parts(parts, state)
+        .await
+        .map_err(|error| ApiProblem::field("query", format!("{}; see /docs", error.body_text())))?;
+    Ok(query)
+}
+
+/// Refuses a page of no items or of more than `largest`.
+///
+/// # Errors
+/// A problem that names the field.
+pub fn check_limit<N: PartialOrd + From<u8> + Display>(
+    limit: Option<N>,
+    largest: N,
+) -> Result<(), ApiProblem> {
+    match limit {
+        Some(limit) if limit < N::from(1) || limit > largest => {
+            Err(ApiProblem::field("limit", format!("expected 1 to {largest}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a cursor that is a number and that no page gives.
+///
+/// # Errors
+/// A problem that names the field.
+pub fn check_after(after: Option<u64>) -> Result<(), ApiProblem> {
+    match after {
+        Some(after) if after > LARGEST_NUMBER => {
+            Err(ApiProblem::field("after", "expected the `next` of a page"))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for Page {
     type Rejection = ApiProblem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiProblem> {
-        let Query(page) = Query::<Self>::from_request_parts(parts, state)
-            .await
-            .map_err(|error| ApiProblem::field("query", format!("{}; see /docs", error.body_text())))?;
-        if page
-            .limit
-            .is_some_and(|limit| !(1..=LARGEST_PAGE).contains(&limit))
-        {
-            let detail = format!("expected 1 to {LARGEST_PAGE}");
-            return Err(ApiProblem::field("limit", detail));
-        }
+        let page: Self = query(parts, state).await?;
+        check_limit(page.limit, LARGEST_PAGE)?;
         let is_cursor = |after: &String| {
             after.len() <= LONGEST_CURSOR && after.bytes().all(|byte| byte.is_ascii_graphic())
         };

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{FromRequestParts, Query, State};
+use axum::extract::{FromRequestParts, State};
 use axum::response::Response;
 use http::request::Parts;
 use leasehold_broker_wire::rest::{KeyReceipt, List};
@@ -15,8 +15,7 @@ use super::accept::{Acceptance, Ids, Write};
 use super::caller::Caller;
 use super::datasets::find_own;
 use super::openapi::{ReadRefused, WriteAccepted, WriteRefused};
-use super::parameters::LARGEST_NUMBER;
-use super::parameters::Segment;
+use super::parameters::{self, Segment};
 use super::problem::ApiProblem;
 use crate::audit::Decision;
 use crate::broker::Broker;
@@ -95,19 +94,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Which {
     type Rejection = ApiProblem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiProblem> {
-        let Query(which) = Query::<Self>::from_request_parts(parts, state)
-            .await
-            .map_err(|error| ApiProblem::field("query", format!("{}; see /docs", error.body_text())))?;
-        let bounds = 1..=LARGEST_PAGE;
-        if which.limit.is_some_and(|limit| !bounds.contains(&limit)) {
-            return Err(ApiProblem::field(
-                "limit",
-                format!("expected 1 to {LARGEST_PAGE}"),
-            ));
-        }
-        if which.after.is_some_and(|after| after > LARGEST_NUMBER) {
-            return Err(ApiProblem::field("after", "expected the `next` of a page"));
-        }
+        let which: Self = parameters::query(parts, state).await?;
+        parameters::check_limit(which.limit, LARGEST_PAGE)?;
+        parameters::check_after(which.after)?;
         Ok(which)
     }
 }

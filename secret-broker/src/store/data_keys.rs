@@ -59,6 +59,20 @@ pub struct Destroy {
     pub grounds: Grounds,
 }
 
+/// Dataset, version, version of the key-encryption key, envelope.
+type DataKeyRow = (String, u32, u32, Vec<u8>);
+
+impl From<DataKeyRow> for DataKey {
+    fn from((dataset_id, version, kek_version, wrapped): DataKeyRow) -> Self {
+        Self {
+            dataset_id,
+            version,
+            kek_version,
+            wrapped,
+        }
+    }
+}
+
 impl Store {
     /// The wrapped data key of a dataset.
     ///
@@ -132,22 +146,14 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn some_of_each_version(&self) -> Result<Vec<DataKey>, StoreError> {
-        let rows: Vec<(String, u32, u32, Vec<u8>)> = sqlx::query_as(
+        let rows: Vec<DataKeyRow> = sqlx::query_as(
             "SELECT dataset_id, version, kek_version, wrapped FROM
                  (SELECT *, row_number() OVER (PARTITION BY kek_version ORDER BY dataset_id, version) AS place FROM data_keys)
              WHERE place <= 3",
         )
         .fetch_all(&self.pool)
         .await?;
-        let rows = rows.into_iter();
-        Ok(rows
-            .map(|(dataset_id, version, kek_version, wrapped)| DataKey {
-                dataset_id,
-                version,
-                kek_version,
-                wrapped,
-            })
-            .collect())
+        Ok(rows.into_iter().map(DataKey::from).collect())
     }
 
     /// Data keys that another version than `kek_version` wraps, after one in the order of dataset and version.
@@ -160,7 +166,7 @@ impl Store {
         after: &(String, u32),
         most: u32,
     ) -> Result<Vec<DataKey>, StoreError> {
-        let rows: Vec<(String, u32, u32, Vec<u8>)> = sqlx::query_as(
+        let rows: Vec<DataKeyRow> = sqlx::query_as(
             "SELECT dataset_id, version, kek_version, wrapped FROM data_keys
              WHERE kek_version <> ?1 AND (dataset_id, version) > (?2, ?3) ORDER BY dataset_id, version LIMIT ?4",
         )
@@ -170,15 +176,7 @@ impl Store {
         .bind(most)
         .fetch_all(&self.pool)
         .await?;
-        let rows = rows.into_iter();
-        Ok(rows
-            .map(|(dataset_id, version, kek_version, wrapped)| DataKey {
-                dataset_id,
-                version,
-                kek_version,
-                wrapped,
-            })
-            .collect())
+        Ok(rows.into_iter().map(DataKey::from).collect())
     }
 
     /// Puts another wrapping of the same data key in the place of one. Yields whether that was still there.
