@@ -1,4 +1,4 @@
-"""Checks the documents against the repository: tests that the README names exist, and so does what is linked to."""
+"""Checks the documents against the repository: tests that it names exist and say which row they hold, and what is linked to exists."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PROMISE = re.compile(r"^\| .* \| `(\w+)` \|$", re.MULTILINE)
+BOUNDARY = re.compile(r"^\| (T\d+) \| .* \| (.*) \|$", re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)")
 
 
@@ -29,11 +30,23 @@ def main() -> int:
     for name in promises:
         if not re.search(rf"\b(?:fn|def) {name}\b", code):
             wrong.append(f"README.md: no test is called {name}")
+    boundaries = [
+        (row, name)
+        for row, tests in BOUNDARY.findall((ROOT / "docs/security/model.md").read_text())
+        for name in re.findall(r"`(\w+)`", tests)
+    ]
+    if not boundaries:
+        wrong.append("docs/security/model.md: no row with a test is found; has the table changed its form?")
+    for row, name in boundaries:
+        # In the lines right above the function.
+        above = rf"((?:^[ \t]*(?:///?|[#@]).*\n)*)^[ \t]*(?:pub )?(?:async )?(?:fn|def) {name}\b"
+        if not any(re.search(rf"\b{row}\b", lines) for lines in re.findall(above, code, re.MULTILINE)):
+            wrong.append(f"docs/security/model.md: no test {name} says that it holds {row}")
     for document in tracked("*.md"):
         for target in LINK.findall(document.read_text()):
             if not (document.parent / target).exists():
                 wrong.append(f"{document.relative_to(ROOT)}: {target} does not exist")
-    print("\n".join(wrong) or f"{len(promises)} promises have their tests, every link leads somewhere")
+    print("\n".join(wrong) or f"{len(promises)} promises and {len(boundaries)} boundaries have their tests, every link leads somewhere")
     return 1 if wrong else 0
 
 

@@ -154,6 +154,7 @@ def test_a_policy_and_the_webhook_call_the_same_thing_by_the_same_code(render: R
     assert codes - known == {"connect_denied", "spawner_hook_scope", "certificate_authority_reserved"}
 
 
+# T6 of docs/security/model.md.
 def test_the_webhook_sees_no_secret(render: Render) -> None:
     manifests = render()
     for hook in webhooks(manifests):
@@ -163,12 +164,14 @@ def test_the_webhook_sees_no_secret(render: Render) -> None:
     assert rights(manifests, "leasehold-webhook", "serviceaccounts/token") == set()
 
 
+# T6 of docs/security/model.md.
 def test_the_webhook_writes_nothing_but_its_own_ca_certificates(render: Render) -> None:
     for _, rule in rules_of(render(), "leasehold-webhook"):
         written = set(rule["verbs"]) - {"get", "list", "watch"}
         assert not written or (rule["resources"], rule["resourceNames"]) == (["configmaps"], ["leasehold-webhook-ca"])
 
 
+# T7 of docs/security/model.md.
 @BOTH
 def test_secrets_are_read_by_the_provisioner_alone_and_in_the_system_namespace_alone(
     render: Render, values: str | None
@@ -180,6 +183,7 @@ def test_secrets_are_read_by_the_provisioner_alone_and_in_the_system_namespace_a
         assert {namespace for namespace, _ in rights(manifests, name, "secrets")} == expected, name
 
 
+# T9 of docs/security/model.md.
 def test_the_broker_may_patch_one_configmap_have_tokens_reviewed_and_nothing_else(render: Render) -> None:
     publishing = (
         NAMESPACE,
@@ -434,6 +438,7 @@ def test_the_broker_reaches_its_ledger_and_the_chaincode_nobody(render: Render) 
     assert peers["from"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "fabric"}}}]
 
 
+# T10 of docs/security/model.md.
 def test_the_chaincode_runs_only_where_it_is_asked_for_and_holds_no_token(render: Render) -> None:
     assert "leasehold-chaincode" not in {name for name, _ in pods(render())}
     manifests = render(values=CHANNEL)

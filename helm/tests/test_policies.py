@@ -357,6 +357,7 @@ def binding(name: str, role: Manifest, subject: Manifest) -> Manifest:
     }
 
 
+# T5 of docs/security/model.md.
 def test_the_spawner_hook_makes_peoples_accounts_and_no_others(policies: Cluster) -> None:
     me = {"kind": "ServiceAccount", "name": "nb-eve", "namespace": "hub"}
     own = {"kind": "Role", "name": "nb-eve"}

@@ -440,6 +440,7 @@ async fn only_a_hub_with_a_token_for_us_may_call() {
     }
 }
 
+// T4 of docs/security/model.md.
 #[tokio::test]
 async fn nothing_is_made_outside_the_users_namespaces() {
     let world = world().await;

@@ -315,7 +315,7 @@ async fn nothing_is_lost_or_doubled_while_the_program_is_killed(real: &Real, mut
 }
 
 /// Where the chaincode's own policy is met by any one peer, what stands between an organisation and another's dataset is the policy
-/// of its keys.
+/// of its keys. T10 and T11 of docs/security/model.md.
 async fn no_organisation_alone_grants_or_ends_a_lease_of_anothers_dataset(real: &Real) {
     let prepared = run_some(real, &[]).await;
     assert!(prepared.failed.is_empty(), "{prepared}");

@@ -122,6 +122,7 @@ async fn a_lease_stream_shows_all_there_is_then_every_change_and_a_heartbeat() {
     assert!(next(&mut stream).await.revision > before);
 }
 
+// T4 of docs/security/model.md.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_method_is_for_its_machine_alone() {
     let fixture = Fixture::start().await;
@@ -188,6 +189,7 @@ async fn each_method_is_for_its_machine_alone() {
     }
 }
 
+// T7 of docs/security/model.md.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_volume_opens_for_the_provisioner_while_its_lease_is_active_and_never_after() {
     let fixture = Fixture::start().await;

@@ -45,6 +45,7 @@ fn in_memory(pid: u32, text: &str) -> Option<usize> {
     Some(count)
 }
 
+// T9 of docs/security/model.md.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_decrypted_is_left_in_memory_once_its_request_is_done() {
     let fixture = Fixture::start().await;

@@ -59,6 +59,7 @@ async fn a_flood_of_unknown_key_ids_causes_few_fetches() {
     );
 }
 
+// T13 of docs/security/model.md.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_is_no_machine_whatever_the_name_and_a_machine_is_no_person() {
     let fixture = Fixture::start().await;

@@ -83,6 +83,7 @@ fn refused<T: std::fmt::Debug>(what: &str, code: &str, answer: Result<T, kube::E
     }
 }
 
+// T1 of docs/security/model.md.
 #[test]
 fn a_forged_stamp_is_overwritten_with_who_really_asked() -> TestResult {
     on_stage("W01", async |stage| {
@@ -339,6 +340,7 @@ fn a_direct_pod_that_claims_a_workflow_as_its_owner_gets_no_dataset() -> TestRes
     })
 }
 
+// T12 of docs/security/model.md.
 #[test]
 fn a_pod_of_the_controller_that_runs_as_somebody_else_is_refused() -> TestResult {
     on_stage("P05", async |stage| {
@@ -404,6 +406,7 @@ fn only_the_provisioner_makes_or_changes_claims_under_the_reserved_prefix() -> T
     })
 }
 
+// T1 of docs/security/model.md.
 #[test]
 fn nobody_gets_a_shell_onto_mounted_data() -> TestResult {
     on_stage("C01, P16", async |stage| {

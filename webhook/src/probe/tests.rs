@@ -127,6 +127,7 @@ fn directories_above_a_dataset_are_roots_or_whose_the_allowed_root_is() {
     );
 }
 
+// T8 of docs/security/model.md.
 #[test]
 fn links_inside_of_a_dataset_are_neither_followed_nor_listed() {
     let root = tree(&["set/a", "elsewhere/secret"]);

@@ -396,6 +396,7 @@ fn v04_claims_of_leases_are_the_provisioners() {
     }
 }
 
+// T3 of docs/security/model.md.
 #[test]
 fn w20_task_results_come_from_the_workflows_own_executor() {
     let world = World::new();

@@ -24,6 +24,7 @@ fn claims(pod: &Value) -> Vec<&str> {
         .collect()
 }
 
+// T2 of docs/security/model.md.
 #[test]
 fn a_job_gets_what_its_owner_leases_read_only_at_its_place_and_no_token() {
     let out = World::new().mutate(&pod()).unwrap();
