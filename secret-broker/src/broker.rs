@@ -197,7 +197,8 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
         binding: tokio::sync::Mutex::new(()),
         shutdown: shutdown.clone(),
     });
-    shredding::destroy_needless(&broker).await?;
+    shredding::compare(&broker).await?;
+    shredding::waiting::carry_out(&broker).await?;
 
     let mut tasks = JoinSet::new();
     let b = &broker;

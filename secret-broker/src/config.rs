@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use leasehold_chaincode::{ClusterName, Msp};
@@ -15,6 +16,7 @@ use crate::fabric::Profile;
 use crate::identity::config::IdentityConfig;
 use crate::keys::pkcs11::Pkcs11Settings;
 use crate::ledger::{BlockName, Bytes, KeyId, LedgerAddress};
+use crate::shredding::waiting::Brake;
 use crate::volume::LocalRoots;
 
 /// The secret broker of one organisation: who you are, what you may, what is encrypted with what.
@@ -130,6 +132,22 @@ pub struct Flags {
     /// How many days the audit keeps its records: six years, as HIPAA (45 CFR 164.316) wants of what it documents.
     #[arg(long, env = "LEASEHOLD_AUDIT_KEEP_DAYS", default_value_t = 2192, value_parser = clap::value_parser!(u32).range(30..))]
     pub audit_keep_days: u32,
+    /// How long the ledger has to go on saying that a dataset is retired before its data keys are destroyed, seconds.
+    #[arg(
+        long,
+        env = "LEASEHOLD_KEY_DESTRUCTION_DELAY_SECONDS",
+        default_value_t = 86_400,
+        value_name = "SECONDS"
+    )]
+    pub key_destruction_delay_seconds: u32,
+    /// Of how many retired datasets an hour the data keys are destroyed; what is more waits, or is let go by `keys release`.
+    #[arg(
+        long,
+        env = "LEASEHOLD_KEY_DESTRUCTIONS_PER_HOUR",
+        default_value_t = 10,
+        value_name = "DATASETS"
+    )]
+    pub key_destructions_per_hour: u32,
     /// Where people's REST API listens (https).
     #[arg(long, env = "LEASEHOLD_REST_LISTEN", default_value = "0.0.0.0:8443")]
     pub rest_listen: SocketAddr,
@@ -220,6 +238,8 @@ pub struct Config {
     pub accept_lost_blocks: Option<BlockName>,
     /// How long the audit keeps its records.
     pub audit_keep_days: u32,
+    /// What keeps many data keys from being destroyed by mistake.
+    pub brake: Brake,
     /// REST address.
     pub rest_listen: SocketAddr,
     /// gRPC address.
@@ -350,6 +370,10 @@ impl Config {
                 ledger_id: flags.ledger_id,
                 accept_lost_blocks: flags.accept_lost_blocks,
                 audit_keep_days: flags.audit_keep_days,
+                brake: Brake {
+                    delay: Duration::from_secs(flags.key_destruction_delay_seconds.into()),
+                    most_per_hour: flags.key_destructions_per_hour.into(),
+                },
                 rest_listen: flags.rest_listen,
                 grpc_listen: flags.grpc_listen,
                 probe_listen: flags.probe_listen,

@@ -1,5 +1,5 @@
-//! Keeps keys as they should be while the broker runs: takes over a key ring that changed, wraps data keys anew, and leaves nothing of
-//! destroyed ones in the files.
+//! Keeps keys as they should be while the broker runs: takes over a key ring that changed, wraps data keys anew, destroys what waited for
+//! that, and leaves nothing of it in the files.
 //!
 //! Nothing here holds up anybody's request, and whatever fails is tried again.
 
@@ -13,7 +13,7 @@ use crate::audit::Event;
 use crate::broker::Broker;
 use crate::keys::KeyRingError;
 use crate::keys::rewrap::rewrap;
-use crate::shredding;
+use crate::shredding::{self, waiting};
 use crate::store::StoreError;
 
 /// How often the ring's file is looked at.
@@ -68,6 +68,13 @@ pub async fn run(broker: Arc<Broker>) {
         if tried.is_none_or(|at| at.elapsed() >= TRY_AGAIN) {
             tried = Some(Instant::now());
             left = work(&broker, left, is_refused).await;
+        }
+        match waiting::carry_out(&broker).await {
+            Ok(0) => {}
+            Ok(_) => left.scrub = true,
+            Err(error) => {
+                tracing::warn!(%error, "could not look after data keys that are to be destroyed; trying again");
+            }
         }
         if left.scrub {
             left.scrub = !scrubbed(&broker).await;

@@ -207,10 +207,7 @@ impl KeyRing {
     /// What seals the audit's records.
     #[must_use]
     pub fn audit_seal(&self) -> SealKey {
-        SealKey::new(Secret::new(crypto::keyed_hash(
-            self.loaded.load().pseudonym_key.expose(),
-            &[b"audit seal"],
-        )))
+        audit_seal(&self.loaded.load().pseudonym_key)
     }
 
     /// A keyed fingerprint of a request, so that a stored one cannot be searched for a credential by guessing.
@@ -220,6 +217,20 @@ impl KeyRing {
         all.extend_from_slice(parts);
         crypto::keyed_hash(self.loaded.load().pseudonym_key.expose(), &all)
     }
+}
+
+fn audit_seal(pseudonym_key: &Secret<Vec<u8>>) -> SealKey {
+    let key = crypto::keyed_hash(pseudonym_key.expose(), &[b"audit seal"]);
+    SealKey::new(Secret::new(key))
+}
+
+/// What seals the audit's records, of a ring that cannot be used as it is too: a key of it may be gone.
+///
+/// # Errors
+/// [`KeyRingError`] where the ring cannot be read or the key that makes pseudonyms cannot be opened.
+pub async fn audit_seal_of(path: &Path, pkcs11: Option<&Pkcs11Settings>) -> Result<SealKey, KeyRingError> {
+    let file = RingFile::parse(&read(path)?)?;
+    Ok(audit_seal(&open_pseudonym_key(&services(pkcs11), &file).await?))
 }
 
 async fn unwrap(

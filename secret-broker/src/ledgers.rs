@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::fabric::{self, Channel, ChannelError, OwnPeer, Recorded};
 use crate::ledger::{
-    self, Committed, Ledger, LedgerAddress, LedgerOptions, OpenError, ReadError, Snapshot, Submission,
+    self, Bytes, Committed, Ledger, LedgerAddress, LedgerOptions, OpenError, ReadError, Snapshot, Submission,
     SubmitError,
 };
 
@@ -241,6 +241,23 @@ impl BrokerLedger {
 }
 
 impl Reading {
+    /// Whether the ledger is this broker's own to read, and nobody else's to answer for.
+    #[must_use]
+    pub const fn is_embedded(&self) -> bool {
+        matches!(self, Self::Embedded(_))
+    }
+
+    /// The hash of a block; none where there is no such block, and on a channel.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the ledger cannot be read.
+    pub async fn block_hash(&mut self, height: u64) -> Result<Option<Bytes<32>>, ReadError> {
+        match self {
+            Self::Embedded(snapshot) => snapshot.block_hash(height).await,
+            Self::Fabric(_) | Self::OwnPeer(_) => Ok(None),
+        }
+    }
+
     /// Whether all answers so far are known to be of one state: always, but on a channel only those of one peer that took no block
     /// meanwhile.
     ///

@@ -22,6 +22,10 @@ pub struct Metrics {
     pub keys_usable: AtomicBool,
     /// Own datasets whose data key the key store lacked when it was held against the ledger.
     pub datasets_without_key: AtomicU64,
+    /// Datasets whose data keys wait to be destroyed until the ledger has said so for long enough.
+    pub destructions_waiting: AtomicU64,
+    /// Those whose time has come and that are held back, since too many would go at once.
+    pub destructions_held_back: AtomicU64,
     /// Lease streams open now.
     pub watchers: AtomicI64,
     /// Lease streams cut because they were too slow.
@@ -100,6 +104,15 @@ impl Metrics {
             "gauge",
             "Own datasets whose data key the key store lacks.",
             &[("", read(&self.datasets_without_key))],
+        );
+        family(
+            "key_destructions",
+            "gauge",
+            "Datasets whose data keys are to be destroyed and are still here.",
+            &[
+                ("{state=\"waiting\"}", read(&self.destructions_waiting)),
+                ("{state=\"held_back\"}", read(&self.destructions_held_back)),
+            ],
         );
         family(
             "watchers",

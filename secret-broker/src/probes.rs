@@ -53,6 +53,12 @@ async fn readyz(State(broker): State<Arc<Broker>>) -> impl IntoResponse {
             "[!] {missing} datasets lack their data key; the log names them\n"
         ));
     }
+    let held_back = broker.metrics.destructions_held_back.load(Ordering::Relaxed);
+    if held_back > 0 {
+        text.push_str(&format!(
+            "[!] the data keys of {held_back} datasets are due to be destroyed and held back: `keys doomed` lists them\n"
+        ));
+    }
     for issuer in broker.issuers.without_keys() {
         text.push_str(&format!("[!] issuer {issuer} has no key set yet\n"));
     }

@@ -1,19 +1,23 @@
 //! Holds the key store against the ledger: data keys that the ledger says nobody needs are destroyed, and datasets whose key is missing are
 //! named.
 //!
-//! Operations destroy keys as they end ([`crate::operations`]). What is found here was left by a kill, or came back with a key store from a
-//! backup: a key that the ledger lets go goes again. Keys of datasets that the ledger does not know stay: either their registration is still to
-//! be submitted, or the ledger is not the one that they belong to, and then they must not be lost.
+//! A ledger can be the wrong one: swapped, rolled back, forked, another channel. So the keys of a dataset that it says is retired
+//! [wait](waiting), and so does what it says was superseded by a key that is not here. What was superseded by a key that opens what the
+//! ledger has goes at once: nobody but this organisation could have made that. Keys of datasets that the ledger does not know stay: either
+//! their registration is still to be submitted, or the ledger is not the one that they belong to, and then they must not be lost.
 
-use leasehold_chaincode::{DatasetId, DatasetRef, PageRequest};
+pub mod waiting;
+
+use leasehold_chaincode::{DatasetId, DatasetRef, EventKind, PageRequest, TxId};
 
 use crate::audit::{AuditError, Event};
 use crate::broker::Broker;
 use crate::ledger::ReadError;
 use crate::ledgers::Reading;
-use crate::sealing;
+use crate::sealing::{self, UnsealError};
 use crate::store::StoreError;
 use crate::store::data_keys::{Destroy, HeldKeys, Versions};
+use crate::store::doomed::{Doomed, Seen};
 use crate::store::receipts::{Grounds, Reason};
 
 /// So many datasets without a key are named in the log; all are counted.
@@ -33,46 +37,75 @@ pub enum CompareError {
     Audit(#[from] AuditError),
 }
 
-/// Destroys the data keys of retired datasets, and those that another one took over from. Yields how many.
+/// What the ledger says of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Needless {
+    versions: Versions,
+    reason: Reason,
+    /// Whether a key that is here has taken over, which nobody else can have made.
+    is_replaced: bool,
+}
+
+/// Finds the data keys of retired datasets, and those that another one took over from: what may not go at once waits. Yields how many went.
 ///
 /// # Errors
 /// [`CompareError`].
-pub async fn destroy_needless(broker: &Broker) -> Result<usize, CompareError> {
+pub async fn compare(broker: &Broker) -> Result<usize, CompareError> {
     let (mut reading, height) = broker.ledger.one_state().await?;
     let mut count = 0;
     for held in broker.store.held_keys().await? {
-        let Some((versions, reason)) = needless(broker, &mut reading, &held).await? else {
+        let Some(needless) = needless(broker, &mut reading, &held).await? else {
             continue;
         };
-        let destroy = Destroy {
-            dataset_id: held.dataset_id,
-            versions,
-            grounds: Grounds {
-                reason,
-                height: Some(height),
-                transaction: None,
-            },
-        };
-        // On disk before anything is gone.
-        let event = Event::own("shred", destroy.dataset_id.as_str(), reason.name());
-        broker.audit.keep(event).await?;
-        let destroyed = broker.store.destroy(&destroy).await?;
-        if destroyed > 0 {
+        if needless.is_replaced {
+            count += destroy_replaced(broker, held.dataset_id, needless, height).await?;
+            continue;
+        }
+        let seen = seen(&mut reading, height, &held.dataset_id, needless.reason).await?;
+        let doomed = Doomed::now(held.dataset_id, needless.versions, needless.reason, seen);
+        if broker.store.doom(&doomed).await? {
             tracing::warn!(
-                dataset = %destroy.dataset_id, reason = reason.name(), keys = destroyed,
-                "destroyed data keys that the ledger says nobody needs: the key store is from before they went, or the broker was ended meanwhile"
+                dataset = %doomed.dataset_id, reason = doomed.reason.name(),
+                "found data keys that the ledger says nobody needs: the key store is from before they went, or the broker was ended meanwhile"
             );
         }
-        count += destroyed;
     }
     Ok(count)
+}
+
+async fn destroy_replaced(
+    broker: &Broker,
+    dataset_id: String,
+    needless: Needless,
+    height: u64,
+) -> Result<usize, CompareError> {
+    let destroy = Destroy {
+        dataset_id,
+        versions: needless.versions,
+        grounds: Grounds {
+            reason: needless.reason,
+            height: Some(height),
+            transaction: None,
+        },
+    };
+    // On disk before anything is gone.
+    let event = Event::own("shred", destroy.dataset_id.as_str(), needless.reason.name());
+    broker.audit.keep(event).await?;
+    let destroyed = broker.store.destroy(&destroy).await?;
+    if destroyed > 0 {
+        tracing::warn!(
+            dataset = %destroy.dataset_id, keys = destroyed,
+            "destroyed data keys that another one took over from: the key store is from before they went, or the broker was ended meanwhile"
+        );
+    }
+    Ok(destroyed)
 }
 
 async fn needless(
     broker: &Broker,
     reading: &mut Reading,
     held: &HeldKeys,
-) -> Result<Option<(Versions, Reason)>, CompareError> {
+) -> Result<Option<Needless>, CompareError> {
     let Ok(id) = DatasetId::new(held.dataset_id.as_str()) else {
         return Ok(None);
     };
@@ -83,23 +116,85 @@ async fn needless(
         return Ok(None);
     };
     if entry.dataset.retired_at_ms.is_some() {
-        return Ok(Some((Versions::All, Reason::Retired)));
-    }
-    if held.count < 2 {
-        return Ok(None);
+        return Ok(Some(Needless {
+            versions: Versions::All,
+            reason: Reason::Retired,
+            is_replaced: false,
+        }));
     }
     let Some(volume) = reading.volume(&id).await? else {
         return Ok(None);
     };
-    // One answer is not enough to destroy a key by: what takes its place has to open what the ledger has.
-    if let Err(error) = sealing::open(broker, &id, &volume).await {
-        tracing::error!(
-            dataset = %id, version = volume.key_version, %error,
-            "the volume on the ledger does not open with the data key that it names; the others are kept"
-        );
+    if held.oldest >= volume.key_version {
         return Ok(None);
     }
-    Ok(Some((Versions::Before(volume.key_version), Reason::Superseded)))
+    // One answer is not enough to destroy a key by: what takes its place has to open what the ledger has.
+    let is_replaced = match sealing::open(broker, &id, &volume).await {
+        Ok(_) => true,
+        // A copy of the key store from before the rotation has the old key alone. A peer could say so of any.
+        Err(UnsealError::NoKey) if reading.is_embedded() => false,
+        Err(error) => {
+            tracing::error!(
+                dataset = %id, version = volume.key_version, %error,
+                "the volume on the ledger does not open with the data key that it names; the others are kept"
+            );
+            return Ok(None);
+        }
+    };
+    Ok(Some(Needless {
+        versions: Versions::Before(volume.key_version),
+        reason: Reason::Superseded,
+        is_replaced,
+    }))
+}
+
+/// What the ledger shows for it now: the block as far as which it was read, or on a channel the transaction.
+async fn seen(
+    reading: &mut Reading,
+    height: u64,
+    dataset_id: &str,
+    reason: Reason,
+) -> Result<Seen, CompareError> {
+    let block_hash = reading.block_hash(height).await?;
+    let transaction = match reading.is_embedded() {
+        true => None,
+        false => said_in(reading, dataset_id, reason).await?,
+    };
+    Ok(Seen {
+        height,
+        block_hash,
+        transaction: transaction.map(|id| id.to_string()),
+    })
+}
+
+/// The last transaction in a dataset's history that lets keys go.
+async fn said_in(
+    reading: &mut Reading,
+    dataset_id: &str,
+    reason: Reason,
+) -> Result<Option<TxId>, CompareError> {
+    let Ok(id) = DatasetId::new(dataset_id) else {
+        return Ok(None);
+    };
+    let mut page = PageRequest::default();
+    let mut last = None;
+    loop {
+        let found = reading.history(&id, &page).await?;
+        for entry in found.items {
+            let says = match reason {
+                Reason::Retired => entry.kind == EventKind::DatasetRetired {},
+                Reason::Superseded => entry.kind == EventKind::VolumeReplaced {},
+                Reason::Unused => false,
+            };
+            if says {
+                last = Some(entry.tx_id);
+            }
+        }
+        match found.next {
+            Some(next) => page.after = Some(next),
+            None => return Ok(last),
+        }
+    }
 }
 
 /// Names the organisation's datasets whose data key the key store lacks: it is older than the ledger, or another one's. Yields how many there

@@ -13,6 +13,7 @@ use sqlx::{SqlSafeStr as _, Sqlite, Transaction};
 pub mod backup;
 pub mod claims;
 pub mod data_keys;
+pub mod doomed;
 pub mod operations;
 pub mod people;
 pub mod receipts;
@@ -87,6 +88,11 @@ impl Store {
                 "rotation",
                 include_str!("../migrations/store/0005_rotation.sql"),
             ),
+            migration(
+                6,
+                "doomed keys",
+                include_str!("../migrations/store/0006_doomed_keys.sql"),
+            ),
         ])
         .run(&pool)
         .await?;
@@ -126,7 +132,7 @@ impl Store {
 }
 
 /// Now, Unix seconds, for the rows.
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     chrono::Utc::now().timestamp()
 }
 

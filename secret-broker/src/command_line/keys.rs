@@ -1,25 +1,28 @@
 //! `leasehold-secret-broker keys …`: an operator's work on the key ring and the key store. What it finds goes to standard output as JSON, why it
 //! failed to standard error.
 //!
-//! The broker may run meanwhile: it reads the ring again, and both leave the key store to each other a transaction at a time. `restore` is for
-//! a broker that is stopped.
+//! The broker may run meanwhile: it reads the ring again, and both leave key store and audit to each other a transaction at a time. `restore`
+//! is for a broker that is stopped. What changes something is recorded in the broker's audit before it is done.
 //!
 //! Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
 
+mod places;
+mod shown;
+
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Pkcs11Args;
 use crate::keys::rewrap::rewrap;
 use crate::keys::{KeyRing, rotation};
-use crate::store::Store;
 use crate::store::backup;
-use crate::store::receipts::Receipt;
+use places::Places;
+use shown::print;
 
 const PAGE: u32 = 500;
 
@@ -31,30 +34,6 @@ pub struct KeysArgs {
     /// What to do.
     #[command(subcommand)]
     work: KeysWork,
-}
-
-/// Where everything is.
-#[derive(Debug, Args)]
-struct Places {
-    /// The broker's, with its key store
-    #[arg(
-        id = "keys_data_dir", // the service has a flag of that name
-        long = "data-dir",
-        env = "LEASEHOLD_DATA_DIR",
-        default_value = "/var/lib/leasehold",
-        value_name = "DIRECTORY",
-        global = true
-    )]
-    data_dir: PathBuf,
-    /// The key ring; `<data-dir>/keys` where absent
-    #[arg(
-        id = "keys_kek_file",
-        long = "kek-file",
-        env = "LEASEHOLD_KEK_FILE",
-        value_name = "FILE",
-        global = true
-    )]
-    kek_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -95,17 +74,35 @@ enum KeysWork {
     },
     /// Print the receipts of destroyed data keys, one JSON object per line
     Receipts,
+    /// Print whose data keys are to be destroyed and are still here, one JSON object per line
+    Doomed,
+    /// Let data keys go that are held back, or will be, since too many would go at once: make sure before that it is the right ledger
+    #[command(group = clap::ArgGroup::new("whose").required(true))]
+    Release {
+        /// Of this dataset, by id
+        #[arg(group = "whose", value_name = "DATASET")]
+        dataset: Option<String>,
+        /// Of all that wait now
+        #[arg(long, group = "whose")]
+        all: bool,
+        #[command(flatten)]
+        pkcs11: Pkcs11Args,
+    },
     /// Copy the key store, of a running broker too
     Backup {
         /// A file that does not exist yet
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
+        #[command(flatten)]
+        pkcs11: Pkcs11Args,
     },
     /// Make the key store from a copy, if there is none; the broker must be stopped
     Restore {
         /// The copy
         #[arg(long, value_name = "FILE")]
         from: PathBuf,
+        #[command(flatten)]
+        pkcs11: Pkcs11Args,
     },
 }
 
@@ -123,83 +120,107 @@ pub async fn run(args: KeysArgs) -> ExitCode {
     }
 }
 
-impl Places {
-    fn ring(&self) -> PathBuf {
-        self.kek_file
-            .clone()
-            .unwrap_or_else(|| self.data_dir.join("keys"))
-    }
-
-    fn database(&self) -> PathBuf {
-        self.data_dir.join("broker.db")
-    }
-
-    /// The key store; never a new one, which would say that there are no keys.
-    async fn store(&self) -> Result<Store, Failure> {
-        let path = self.database();
-        if !path.exists() {
-            let path = path.display();
-            return Err(format!("there is no key store {path}; check --data-dir").into());
-        }
-        Ok(Store::open(&path).await?)
-    }
-}
-
 async fn work(work: KeysWork, places: &Places) -> Result<(), Failure> {
     let ring = places.ring();
     match work {
-        KeysWork::Init { pkcs11 } => {
-            rotation::create(&ring, pkcs11.settings()?.as_ref()).await?;
-        }
+        KeysWork::Init { pkcs11 } => Ok(rotation::create(&ring, pkcs11.settings()?.as_ref()).await?),
         KeysWork::Rotate { pkcs11 } => {
-            let version = rotation::rotate(&ring, pkcs11.settings()?.as_ref()).await?;
-            print(&json!({"current": version}))?;
+            let rotated = async {
+                let version = rotation::rotate(&ring, pkcs11.settings()?.as_ref()).await?;
+                print(&json!({"current": version}))
+            };
+            places.recorded(&pkcs11, "rotate_ring", "", rotated).await
         }
         KeysWork::Rewrap { pkcs11, organisation } => {
-            let ring = KeyRing::load(&ring, pkcs11.settings()?.as_ref()).await?;
-            let store = places.store().await?;
-            let came = rewrap(&store, &ring, &organisation, &CancellationToken::new()).await;
-            let scrubbed = store.scrub().await;
-            store.close().await;
-            let came = came?;
-            scrubbed?;
-            print(&json!({"current": ring.current(), "rewrapped": came.done, "stuck": came.stuck}))?;
-            if came.stuck > 0 {
-                return Err("some data keys cannot be opened; the log names them".into());
-            }
+            let rewrapped = rewrap_all(places, &pkcs11, &organisation);
+            places.recorded(&pkcs11, "wrap_data_keys", "", rewrapped).await
         }
-        KeysWork::Retire { version, pkcs11 } => retire(places, version, &pkcs11).await?,
+        KeysWork::Retire { version, pkcs11 } => {
+            let retired = retire(places, version, &pkcs11);
+            let object = version.to_string();
+            places.recorded(&pkcs11, "retire_kek", &object, retired).await
+        }
         KeysWork::Status { pkcs11 } => {
             let ring = KeyRing::load(&ring, pkcs11.settings()?.as_ref()).await?;
             let store = places.store().await?;
-            let wrapped_by = store.wrapped_by().await;
+            let (wrapped_by, doomed) = (store.wrapped_by().await, store.doomed().await);
             store.close().await;
-            print(&status(&ring, &wrapped_by?))?;
+            print(&shown::status(&ring, &wrapped_by?, &doomed?))
         }
-        KeysWork::Receipts => {
+        KeysWork::Receipts => receipts(places).await,
+        KeysWork::Doomed => {
             let store = places.store().await?;
-            let mut after = 0;
-            loop {
-                let page = store.key_receipts(None, after, PAGE).await?;
-                let Some(last) = page.last() else { break };
-                after = last.sequence;
-                page.iter().try_for_each(|receipt| print(&shown(receipt)))?;
-            }
+            let doomed = store.doomed().await;
             store.close().await;
+            doomed?.iter().try_for_each(|one| print(&shown::doomed(one)))
         }
-        KeysWork::Backup { to } => {
-            let store = places.store().await?;
-            let copied = store.backup(&to).await;
-            store.close().await;
-            copied?;
-            print(&json!({"copied": places.database(), "to": to}))?;
+        KeysWork::Release { dataset, pkcs11, .. } => {
+            let dataset = dataset.as_deref();
+            let released = release(places, dataset);
+            let object = dataset.unwrap_or("all");
+            places
+                .recorded(&pkcs11, "release_data_keys", object, released)
+                .await
         }
-        KeysWork::Restore { from } => {
-            let keys = backup::restore(&from, &places.database()).await?;
-            print(&json!({"restored": places.database(), "data_keys": keys}))?;
+        KeysWork::Backup { to, pkcs11 } => {
+            let copied = backup_to(places, &to);
+            places.recorded(&pkcs11, "copy_key_store", "", copied).await
+        }
+        KeysWork::Restore { from, pkcs11 } => {
+            let restored = async {
+                let keys = backup::restore(&from, &places.database()).await?;
+                print(&json!({"restored": places.database(), "data_keys": keys}))
+            };
+            places.recorded(&pkcs11, "restore_key_store", "", restored).await
         }
     }
+}
+
+async fn rewrap_all(places: &Places, pkcs11: &Pkcs11Args, organisation: &str) -> Result<(), Failure> {
+    let ring = KeyRing::load(&places.ring(), pkcs11.settings()?.as_ref()).await?;
+    let store = places.store().await?;
+    let came = rewrap(&store, &ring, organisation, &CancellationToken::new()).await;
+    let scrubbed = store.scrub().await;
+    store.close().await;
+    let came = came?;
+    scrubbed?;
+    print(&json!({"current": ring.current(), "rewrapped": came.done, "stuck": came.stuck}))?;
+    if came.stuck > 0 {
+        return Err("some data keys cannot be opened; the log names them".into());
+    }
     Ok(())
+}
+
+async fn receipts(places: &Places) -> Result<(), Failure> {
+    let store = places.store().await?;
+    let mut after = 0;
+    loop {
+        let page = store.key_receipts(None, after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = last.sequence;
+        page.iter().try_for_each(|one| print(&shown::receipt(one)))?;
+    }
+    store.close().await;
+    Ok(())
+}
+
+/// The broker finds it within seconds. The delay is not lifted, and the ledger is still asked again.
+async fn release(places: &Places, dataset: Option<&str>) -> Result<(), Failure> {
+    let store = places.store().await?;
+    let released = store.release(dataset).await;
+    store.close().await;
+    match released? {
+        0 => Err("no such data keys wait to be released; `keys doomed` lists what does".into()),
+        datasets => print(&json!({"released_datasets": datasets})),
+    }
+}
+
+async fn backup_to(places: &Places, to: &Path) -> Result<(), Failure> {
+    let store = places.store().await?;
+    let copied = store.backup(to).await;
+    store.close().await;
+    copied?;
+    print(&json!({"copied": places.database(), "to": to}))
 }
 
 /// First the key store says that nothing is wrapped by it nor ever will be, then it goes: cut off in between, this can be done again.
@@ -218,40 +239,4 @@ async fn retire(places: &Places, version: u32, pkcs11: &Pkcs11Args) -> Result<()
     }
     rotation::remove(&places.ring(), version, pkcs11.as_ref()).await?;
     print(&json!({"retired": version}))
-}
-
-fn status(ring: &KeyRing, wrapped_by: &[(u32, i64)]) -> Value {
-    let wrapped = |version: u32| {
-        let row = wrapped_by.iter().find(|(by, _)| *by == version);
-        row.map_or(0, |(_, keys)| *keys)
-    };
-    let versions = ring.versions();
-    let lost: Vec<_> = wrapped_by
-        .iter()
-        .filter(|(by, _)| versions.iter().all(|(version, _)| version != by))
-        .map(|(version, keys)| json!({"version": version, "data_keys": keys}))
-        .collect();
-    let versions: Vec<_> = versions
-        .iter()
-        .map(|(version, place)| json!({"version": version, "place": place, "data_keys": wrapped(*version)}))
-        .collect();
-    json!({"current": ring.current(), "versions": versions, "wrapped_by_lost_versions": lost})
-}
-
-fn shown(receipt: &Receipt) -> Value {
-    json!({
-        "sequence": receipt.sequence,
-        "dataset": receipt.dataset_id,
-        "version": receipt.version,
-        "key_encryption_key": receipt.kek_version,
-        "wrapped_sha256": hex::encode(&receipt.wrapped_sha256),
-        "reason": receipt.reason,
-        "ledger_height": receipt.height,
-        "transaction": receipt.transaction,
-        "destroyed_at": receipt.destroyed_at,
-    })
-}
-
-fn print(value: &Value) -> Result<(), Failure> {
-    writeln!(io::stdout(), "{value}").map_err(|error| format!("could not write the answer: {error}").into())
 }

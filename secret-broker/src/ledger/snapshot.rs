@@ -1,8 +1,8 @@
 //! The state after one block, held still while questions are asked.
 
-use super::storage::{Readers, Session};
+use super::storage::{Readers, Session, blocks};
 use super::witness::Witness;
-use super::{Ledger, ReadError, loaded};
+use super::{Bytes, Ledger, ReadError, loaded};
 use leasehold_chaincode::{
     ActionKind, Cluster, ClusterName, Code, CodeApproval, DatasetEntry, DatasetId, DatasetRef, HistoryEntry,
     Lease, LeaseId, LeaseState, Msp, Organisation, Page, PageRequest, Subject, Trace, TraceId, Volume, query,
@@ -38,6 +38,15 @@ impl Snapshot {
     #[must_use]
     pub fn timestamp_ms(&self) -> i64 {
         self.timestamp_ms
+    }
+
+    /// The hash of a block; none where there is no such block.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the database fails.
+    pub async fn block_hash(&mut self, height: u64) -> Result<Option<Bytes<32>>, ReadError> {
+        let head = blocks::head_at(&mut self.read, height).await?;
+        Ok(head.map(|head| Bytes(head.hash)))
     }
 }
 

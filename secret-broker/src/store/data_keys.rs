@@ -22,8 +22,8 @@ pub struct DataKey {
 pub struct HeldKeys {
     /// Its id.
     pub dataset_id: String,
-    /// So many.
-    pub count: i64,
+    /// The lowest version of them.
+    pub oldest: u32,
 }
 
 /// Which data keys of a dataset.
@@ -106,15 +106,31 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn held_keys(&self) -> Result<Vec<HeldKeys>, StoreError> {
-        let rows: Vec<(String, i64)> = sqlx::query_as(
-            "SELECT dataset_id, count(*) FROM data_keys GROUP BY dataset_id ORDER BY dataset_id",
+        let rows: Vec<(String, u32)> = sqlx::query_as(
+            "SELECT dataset_id, min(version) FROM data_keys GROUP BY dataset_id ORDER BY dataset_id",
         )
         .fetch_all(&self.pool)
         .await?;
         let rows = rows.into_iter();
         Ok(rows
-            .map(|(dataset_id, count)| HeldKeys { dataset_id, count })
+            .map(|(dataset_id, oldest)| HeldKeys { dataset_id, oldest })
             .collect())
+    }
+
+    /// The same of one dataset; none where it has no data key here.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn held_of(&self, dataset_id: &str) -> Result<Option<HeldKeys>, StoreError> {
+        let oldest: Option<u32> =
+            sqlx::query_scalar("SELECT min(version) FROM data_keys WHERE dataset_id = ?")
+                .bind(dataset_id)
+                .fetch_one(&self.pool)
+                .await?;
+        Ok(oldest.map(|oldest| HeldKeys {
+            dataset_id: dataset_id.to_owned(),
+            oldest,
+        }))
     }
 
     /// Destroys data keys that the ledger says nobody needs: their ciphertext opens never again, here or on the ledger. Yields how many

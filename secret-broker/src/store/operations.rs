@@ -7,6 +7,8 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use super::data_keys::{self, DataKey, Destroy};
+use super::doomed::{self, Doomed, Seen};
+use super::receipts::Reason;
 use super::{Store, StoreError, now, now_ms};
 
 /// Remembered answers are given again for this long.
@@ -176,7 +178,8 @@ impl Store {
             .filter(|row| row.submitter == submitter))
     }
 
-    /// Records how an operation ended, and takes away the key that nobody needs any longer.
+    /// Records how an operation ended, and takes away the key that nobody needs any longer; those of a retired dataset wait
+    /// ([`super::doomed`]).
     ///
     /// # Errors
     /// [`StoreError`].
@@ -196,8 +199,22 @@ impl Store {
         .bind(id)
         .execute(&mut *transaction)
         .await?;
-        if let Some(destroy) = destroy {
-            data_keys::delete(&mut transaction, destroy).await?;
+        match destroy {
+            // What the ledger says of a dataset is looked at again before its keys go.
+            Some(destroy) if destroy.grounds.reason == Reason::Retired => {
+                let seen = Seen {
+                    height: destroy.grounds.height.unwrap_or_default(),
+                    block_hash: None,
+                    transaction: destroy.grounds.transaction.clone(),
+                };
+                let id = destroy.dataset_id.clone();
+                let doomed = Doomed::now(id, destroy.versions, Reason::Retired, seen);
+                doomed::insert(&mut transaction, &doomed).await?;
+            }
+            Some(destroy) => {
+                data_keys::delete(&mut transaction, destroy).await?;
+            }
+            None => {}
         }
         Ok(transaction.commit().await?)
     }

@@ -99,9 +99,13 @@ async fn a_credential_is_in_no_file_no_log_line_and_no_rest_answer() {
         .unwrap();
     let removed = fixture.call("DELETE", "/v1/datasets/texts", &steward, None).await;
     assert_eq!(fixture.decided(&removed, &steward).await["status"], "succeeded");
-    let receipts = fixture.call("GET", "/v1/key-receipts", &steward, None).await.body;
-    let reasons = receipts["items"].as_array().unwrap().iter();
-    let reasons: Vec<_> = reasons.map(|r| r["reason"].as_str().unwrap()).collect();
+    let receipts = eventually("the key to be destroyed", async || {
+        let receipts = fixture.call("GET", "/v1/key-receipts", &steward, None).await.body;
+        let receipts = receipts["items"].as_array().unwrap().clone();
+        (receipts.len() == 3).then_some(receipts)
+    })
+    .await;
+    let reasons: Vec<_> = receipts.iter().map(|r| r["reason"].as_str().unwrap()).collect();
     assert_eq!(
         reasons,
         ["unused", "superseded", "retired"],

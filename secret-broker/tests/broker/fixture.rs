@@ -107,6 +107,12 @@ impl Fixture {
         arguments.next().unwrap()
     }
 
+    /// Another value in its environment, from the next start on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        let variable = (name.to_owned(), value.to_owned());
+        self.setting.environment.push(variable);
+    }
+
     pub fn data_dir(&self) -> PathBuf {
         self.directory.path().join("data")
     }
@@ -155,6 +161,7 @@ impl Fixture {
         let mut command = Command::new(env!("CARGO_BIN_EXE_leasehold-secret-broker"));
         command
             .env_clear()
+            .env("LEASEHOLD_KEY_DESTRUCTION_DELAY_SECONDS", "0")
             .envs(self.setting.environment.iter().cloned())
             .env(
                 "LEASEHOLD_LOG",
@@ -218,6 +225,28 @@ impl Fixture {
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
         assert!(output.stdout.is_empty(), "{arguments:?}: {output:?}");
         String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn audit(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_leasehold-secret-broker"));
+        command.env_clear().envs(self.setting.environment.iter().cloned());
+        command.args(["audit", "--data-dir"]).arg(self.data_dir());
+        let output = command.args(arguments).stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Everything that was recorded, with the broker running or not.
+    pub fn audit_records(&self) -> Vec<Value> {
+        let records = self.audit(&["export"]);
+        let records = records.lines().map(|line| serde_json::from_str(line).unwrap());
+        records.collect()
+    }
+
+    /// That its chain is as it was written.
+    pub fn audit_is_whole(&self) {
+        let verified: Value = serde_json::from_str(&self.audit(&["verify"])).unwrap();
+        assert!(verified.is_object(), "{verified}");
     }
 
     /// What the command says of the versions: how many data keys each wraps.

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::fixture::{Fixture, eventually, files};
 
-async fn open(fixture: &Fixture, lease: &str) -> Result<Vec<u8>, tonic::Status> {
+pub async fn open(fixture: &Fixture, lease: &str) -> Result<Vec<u8>, tonic::Status> {
     let mut provisioner = fixture.machine("leasehold-provisioner").await;
     let lease_id = lease.to_owned();
     let opened = provisioner
@@ -23,14 +23,14 @@ async fn open(fixture: &Fixture, lease: &str) -> Result<Vec<u8>, tonic::Status> 
 }
 
 /// Gives the lease back and takes its dataset away.
-async fn remove(fixture: &Fixture, dataset: &str) {
+pub async fn remove(fixture: &Fixture, dataset: &str) {
     let steward = fixture.person("steward");
     let path = format!("/v1/datasets/{dataset}");
     let removed = fixture.call("DELETE", &path, &steward, None).await;
     assert_eq!(fixture.decided(&removed, &steward).await["status"], "succeeded");
 }
 
-async fn wrapped(fixture: &Fixture, dataset: &str, version: u32) -> Option<Vec<u8>> {
+pub async fn wrapped(fixture: &Fixture, dataset: &str, version: u32) -> Option<Vec<u8>> {
     let store = Store::open(&fixture.data_dir().join("broker.db")).await.unwrap();
     let wrapped = store.data_key(dataset, version).await.unwrap();
     store.close().await;
@@ -60,7 +60,7 @@ fn is_in_the_files(fixture: &Fixture, bytes: &[u8]) -> bool {
     found
 }
 
-async fn receipts(fixture: &Fixture, query: &str) -> Vec<Value> {
+pub async fn receipts(fixture: &Fixture, query: &str) -> Vec<Value> {
     let steward = fixture.person("steward");
     let path = format!("/v1/key-receipts{query}");
     let answer = fixture.call("GET", &path, &steward, None).await;
@@ -330,6 +330,39 @@ async fn a_key_store_from_before_is_held_against_the_ledger() {
     assert_eq!(status.code(), tonic::Code::DataLoss, "{status}");
     let other = fixture.lease("kept", &alice).await;
     assert!(open(&fixture, &other).await.is_ok());
+}
+
+/// The copy has the first data key, and not the one that took over: the ledger has let the first go all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_key_that_comes_back_alone_from_before_a_rotation_is_destroyed_again() {
+    let fixture = Fixture::start().await;
+    let steward = fixture.person("steward");
+    let dataset = fixture.register("texts").await;
+    let first = wrapped(&fixture, &dataset, 1).await.unwrap();
+    let copy = fixture.directory.path().join("copy");
+    fixture.keys_done(&["backup", "--to", copy.to_str().unwrap()]);
+    let rotated = fixture
+        .call("POST", "/v1/datasets/texts/rotation", &steward, None)
+        .await;
+    assert_eq!(fixture.decided(&rotated, &steward).await["status"], "succeeded");
+    fixture.terminate();
+    for tail in ["", "-wal", "-shm"] {
+        let _none = std::fs::remove_file(fixture.data_dir().join(format!("broker.db{tail}")));
+    }
+    fixture.keys_done(&["restore", "--from", copy.to_str().unwrap()]);
+    fixture.run().await;
+    assert!(wrapped(&fixture, &dataset, 1).await.is_none());
+    let [receipt] = receipts(&fixture, "").await.try_into().unwrap();
+    assert_eq!(
+        (&receipt["reason"], &receipt["version"]),
+        (&json!("superseded"), &json!(1))
+    );
+    assert_eq!(receipt["wrapped_sha256"], hex::encode(Sha256::digest(&first)));
+    eventually("the missing key to be told", async || {
+        let (_, text) = fixture.readiness().await;
+        text.contains("1 datasets lack their data key").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
