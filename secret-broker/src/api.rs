@@ -47,7 +47,7 @@ fn v1() -> OpenApiRouter<Arc<Broker>> {
         .routes(routes!(datasets::show, datasets::amend, datasets::remove))
         .routes(routes!(datasets::history))
         .routes(routes!(leases::line))
-        .routes(routes!(leases::list, leases::request))
+        .routes(routes!(leases::list::list, leases::request))
         .routes(routes!(leases::show, leases::release))
         .routes(routes!(leases::renew))
         .routes(routes!(leases::skeleton))

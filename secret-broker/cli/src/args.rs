@@ -118,7 +118,14 @@ pub(crate) enum Command {
         waiting: Waiting,
     },
     /// List your leases; for data stewards also those of your organisation's datasets
-    Leases,
+    Leases {
+        /// Only those in this state
+        #[arg(long, value_enum, value_name = "STATE")]
+        state: Option<LeaseState>,
+        /// Only those of this dataset, by name or id
+        #[arg(long, value_parser = reference, value_name = "DATASET")]
+        dataset: Option<String>,
+    },
     /// Grant a lease that was asked for (data stewards)
     Approve {
         /// Id of the lease
@@ -254,6 +261,33 @@ impl From<Mode> for rest::Mode {
         match mode {
             Mode::Exclusive => Self::Exclusive,
             Mode::Shared => Self::Shared,
+        }
+    }
+}
+
+/// How far a lease is.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum LeaseState {
+    /// Its owner has to approve it
+    Requested,
+    /// In the line
+    Waiting,
+    /// May be mounted
+    Active,
+    /// Being taken down
+    Ending,
+    /// Over
+    Ended,
+}
+
+impl LeaseState {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::Waiting => "waiting",
+            Self::Active => "active",
+            Self::Ending => "ending",
+            Self::Ended => "ended",
         }
     }
 }

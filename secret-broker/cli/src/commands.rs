@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::CommandFactory as _;
-use leasehold_broker_client::people::{Endpoint, PeopleClient, PeopleError};
+use leasehold_broker_client::people::{Endpoint, LeasesWanted, PeopleClient, PeopleError};
 use leasehold_broker_wire::names::DATASETS_DIRECTORY;
 use leasehold_broker_wire::rest::{Operation, RequestLease, Skeleton};
 
@@ -96,7 +96,10 @@ pub(crate) async fn run(args: Args, out: &mut dyn Write, err: &mut dyn Write) ->
             reason,
             waiting,
         } => session.declare_ended(&lease, reason, waiting).await,
-        Command::Leases => session.leases().await,
+        Command::Leases { state, dataset } => {
+            let state = state.map(|state| state.word().to_owned());
+            session.leases(&LeasesWanted { state, dataset }).await
+        }
         Command::Operation { id } => session.operation(&id).await,
         Command::Skeleton {
             command: SkeletonCommand::Sync { home, .. },

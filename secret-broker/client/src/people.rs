@@ -6,6 +6,7 @@
 //! same write again.
 
 mod error;
+mod lists;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderName, Method, header};
 use leasehold_broker_wire::rest::{
-    AmendDataset, Dataset, KeyReceipt, Lease, List, Me, Operation, Place, Problem, Reason, RegisterDataset,
-    RenewLease, RequestLease, Skeleton,
+    AmendDataset, Dataset, Lease, Me, Operation, Problem, Reason, RegisterDataset, RenewLease, RequestLease,
+    Skeleton,
 };
 use reqwest::redirect::Policy;
 use rustls::RootCertStore;
@@ -27,6 +28,7 @@ use tokio::sync::Mutex;
 use crate::files::{self, EndpointError};
 
 pub use error::PeopleError;
+pub use lists::LeasesWanted;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -91,23 +93,6 @@ impl PeopleClient {
         self.get(&["me"]).await
     }
 
-    /// The catalogue.
-    ///
-    /// # Errors
-    /// See [`PeopleError`].
-    pub async fn datasets(&self) -> Result<Vec<Dataset>, PeopleError> {
-        let mut all = Vec::new();
-        let mut after = None;
-        loop {
-            let page: List<Dataset> = self.page(&["datasets"], after.as_deref()).await?;
-            all.extend(page.items);
-            after = page.next;
-            if after.is_none() {
-                return Ok(all);
-            }
-        }
-    }
-
     /// One dataset, by id or name.
     ///
     /// # Errors
@@ -138,17 +123,6 @@ impl PeopleClient {
             .await
     }
 
-    /// Who waits for a dataset, by id or name.
-    ///
-    /// # Errors
-    /// See [`PeopleError`].
-    pub async fn line(&self, id_or_name: &str) -> Result<Vec<Place>, PeopleError> {
-        Ok(self
-            .get::<List<Place>>(&["datasets", id_or_name, "line"])
-            .await?
-            .items)
-    }
-
     /// Removes a dataset, by id or name.
     ///
     /// # Errors
@@ -165,27 +139,6 @@ impl PeopleClient {
     pub async fn rotate(&self, id_or_name: &str, key: &str) -> Result<Operation, PeopleError> {
         let path = ["datasets", id_or_name, "rotation"];
         self.write(Method::POST, &path, None::<&()>, key).await
-    }
-
-    /// Receipts of destroyed data keys, the oldest first; of one dataset, by id, where it is named.
-    ///
-    /// # Errors
-    /// See [`PeopleError`].
-    pub async fn key_receipts(&self, dataset: Option<&str>) -> Result<Vec<KeyReceipt>, PeopleError> {
-        let mut receipts = Vec::new();
-        let mut after: Option<String> = None;
-        loop {
-            let mut url = self.url(&["key-receipts"])?;
-            let after_this = after.as_deref().map(|after| ("after", after));
-            let pairs = after_this.into_iter().chain(dataset.map(|id| ("dataset", id)));
-            url.query_pairs_mut().extend_pairs(pairs);
-            let page: List<KeyReceipt> = self.send(Method::GET, url, None::<&()>, None).await?;
-            receipts.extend(page.items);
-            after = page.next;
-            if after.is_none() {
-                return Ok(receipts);
-            }
-        }
     }
 
     /// Asks for a lease.
@@ -268,14 +221,6 @@ impl PeopleClient {
     pub async fn release(&self, lease_id: &str, key: &str) -> Result<Operation, PeopleError> {
         self.write(Method::DELETE, &["leases", lease_id], None::<&()>, key)
             .await
-    }
-
-    /// The caller's leases; a steward's also those of their datasets.
-    ///
-    /// # Errors
-    /// See [`PeopleError`].
-    pub async fn leases(&self) -> Result<Vec<Lease>, PeopleError> {
-        Ok(self.get::<List<Lease>>(&["leases"]).await?.items)
     }
 
     /// One lease.
@@ -375,15 +320,6 @@ impl PeopleClient {
 
     async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, PeopleError> {
         self.send(Method::GET, self.url(path)?, None::<&()>, None).await
-    }
-
-    /// A page of a list.
-    async fn page<T: DeserializeOwned>(&self, path: &[&str], after: Option<&str>) -> Result<T, PeopleError> {
-        let mut url = self.url(path)?;
-        if let Some(after) = after {
-            url.query_pairs_mut().append_pair("after", after);
-        }
-        self.send(Method::GET, url, None::<&()>, None).await
     }
 
     async fn write<T: DeserializeOwned>(

@@ -31,7 +31,7 @@ CALLS: list[Any] = [
     lambda client: client.register("texts", title="t", description="d", volume=VOLUME, max_ttl=60, policy=TERMS),
     lambda client: client.amend("texts", title="t", description="d", max_ttl=60, policy=TERMS),
     lambda client: client.remove("texts"),
-    lambda client: client.leases(),
+    lambda client: client.leases(state="active", dataset="texts", page_size=5),
     lambda client: client.get_lease(LEASE),
     lambda client: client.request_lease("texts", ttl=60, mode="shared", queue=True),
     lambda client: client.renew(LEASE, ttl=60),

@@ -1,8 +1,9 @@
 //! Leases of the caller, and for a data steward those of the organisation's datasets, with pseudonyms: asked for, waited for, renewed,
-//! given back.
+//! given back. How they are listed is in [`list`].
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+pub mod list;
+mod places;
+
 use std::sync::Arc;
 
 use axum::Json;
@@ -12,8 +13,7 @@ use leasehold_broker_wire::rest::{
     Finding, Lease, List, Place, RenewLease, RequestLease, Skeleton, Skeletons,
 };
 use leasehold_chaincode::{
-    Command, DatasetId, DatasetRef, Lease as LedgerLease, LeaseId, LeaseState, Mode, Mount, PageRequest,
-    Refusal, limit,
+    Command, Lease as LedgerLease, LeaseId, LeaseState, Mode, Mount, PageRequest, Refusal, limit,
 };
 
 use super::accept::{Acceptance, Ids, Write};
@@ -26,6 +26,7 @@ use super::problem::ApiProblem;
 use super::terms;
 use crate::broker::Broker;
 use crate::identity::Role;
+use places::{Places, numbered};
 
 /// Leases of one person that are asked for, waited for or active: an exclusive one keeps a dataset from everybody else, and so does a
 /// place in the line.
@@ -75,34 +76,6 @@ fn shown(lease: LedgerLease, yours: bool, place: Option<u64>) -> Lease {
     }
 }
 
-/// From 1.
-fn numbered(index: usize) -> u64 {
-    u64::try_from(index).unwrap_or(u64::MAX).saturating_add(1)
-}
-
-/// Where leases stand in the lines of their datasets; each line is read once.
-#[derive(Default)]
-struct Places(HashMap<DatasetId, Vec<LeaseId>>);
-
-impl Places {
-    /// The lease's place; none when it is in no line, or no longer.
-    async fn of(&mut self, broker: &Broker, lease: &LedgerLease) -> Result<Option<u64>, ApiProblem> {
-        if lease.state != LeaseState::Waiting {
-            return Ok(None);
-        }
-        let line = match self.0.entry(lease.dataset.clone()) {
-            Entry::Occupied(line) => line.into_mut(),
-            Entry::Vacant(line) => {
-                let dataset = DatasetRef::Id(lease.dataset.clone());
-                let entry = broker.ledger.dataset(&dataset).await?;
-                let places = entry.map(|entry| entry.status.line).unwrap_or_default();
-                line.insert(places.into_iter().map(|place| place.lease).collect())
-            }
-        };
-        Ok(line.iter().position(|waiting| *waiting == lease.id).map(numbered))
-    }
-}
-
 /// A lease that the caller may see: their own, or one of the organisation's datasets. Anything else is not there.
 pub(super) async fn find(broker: &Broker, caller: &Caller, id: &str) -> Result<LedgerLease, ApiProblem> {
     let id = LeaseId::new(id).map_err(|_| ApiProblem::not_found())?;
@@ -124,72 +97,6 @@ pub(super) async fn find(broker: &Broker, caller: &Caller, id: &str) -> Result<L
 
 fn is_own(broker: &Broker, caller: &Caller, lease: &LedgerLease) -> bool {
     lease.subject == caller.pseudonym && lease.cluster_msp == broker.config.organisation
-}
-
-/// `GET /v1/leases`: the caller's, and for a steward those of the organisation's datasets that are not over.
-#[utoipa::path(
-    get,
-    path = "/leases",
-    operation_id = "list_leases",
-    summary = "The caller's leases, and for stewards those of their datasets that are not over",
-    description = "",
-    tag = "leases",
-    responses((status = 200, description = "Leases, the last first", body = List<Lease>), ReadRefused)
-)]
-pub async fn list(
-    State(broker): State<Arc<Broker>>,
-    caller: Caller,
-) -> Result<Json<List<Lease>>, ApiProblem> {
-    let mut snapshot = broker.ledger.snapshot().await?;
-    let mut items = Vec::new();
-    let mut page = PageRequest::default();
-    loop {
-        let found = snapshot.leases_of(&caller.pseudonym, None, &page).await?;
-        let own = found
-            .items
-            .into_iter()
-            .filter(|lease| is_own(&broker, &caller, lease));
-        items.extend(own);
-        match found.next {
-            Some(next) => page.after = Some(next),
-            None => break,
-        }
-    }
-    let states = if caller.is_steward() {
-        &[
-            LeaseState::Requested,
-            LeaseState::Waiting,
-            LeaseState::Active,
-            LeaseState::Ending,
-        ][..]
-    } else {
-        &[]
-    };
-    for state in states {
-        let mut page = PageRequest::default();
-        loop {
-            let found = snapshot.leases_in(*state, &page).await?;
-            items.extend(found.items.into_iter().filter(|lease| {
-                lease.owner == broker.config.organisation && !is_own(&broker, &caller, lease)
-            }));
-            match found.next {
-                Some(next) => page.after = Some(next),
-                None => break,
-            }
-        }
-    }
-    items.sort_by(|a, b| b.asked_at_ms.cmp(&a.asked_at_ms).then_with(|| a.id.cmp(&b.id)));
-    let mut places = Places::default();
-    let mut shown_leases = Vec::with_capacity(items.len());
-    for lease in items {
-        let place = places.of(&broker, &lease).await?;
-        let yours = is_own(&broker, &caller, &lease);
-        shown_leases.push(shown(lease, yours, place));
-    }
-    Ok(Json(List {
-        items: shown_leases,
-        next: None,
-    }))
 }
 
 /// `GET /v1/datasets/{id|name}/line`: who waits is told to nobody but themselves and the owner's stewards.

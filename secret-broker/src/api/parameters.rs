@@ -88,19 +88,29 @@ pub fn check_after(after: Option<u64>) -> Result<(), ApiProblem> {
     }
 }
 
+impl Page {
+    /// A page as it was asked for.
+    ///
+    /// # Errors
+    /// A problem that names the field.
+    pub fn checked(after: Option<String>, limit: Option<usize>) -> Result<Self, ApiProblem> {
+        check_limit(limit, LARGEST_PAGE)?;
+        let is_cursor = |after: &String| {
+            after.len() <= LONGEST_CURSOR && after.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        if after.as_ref().is_some_and(|after| !is_cursor(after)) {
+            return Err(ApiProblem::field("after", "expected the `next` of a page"));
+        }
+        Ok(Self { after, limit })
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for Page {
     type Rejection = ApiProblem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiProblem> {
         let page: Self = query(parts, state).await?;
-        check_limit(page.limit, LARGEST_PAGE)?;
-        let is_cursor = |after: &String| {
-            after.len() <= LONGEST_CURSOR && after.bytes().all(|byte| byte.is_ascii_graphic())
-        };
-        if page.after.as_ref().is_some_and(|after| !is_cursor(after)) {
-            return Err(ApiProblem::field("after", "expected the `next` of a page"));
-        }
-        Ok(page)
+        Self::checked(page.after, page.limit)
     }
 }
 

@@ -63,6 +63,9 @@ questions! {
     /// Leases in a state whose time is over at `now_ms` or before.
     fn leases_due(in_state: LeaseState, now_ms: i64, page: &PageRequest) -> Page<Lease> =
         Question::LeasesDue { state: in_state, now_ms, page: page.clone() };
+    /// All leases that a dataset ever had, in the order of asking.
+    fn leases_on(dataset: &DatasetId, page: &PageRequest) -> Page<Lease> =
+        Question::LeasesOn { dataset: dataset.clone(), page: page.clone() };
     /// What happened to a dataset and its leases, the oldest first.
     fn history(dataset: &DatasetId, page: &PageRequest) -> Page<HistoryEntry> =
         Question::History { dataset: dataset.clone(), page: page.clone() };

@@ -20,6 +20,7 @@ mod hub;
 mod issuer;
 mod keys;
 mod keysets;
+mod lease_list;
 mod ledger_command;
 mod line;
 mod machines;

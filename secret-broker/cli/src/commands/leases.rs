@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use leasehold_broker_client::people::LeasesWanted;
 use leasehold_broker_wire::rest::{Lease, Operation, Reason, RenewLease, RequestLease};
 
 use super::{Session, new_key, result, sent};
@@ -11,8 +12,8 @@ use crate::output::{self, LEASE};
 use crate::progress::Progress;
 
 impl Session<'_> {
-    pub(super) async fn leases(&mut self) -> Result<(), Failure> {
-        let leases = self.broker.leases().await?;
+    pub(super) async fn leases(&mut self, wanted: &LeasesWanted) -> Result<(), Failure> {
+        let leases = self.broker.leases(wanted).await?;
         Ok(output::list(
             self.out,
             self.format,
@@ -133,7 +134,15 @@ impl Session<'_> {
 
     /// The id of one of the caller's own leases.
     async fn own(&self, reference: &str) -> Result<String, Failure> {
-        which_lease(reference, &self.broker.leases().await?)
+        if is_lease_id(reference) {
+            return Ok(reference.to_owned());
+        }
+        // By name, which the list has as well where no dataset is called by it any longer.
+        let wanted = LeasesWanted {
+            dataset: Some(reference.to_owned()),
+            state: None,
+        };
+        which_lease(reference, &self.broker.leases(&wanted).await?)
     }
 }
 
@@ -173,11 +182,8 @@ fn mountable(lease: &Lease) -> Result<(), Failure> {
     }
 }
 
-/// `reference` is a lease's id or the name or id of a dataset with one lease that is not over.
+/// The caller's one lease of a dataset, by name or id, that is not over.
 fn which_lease(reference: &str, leases: &[Lease]) -> Result<String, Failure> {
-    if leases.iter().any(|lease| lease.id == reference) {
-        return Ok(reference.to_owned());
-    }
     let mut open = leases.iter().filter(|lease| {
         lease.yours
             && matches!(lease.state.as_str(), "requested" | "waiting" | "active")
@@ -188,8 +194,6 @@ fn which_lease(reference: &str, leases: &[Lease]) -> Result<String, Failure> {
         (Some(_), Some(_)) => Err(Failure::Usage(format!(
             "{reference} has several leases; name one by its id (`leasehold leases`)"
         ))),
-        // Not in the list, so the broker has the word: it may be the id of an old lease.
-        (None, _) if is_lease_id(reference) => Ok(reference.to_owned()),
         (None, _) => Err(Failure::Usage(format!(
             "you have no lease of {reference} (`leasehold leases`)"
         ))),

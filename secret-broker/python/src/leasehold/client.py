@@ -92,9 +92,20 @@ class Client:
         path = ("datasets", questions.reference(dataset), "line")
         return self._pages(questions.Pages(Place, path), timeout)
 
-    def leases(self, *, timeout: float | None = None) -> Iterator[Lease]:
-        """The caller's leases, and for a data steward those of the organisation's datasets that are not over."""
-        return self._pages(questions.Pages(Lease, ("leases",)), timeout)
+    def leases(
+        self,
+        *,
+        state: questions.State | None = None,
+        dataset: str | None = None,
+        page_size: int | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[Lease]:
+        """The caller's leases, and for a data steward those of the organisation's datasets, page by page as they are
+        consumed; only those in a state, of a dataset by name or id. Others' that are over come only where both are
+        given, as `state="ended"`. A lease that passes on meanwhile comes again.
+        """
+        named = None if dataset is None else questions.reference(dataset)
+        return self._pages(questions.Pages(Lease, ("leases",), limit=page_size, state=state, dataset=named), timeout)
 
     def get_lease(self, lease: Lease | str, *, timeout: float | None = None) -> Lease:
         """One lease as it is now."""

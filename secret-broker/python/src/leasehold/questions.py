@@ -19,6 +19,7 @@ T = TypeVar("T")
 Failure = TypeVar("Failure", bound=LeaseholdError)
 
 Mode = Literal["exclusive", "shared"]
+State = Literal["requested", "waiting", "active", "ending", "ended"]
 Seconds = int | float | timedelta
 
 REFERENCE = re.compile(r"[a-z0-9-]{1,64}")
