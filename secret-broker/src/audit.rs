@@ -157,10 +157,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn log(event: &Event) {
-    let decision = match event.decision {
-        Decision::Allowed => "allowed",
-        Decision::Denied => "denied",
-    };
+    let decision = event.decision.name();
     let Event {
         who,
         verb,

@@ -17,6 +17,7 @@ use crate::identity::{Issuers, roles::RoleTable};
 use crate::keys::{KeyRing, KeyRingError, rotation};
 use crate::ledgers::{BrokerLedger, LedgerError};
 use crate::metrics::Metrics;
+use crate::pace::Pace;
 use crate::shredding::CompareError;
 use crate::store::{Store, StoreError};
 use crate::tls::{Certificate, TlsError};
@@ -47,6 +48,8 @@ pub struct Broker {
     pub accepted: Notify,
     /// Wakes who leaves nothing of destroyed keys in the files.
     pub key_work: Notify,
+    /// What each person has asked for of late.
+    pub pace: Pace,
     /// Places of request bodies in memory, by their senders' pseudonyms.
     pub bodies: Places<String>,
     /// One binding after the other, so that key store and view agree on which came last.
@@ -181,6 +184,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
     let authority = certificate.authority().map(str::to_owned);
     let publish_ca = config.publish_ca.clone().zip(authority.clone());
     let (accepted, key_work) = (Notify::new(), Notify::new());
+    let pace = Pace::new(config.pace);
     let broker = Arc::new(Broker {
         config,
         ring,
@@ -193,6 +197,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
         metrics,
         accepted,
         key_work,
+        pace,
         bodies: Places::new(api::body::MOST_BODIES, api::body::MOST_BODIES_OF_ONE),
         binding: tokio::sync::Mutex::new(()),
         shutdown: shutdown.clone(),

@@ -16,6 +16,7 @@ use crate::fabric::Profile;
 use crate::identity::config::IdentityConfig;
 use crate::keys::pkcs11::Pkcs11Settings;
 use crate::ledger::{BlockName, Bytes, KeyId, LedgerAddress};
+use crate::pace::PaceArgs;
 use crate::shredding::waiting::Brake;
 use crate::volume::LocalRoots;
 
@@ -148,6 +149,9 @@ pub struct Flags {
         value_name = "DATASETS"
     )]
     pub key_destructions_per_hour: u32,
+    /// How fast one person may ask.
+    #[command(flatten)]
+    pub pace: PaceArgs,
     /// Where people's REST API listens (https).
     #[arg(long, env = "LEASEHOLD_REST_LISTEN", default_value = "0.0.0.0:8443")]
     pub rest_listen: SocketAddr,
@@ -240,6 +244,8 @@ pub struct Config {
     pub audit_keep_days: u32,
     /// What keeps many data keys from being destroyed by mistake.
     pub brake: Brake,
+    /// How fast one person may ask.
+    pub pace: PaceArgs,
     /// REST address.
     pub rest_listen: SocketAddr,
     /// gRPC address.
@@ -374,6 +380,7 @@ impl Config {
                     delay: Duration::from_secs(flags.key_destruction_delay_seconds.into()),
                     most_per_hour: flags.key_destructions_per_hour.into(),
                 },
+                pace: flags.pace,
                 rest_listen: flags.rest_listen,
                 grpc_listen: flags.grpc_listen,
                 probe_listen: flags.probe_listen,

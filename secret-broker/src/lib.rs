@@ -21,6 +21,7 @@ pub mod ledgers;
 pub mod machines;
 pub mod metrics;
 pub mod operations;
+pub mod pace;
 pub mod private_file;
 pub mod probes;
 pub mod publish;

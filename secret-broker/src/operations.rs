@@ -258,7 +258,7 @@ async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<
         }
         Err(SubmitError::Unknown(reason)) => {
             let problem = ApiProblem::outcome_unknown(&reason);
-            denied(problem.code()).await?;
+            keep(&about, Decision::Unknown, problem.code()).await?;
             Ok(failed(&problem, None))
         }
         Err(error) => Err(error.into()),

@@ -143,6 +143,11 @@ impl<'a> Acceptance<'a> {
         if !self.broker.audit.is_well() {
             return Err(ApiProblem::audit_unavailable());
         }
+        if let Err(wait) = self.broker.pace.change(&submitter) {
+            let about = operations::about(&command);
+            self.caller.refused(verb, &about, "too_many_changes").await;
+            return Err(ApiProblem::too_many_changes(wait));
+        }
         self.broker.store.remember(&self.caller.person).await?;
         let operation = NewOperation {
             id: ids.operation.into(),

@@ -117,11 +117,7 @@ fn shown(record: Record) -> AuditRecord {
         who: record.who,
         verb: record.verb,
         object: record.object,
-        decision: match record.decision {
-            Decision::Allowed => "allowed",
-            Decision::Denied => "denied",
-        }
-        .to_owned(),
+        decision: record.decision.name().to_owned(),
         reason: record.reason,
         source: record.source.map(|address| address.to_string()),
         request: record.request,

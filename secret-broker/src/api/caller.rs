@@ -132,6 +132,10 @@ impl FromRequestParts<Arc<Broker>> for Caller {
         };
         broker.metrics.tokens_accepted.fetch_add(1, Ordering::Relaxed);
         let caller = identify(broker, verified, origin).await?;
+        if let Err(wait) = broker.pace.request(&caller.person.pseudonym) {
+            caller.refused("ask", "", "too_many_requests").await;
+            return Err(ApiProblem::too_fast(wait));
+        }
         parts
             .extensions
             .insert(Submitter(caller.person.pseudonym.clone()));

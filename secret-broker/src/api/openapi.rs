@@ -76,6 +76,10 @@ impl IntoResponses for ReadRefused {
             ("404", "There is no such thing, or it is not the caller's to see"),
             ("409", "What is asked for is in another state"),
             (
+                "429",
+                "The caller asks too fast; try again after as many seconds as `Retry-After` says",
+            ),
+            (
                 "503",
                 "The broker's storage or the token's issuer does not answer; try again",
             ),
@@ -97,7 +101,8 @@ impl IntoResponses for WriteRefused {
             ("422", "The Idempotency-Key was used for another request"),
             (
                 "429",
-                "Too much of the caller's is under way; try again in a moment",
+                "The caller asks too fast, or too much of theirs is under way; try again in a moment, or after as many seconds as \
+                 `Retry-After` says",
             ),
         ]));
         all

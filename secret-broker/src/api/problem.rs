@@ -1,5 +1,7 @@
 //! Every refusal of the REST API, as an RFC 9457 problem with a stable code: what was tried, why it failed, what to do.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -17,6 +19,8 @@ pub struct ApiProblem {
     title: &'static str,
     detail: String,
     field: Option<String>,
+    /// After how many seconds to come again.
+    retry_after: Option<u64>,
 }
 
 impl ApiProblem {
@@ -27,7 +31,15 @@ impl ApiProblem {
             title,
             detail: detail.into(),
             field: None,
+            retry_after: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
         }
+    }
+
+    fn after(mut self, wait: Duration) -> Self {
+        // A part of a second counts as one: whoever comes at that time is not refused again.
+        let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
+        self.retry_after = Some(seconds);
+        self
     }
 
     /// One answer for every token that is missing or does not verify.
@@ -157,6 +169,31 @@ impl ApiProblem {
             "Too many requests",
             "too many requests of yours, or of everybody, are being read at the same time; send it again in a moment",
         )
+    }
+
+    /// The caller asks faster than one person may.
+    pub fn too_fast(wait: Duration) -> Self {
+        let detail =
+            "you ask faster than one person may; wait as long as Retry-After says, then send it again";
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_requests",
+            "Too many requests",
+            detail,
+        )
+        .after(wait)
+    }
+
+    /// The caller asks for changes faster than one person may.
+    pub fn too_many_changes(wait: Duration) -> Self {
+        let detail = "you ask for changes faster than one person may, and this one was not accepted; wait as long as Retry-After says, then send it again";
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_changes",
+            "Too many changes",
+            detail,
+        )
+        .after(wait)
     }
 
     /// The storage failed. What exactly is for the log.
@@ -293,8 +330,8 @@ impl ApiProblem {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

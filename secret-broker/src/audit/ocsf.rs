@@ -31,7 +31,11 @@ fn activity(verb: &str) -> (u32, &'static str) {
 #[must_use]
 pub fn event(record: &Record) -> Value {
     let (activity_id, activity_name) = activity(&record.verb);
-    let is_allowed = record.decision == Decision::Allowed;
+    let (severity_id, status_id) = match record.decision {
+        Decision::Allowed => (1, 1),
+        Decision::Denied => (2, 2),
+        Decision::Unknown => (2, 0),
+    };
     let user = match record.who.as_str() {
         "" => json!({ "name": "unknown", "type_id": 0 }),
         "broker" => json!({ "uid": "broker", "type_id": 3 }),
@@ -68,9 +72,9 @@ pub fn event(record: &Record) -> Value {
                 "version": env!("CARGO_PKG_VERSION"),
             },
         },
-        "severity_id": if is_allowed { 1 } else { 2 },
+        "severity_id": severity_id,
         "src_endpoint": source,
-        "status_id": if is_allowed { 1 } else { 2 },
+        "status_id": status_id,
         "status_code": record.reason,
         "time": time.map(|time| time.timestamp_millis()).unwrap_or_default(),
         "type_uid": API_ACTIVITY.saturating_mul(100).saturating_add(activity_id),

@@ -17,6 +17,20 @@ pub enum Decision {
     Allowed,
     /// It was refused.
     Denied,
+    /// It was tried, and nobody tells whether it was done.
+    Unknown,
+}
+
+impl Decision {
+    /// As a record and an answer have it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// Where a request came from.

@@ -39,7 +39,7 @@ pub struct Repeats {
 impl Repeats {
     /// Takes an event at a time; gives it back where it has to be recorded now.
     pub fn take(&mut self, event: Event, now_ms: i64) -> Option<Event> {
-        if event.decision == Decision::Allowed {
+        if event.decision != Decision::Denied {
             return Some(event);
         }
         let kind = Kind {

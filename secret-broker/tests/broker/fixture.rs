@@ -162,6 +162,9 @@ impl Fixture {
         command
             .env_clear()
             .env("LEASEHOLD_KEY_DESTRUCTION_DELAY_SECONDS", "0")
+            // Tests ask faster than people do.
+            .env("LEASEHOLD_PERSON_REQUESTS_PER_SECOND", "1000000")
+            .env("LEASEHOLD_PERSON_CHANGES_PER_MINUTE", "1000000")
             .envs(self.setting.environment.iter().cloned())
             .env(
                 "LEASEHOLD_LOG",

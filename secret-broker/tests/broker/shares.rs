@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use futures::future::join_all;
+use futures::{StreamExt as _, stream};
 use leasehold_secret_broker::store::Store;
 use leasehold_secret_broker::store::operations::{Accepted, MOST_UNDECIDED};
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::fixture::{Fixture, registration};
+use crate::fixture::{Fixture, Setting, registration};
 use crate::restart::operation;
 
 #[tokio::test]
@@ -58,6 +59,58 @@ async fn nobody_leases_everything() {
     let bob = fixture.person("bob");
     let asked = fixture.call("POST", "/v1/leases", &bob, last).await;
     assert_eq!(fixture.decided(&asked, &bob).await["status"], "succeeded");
+}
+
+async fn paced(of: &str) -> Fixture {
+    Fixture::start_with(Setting {
+        environment: vec![(format!("LEASEHOLD_PERSON_{of}"), "1".to_owned())],
+        ..Setting::default()
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_too_fast_is_told_when_to_come_again_and_nobody_else_is() {
+    let fixture = paced("REQUESTS_PER_SECOND").await;
+    let (alice, bob) = (fixture.person("alice"), fixture.person("bob"));
+    let asked = (0..40).map(|_| fixture.call("GET", "/v1/me", &alice, None));
+    let asked: Vec<_> = stream::iter(asked).buffer_unordered(16).collect().await;
+    let (served, refused): (Vec<_>, Vec<_>) = asked.iter().partition(|answer| answer.status == 200);
+    assert!(served.len() >= 4, "four at once");
+    assert!(!refused.is_empty());
+    for answer in refused {
+        assert_eq!((answer.status, answer.code()), (429, "too_many_requests"));
+        assert_eq!(answer.headers["retry-after"], "1");
+    }
+    assert_eq!(fixture.call("GET", "/v1/me", &bob, None).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_changes_too_much_has_nothing_more_accepted_for_a_while() {
+    let fixture = paced("CHANGES_PER_MINUTE").await;
+    let steward = fixture.person("steward");
+    let mut registered = Vec::new();
+    let refused = loop {
+        let name = format!("texts-{}", registered.len());
+        let path = "/v1/datasets";
+        let asked = fixture
+            .call("POST", path, &steward, Some(registration(&name)))
+            .await;
+        if asked.status == 429 {
+            break asked;
+        }
+        assert_eq!(fixture.decided(&asked, &steward).await["status"], "succeeded");
+        registered.push(name);
+        assert!(registered.len() < 20, "one a minute");
+    };
+    assert!(registered.len() >= 4, "four at once");
+    assert_eq!(refused.code(), "too_many_changes");
+    let wait: u64 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=60).contains(&wait), "{wait}");
+    let catalogue = fixture.call("GET", "/v1/datasets", &steward, None).await;
+    let listed = catalogue.body["items"].as_array().unwrap().len();
+    assert_eq!(listed, registered.len(), "the refused one was not accepted");
+    fixture.lease("texts-0", &fixture.person("bob")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

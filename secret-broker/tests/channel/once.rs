@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fabric_sim::ValidationCode;
 use leasehold_chaincode::{Command, DatasetId, Msp, TxId};
+use leasehold_secret_broker::audit::{Book, Filter};
 use leasehold_secret_broker::fabric::{Channel, Recorded};
 use leasehold_secret_broker::ledger::Submission;
 use leasehold_secret_broker::store::Store;
@@ -216,6 +217,20 @@ async fn the_key_of_a_registration_whose_outcome_is_unknown_is_kept() {
         "{problem}"
     );
     assert_key(&fixture, &accepted).await;
+    let book = Book::open(&fixture.data_dir().join("audit.db")).await.unwrap();
+    let about = Filter {
+        object: Some(accepted.id.clone()),
+        ..Filter::default()
+    };
+    let rows = book.page(&about, 10).await.unwrap().rows;
+    assert!(!rows.is_empty());
+    for row in rows {
+        let record: Value = serde_json::from_str(&row.record).unwrap();
+        assert_eq!(
+            record["decision"], "unknown",
+            "neither done nor refused: {record}"
+        );
+    }
 }
 
 /// The contract refuses the second try, while the first may still be on its way to a block.

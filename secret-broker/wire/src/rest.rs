@@ -424,7 +424,7 @@ pub struct AuditRecord {
     pub verb: String,
     /// Id of the dataset, lease, operation or account that it is about.
     pub object: String,
-    /// `allowed` or `denied`.
+    /// `allowed`, `denied`, or `unknown` where nobody tells whether it was done.
     pub decision: String,
     /// A stable code.
     pub reason: String,

@@ -221,7 +221,7 @@ class AuditRecord:
     verb: str
     object: str
     decision: str
-    """`allowed` or `denied`."""
+    """`allowed`, `denied`, or `unknown` where nobody tells whether it was done."""
     reason: str
     source: str | None = None
     request: str | None = None
