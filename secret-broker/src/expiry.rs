@@ -15,7 +15,7 @@ use leasehold_chaincode::{Command, InvalidId, Lease, LeaseState, Msp, PageReques
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{Audit, Event};
-use crate::ledger::{ReadError, Submission, SubmitError};
+use crate::ledger::{ReadError, Submission, SubmitError, transaction_id};
 use crate::ledgers::{BrokerLedger, concerns};
 
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -149,7 +149,7 @@ async fn end(ledger: &BrokerLedger, audit: &Audit, lease: &Lease) -> bool {
 /// One try to end it.
 fn expiry_of(lease: &Lease) -> Result<Submission, InvalidId> {
     Ok(Submission {
-        tx_id: TxId::new(format!("expire-{}", uuid::Uuid::new_v4()))?,
+        tx_id: TxId::new(format!("expire-{}", transaction_id()?))?,
         command: Command::Expire {
             lease: lease.id.to_string(),
         },

@@ -31,6 +31,7 @@ mod snapshot;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod transaction_id;
 mod verify;
 mod vouching;
 mod witness;
@@ -51,6 +52,7 @@ pub use receipt::{Receipt, ReceiptError};
 pub use snapshot::Snapshot;
 #[doc(hidden)]
 pub use storage::place::of as place_of;
+pub use transaction_id::transaction_id;
 pub use verify::{Corruption, Depth, Verified, VerifyError};
 pub use witness::Distrust;
 

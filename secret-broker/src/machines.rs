@@ -9,12 +9,12 @@ use std::time::Duration;
 use axum::{Router, middleware};
 use leasehold_broker_wire::machines as wire;
 use leasehold_broker_wire::machines::machines_server::{Machines, MachinesServer};
-use leasehold_chaincode::{Command, Finding, Lease, LeaseId, LeaseState, MountReport, Refusal, TxId};
+use leasehold_chaincode::{Command, Finding, Lease, LeaseId, LeaseState, MountReport, Refusal};
 use tonic::{Request, Response, Status};
 
 use crate::audit::Decision;
 use crate::broker::Broker;
-use crate::ledger::{ReadError, Submission, SubmitError};
+use crate::ledger::{ReadError, Submission, SubmitError, transaction_id};
 use crate::ledgers::is_served_by;
 use crate::store::StoreError;
 
@@ -114,8 +114,7 @@ impl Service {
     /// Submits a machine's report. What the ledger says already is no error: the machine may not have heard the answer.
     async fn submit(&self, machine: &Authorised, lease: &str, command: Command) -> Result<(), Status> {
         let verb = command.name();
-        let tx_id =
-            TxId::new(uuid::Uuid::new_v4().to_string()).map_err(|e| Status::internal(e.to_string()))?;
+        let tx_id = transaction_id().map_err(|e| Status::internal(e.to_string()))?;
         match self.broker.ledger.submit(Submission { tx_id, command }).await {
             Ok(_) => {
                 let event = machine

@@ -17,6 +17,7 @@ use super::parameters::Segment;
 use super::problem::ApiProblem;
 use crate::audit::Decision;
 use crate::broker::Broker;
+use crate::ledger::transaction_id;
 use crate::operations;
 use crate::store::StoreError;
 use crate::store::data_keys::DataKey;
@@ -80,7 +81,7 @@ impl Ids {
     /// # Errors
     /// A problem where there are none, which is a defect.
     pub fn new(broker: &Broker) -> Result<Self, ApiProblem> {
-        let operation = TxId::new(uuid::Uuid::new_v4().to_string()).map_err(|_| ApiProblem::internal())?;
+        let operation = transaction_id().map_err(|_| ApiProblem::internal())?;
         let transaction = broker.ledger.transaction_of(&operation).map_err(|error| {
             tracing::error!(%error, "could not name a transaction");
             ApiProblem::internal()

@@ -8,8 +8,10 @@ mod packed;
 pub(super) mod pending;
 pub(super) mod place;
 pub(super) mod postgres;
+pub(super) mod rows;
 pub(super) mod schema;
 pub(super) mod session;
+mod short;
 pub(super) mod sqlite;
 
 pub(super) use link::Link;

@@ -2,10 +2,10 @@
 //! what is asked for here is found all the same, except in what says that it reads a table.
 
 use super::pending::PlacedRow;
+use super::rows::{self, NewRow, Statements};
 use super::session::{Row, Session, Sql, Value};
 use super::{StorageError, blocks, is_damage, packed, place, to_height};
 use crate::ledger::block::Transaction;
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
@@ -74,8 +74,8 @@ pub(in crate::ledger) async fn values(
     };
     let wanted_here = match session {
         Session::Sqlite(..) => {
-            let places: Vec<_> = wanted.iter().map(|key| place::of(key)).collect();
-            serde_json::to_string(&places)?
+            let places = wanted.iter().map(|key| hex::encode(place::of(key)));
+            serde_json::to_string(&places.collect::<Vec<_>>())?
         }
         Session::Postgres(_) => serde_json::to_string(&wanted)?,
     };
@@ -110,24 +110,27 @@ pub(in crate::ledger) async fn range(
         .unwrap_or_default();
     // As many more as may not count.
     let rows = limit.saturating_add(newer.len());
-    let by_place = matches!(session, Session::Sqlite(..));
-    let (from, to) = if by_place {
-        place::range(start, end).ok_or(StorageError::LiesApart)?
-    } else {
-        (start.to_owned(), end.to_owned())
+    let by_place = match session {
+        Session::Sqlite(..) => Some(place::range(start, end).ok_or(StorageError::LiesApart)?),
+        Session::Postgres(_) => None,
     };
     let statement = Sql {
-        sqlite: "SELECT place, value FROM state WHERE place >= $1 AND place < $2 ORDER BY place LIMIT $3",
+        sqlite: "SELECT place, CASE typeof(value) \
+                 WHEN 'integer' THEN (SELECT lines.value FROM lines WHERE lines.id = state.value) ELSE value END \
+                 FROM state WHERE place >= $1 AND place < $2 ORDER BY place LIMIT $3",
         postgres: "SELECT key, value FROM state WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3",
     };
-    let values = [Value::Text(&from), Value::Text(&to), Value::count(rows)];
-    let rows = session.rows(statement, &values).await?;
-    let pairs = rows.iter().map(|row| {
-        let (found, value) = to_pair(row)?;
-        match by_place {
-            true => Ok((place::key(&found).ok_or_else(packed::other_form)?, value)),
-            false => Ok((found, value)),
+    let (from, to) = match &by_place {
+        Some((from, to)) => (Value::Bytes(from), Value::Bytes(to)),
+        None => (Value::Text(start), Value::Text(end)),
+    };
+    let rows = session.rows(statement, &[from, to, Value::count(rows)]).await?;
+    let pairs = rows.iter().map(|row| match by_place {
+        Some(_) => {
+            let key = place::key(&row.bytes(0)?).ok_or_else(packed::other_form)?;
+            Ok((key, row.text(1)?.into_bytes()))
         }
+        None => to_pair(row),
     });
     let pairs: Result<Vec<_>, StorageError> = pairs.collect();
     if newer.is_empty() {
@@ -143,60 +146,6 @@ pub(in crate::ledger) async fn range(
     Ok(pairs.into_iter().take(limit).collect())
 }
 
-/// How the state's table is sorted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::ledger) enum Order {
-    /// By key: in PostgreSQL, and in files that an earlier version wrote.
-    Key,
-    /// By the place of the key.
-    Place,
-}
-
-impl Order {
-    /// The key of what a row is found by; none where no key is.
-    pub(in crate::ledger) fn key(self, found: &str) -> Option<Cow<'_, str>> {
-        match self {
-            Self::Key => Some(Cow::Borrowed(found)),
-            Self::Place => place::key(found).map(Cow::Owned),
-        }
-    }
-}
-
-/// How the table is sorted that a session sees.
-pub(in crate::ledger) async fn order(session: &mut Session<'_>) -> Result<Order, StorageError> {
-    if let Session::Postgres(_) = session {
-        return Ok(Order::Key);
-    }
-    let keyed = "SELECT 1 FROM pragma_table_info('state') WHERE name = 'key'";
-    Ok(match session.rows(keyed, &[]).await?.is_empty() {
-        true => Order::Place,
-        false => Order::Key,
-    })
-}
-
-/// Up to `limit` rows of the table after one, or the first ones: what each is found by, and its value.
-pub(in crate::ledger) async fn rows_after(
-    session: &mut Session<'_>,
-    order: Order,
-    last: Option<&str>,
-    limit: usize,
-) -> Result<Vec<(String, Vec<u8>)>, StorageError> {
-    // No key is empty.
-    let statement = Sql {
-        sqlite: match order {
-            Order::Key => packed::PAIRS_BY_KEY,
-            Order::Place => packed::PAIRS,
-        },
-        postgres: "SELECT key, value FROM state WHERE key > $1 ORDER BY key LIMIT $2",
-    };
-    let values = [Value::Text(last.unwrap_or_default()), Value::count(limit)];
-    let rows = session.rows(statement, &values).await?;
-    match session {
-        Session::Sqlite(..) => packed::pairs(&rows),
-        Session::Postgres(_) => rows.iter().map(to_pair).collect(),
-    }
-}
-
 fn to_pair(row: &Row) -> Result<(String, Vec<u8>), StorageError> {
     Ok((row.text(0)?, row.text(1)?.into_bytes()))
 }
@@ -209,34 +158,32 @@ pub(in crate::ledger) fn sort(session: &Session<'_>, pairs: &mut [(&str, &str)])
     }
 }
 
-/// Sets and removes keys.
+/// Sets and removes keys. A line of history is set once.
 pub(in crate::ledger) async fn write(
     session: &mut Session<'_>,
     puts: &[(&str, &str)],
     deletes: &[&str],
 ) -> Result<(), StorageError> {
-    if !deletes.is_empty() {
-        let statement = Sql {
-            sqlite: "DELETE FROM state WHERE place IN (SELECT value FROM json_each($1))",
-            postgres: "DELETE FROM state WHERE key = ANY (ARRAY(SELECT json_array_elements_text($1::text::json)))",
-        };
-        let deletes = match session {
-            Session::Sqlite(..) => {
-                let places: Vec<_> = deletes.iter().map(|key| place::of(key)).collect();
-                serde_json::to_string(&places)?
-            }
-            Session::Postgres(_) => serde_json::to_string(deletes)?,
-        };
-        session.run(statement, &[Value::Text(&deletes)]).await?;
-    }
     if let Session::Sqlite(..) = session {
-        let mut placed: Vec<_> = puts.iter().map(|(key, value)| (place::of(key), *value)).collect();
+        let there = puts.iter().map(|(key, value)| (*key, Some(*value)));
+        let changes = there.chain(deletes.iter().map(|key| (*key, None)));
+        let mut placed: Vec<_> = changes
+            .map(|(key, value)| (place::of(key), value, place::is_line(key)))
+            .collect();
         // As the table is sorted, so that a page is changed once.
         placed.sort_unstable();
-        let rows = placed
-            .iter()
-            .map(|(place, value)| [Value::Text(place), Value::Text(value)]);
-        return inserted(session, &STATE_ROWS, rows).await;
+        let rows = placed.iter().map(|(place, value, is_line)| NewRow {
+            place,
+            value: value.map(Value::Text),
+            is_line: *is_line,
+        });
+        return rows::write(session, &rows.collect::<Vec<_>>()).await;
+    }
+    if !deletes.is_empty() {
+        let statement =
+            "DELETE FROM state WHERE key = ANY (ARRAY(SELECT json_array_elements_text($1::text::json)))";
+        let deletes = serde_json::to_string(deletes)?;
+        session.run(statement, &[Value::Text(&deletes)]).await?;
     }
     if !puts.is_empty() {
         let statement = "INSERT INTO state (key, value) SELECT value ->> 0, value ->> 1 \
@@ -253,56 +200,20 @@ pub(in crate::ledger) async fn write_rows(
     session: &mut Session<'_>,
     rows: &[PlacedRow],
 ) -> Result<(), StorageError> {
-    let gone: Vec<&str> = rows
-        .iter()
-        .filter(|(_, value)| value.is_none())
-        .map(|(place, _)| &**place)
-        .collect();
-    if !gone.is_empty() {
-        let gone = serde_json::to_string(&gone)?;
-        let statement = "DELETE FROM state WHERE place IN (SELECT value FROM json_each($1))";
-        session.run(statement, &[Value::Text(&gone)]).await?;
-    }
-    let there = rows
-        .iter()
-        .filter_map(|(place, value)| Some([Value::Shared(place), Value::Shared(value.as_ref()?)]));
-    inserted(session, &STATE_ROWS, there).await
+    let rows = rows.iter().map(|row| NewRow {
+        place: &row.place,
+        value: row.value.as_ref().map(Value::Shared),
+        is_line: row.is_line,
+    });
+    rows::write(session, &rows.collect::<Vec<_>>()).await
 }
 
-/// How many rows a statement inserts, and the statement. Bound one by one they cost SQLite a third of what they cost it in an array.
-type Rows = [(usize, String); 3];
-
-static STATE_ROWS: LazyLock<Rows> =
-    LazyLock::new(|| rows_of("INSERT OR REPLACE INTO state (place, value) VALUES ", "(?, ?)"));
-static PLACE_ROWS: LazyLock<Rows> = LazyLock::new(|| {
-    rows_of(
+static PLACE_ROWS: LazyLock<Statements> = LazyLock::new(|| {
+    rows::statements(
         "INSERT OR REPLACE INTO transactions (tx_id, height, position) VALUES ",
         "(?, ?, ?)",
     )
 });
-
-fn rows_of(insert: &str, row: &str) -> Rows {
-    [256, 16, 1].map(|count| (count, [insert, &vec![row; count].join(", ")].concat()))
-}
-
-/// Inserts rows, as few statements as they take.
-async fn inserted<const COLUMNS: usize>(
-    session: &mut Session<'_>,
-    statements: &'static Rows,
-    rows: impl Iterator<Item = [Value<'_>; COLUMNS]>,
-) -> Result<(), StorageError> {
-    let values: Vec<_> = rows.flatten().collect();
-    let mut rest = values.as_slice();
-    for (rows, statement) in statements {
-        while let Some((values, after)) = rest.split_at_checked(rows.saturating_mul(COLUMNS))
-            && !values.is_empty()
-        {
-            session.run(statement.as_str(), values).await?;
-            rest = after;
-        }
-    }
-    Ok(())
-}
 
 /// Notes where transactions are; a row that is there and was never derived gives way.
 pub(in crate::ledger) async fn write_places(
@@ -313,7 +224,7 @@ pub(in crate::ledger) async fn write_places(
         let rows = places
             .iter()
             .map(|(tx_id, height, at)| [Value::Text(tx_id), Value::count(*height), Value::count(*at)]);
-        return inserted(session, &PLACE_ROWS, rows).await;
+        return rows::inserted(session, &PLACE_ROWS, rows).await;
     }
     let statement = "INSERT INTO transactions (tx_id, height, position) \
                      SELECT value ->> 0, (value ->> 1)::bigint, (value ->> 2)::bigint \
@@ -402,5 +313,8 @@ fn to_place(row: &Row) -> Result<(String, u64, usize), StorageError> {
 /// Removes everything that is derived.
 pub(in crate::ledger) async fn clear(session: &mut Session<'_>) -> Result<(), StorageError> {
     session.run("DELETE FROM state", &[]).await?;
+    if let Session::Sqlite(..) = session {
+        session.run("DELETE FROM lines", &[]).await?;
+    }
     session.run("DELETE FROM transactions", &[]).await
 }

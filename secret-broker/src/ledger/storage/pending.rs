@@ -35,14 +35,19 @@ pub(in crate::ledger) struct View {
     rows: Arc<RwLock<Rows>>,
 }
 
-/// A row of the state's table, or that it is gone, by its place. Shared with whoever writes it.
-pub(in crate::ledger) type PlacedRow = (Arc<str>, Option<Arc<str>>);
+/// A row of the state's table, or that it is gone. Shared with whoever writes it.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::ledger) struct PlacedRow {
+    pub(super) place: Arc<[u8]>,
+    pub(super) value: Option<Arc<str>>,
+    pub(super) is_line: bool,
+}
 
 /// Grows with each block; a view looks past what is newer than itself.
 #[derive(Default)]
 struct Rows {
     /// By place, as the table is sorted.
-    state: BTreeMap<Arc<str>, Versions>,
+    state: BTreeMap<Arc<[u8]>, Versions>,
     places: HashMap<Arc<str>, (u64, usize)>,
     /// Length of all that was added, older versions of a key's value as well.
     bytes: usize,
@@ -53,6 +58,7 @@ struct Versions {
     newest: (u64, Option<Arc<str>>),
     /// Of those before it the oldest first. Most rows are written once before they are in the tables.
     older: Vec<(u64, Option<Arc<str>>)>,
+    is_line: bool,
 }
 
 impl Pending {
@@ -89,12 +95,14 @@ impl Pending {
                 let length = key.len().saturating_add(value.as_ref().map_or(0, String::len));
                 rows.bytes = rows.bytes.saturating_add(length);
                 let version = (height, value.map(Arc::from));
+                let is_line = place::is_line(&key);
                 match rows.state.entry(place::of(&key).into()) {
                     Entry::Vacant(vacant) => {
                         let older = Vec::new();
                         vacant.insert(Versions {
                             newest: version,
                             older,
+                            is_line,
                         });
                     }
                     Entry::Occupied(mut row) => row.get_mut().replace(version),
@@ -137,7 +145,7 @@ impl View {
         let place = place::of(key);
         read(&self.rows)
             .state
-            .get(place.as_str())?
+            .get(place.as_slice())?
             .at(self.height)
             .cloned()
     }
@@ -150,7 +158,7 @@ impl View {
         let rows = read(&self.rows);
         let range = rows
             .state
-            .range::<str, _>((Bound::Included(start.as_str()), Bound::Excluded(end.as_str())));
+            .range::<[u8], _>((Bound::Included(start.as_slice()), Bound::Excluded(end.as_slice())));
         range
             .filter_map(|(place, versions)| Some((place::key(place)?, versions.at(self.height)?.clone())))
             .collect()
@@ -165,8 +173,12 @@ impl View {
     /// All rows, as the table is sorted.
     pub(in crate::ledger) fn rows(&self) -> Vec<PlacedRow> {
         let rows = read(&self.rows);
-        let newest = |(place, versions): (&Arc<str>, &Versions)| {
-            Some((Arc::clone(place), versions.at(self.height)?.clone()))
+        let newest = |(place, versions): (&Arc<[u8]>, &Versions)| {
+            Some(PlacedRow {
+                place: Arc::clone(place),
+                value: versions.at(self.height)?.clone(),
+                is_line: versions.is_line,
+            })
         };
         rows.state.iter().filter_map(newest).collect()
     }
@@ -233,7 +245,11 @@ mod tests {
         let newer = pending.view();
         assert_eq!(newer.value("a"), Some(None), "deleted is not unknown");
         assert_eq!(newer.place("one"), Some((4, 0)));
-        let row = |place: &str, value: Option<&str>| (place.into(), value.map(Into::into));
+        let row = |key: &str, value: Option<&str>| PlacedRow {
+            place: place::of(key).into(),
+            value: value.map(Into::into),
+            is_line: false,
+        };
         assert_eq!(
             newer.rows(),
             [row("a", None), row("b", Some("1")), row("c", Some("1"))]

@@ -3,6 +3,10 @@
 //! The contract's keys begin with a kind and go on with an id, so that the rows of one dataset would lie in as many pages as there are
 //! kinds of them. A place begins with the id instead, and what changes with every lease is next to each other there. It promises that
 //! each key has one place and each place is that of one key, and that keys of one kind and id keep their order.
+//!
+//! A place is a text that is packed ([`super::short`]); in files of an earlier version it is that text.
+
+use super::short;
 
 /// What the places of a dataset's rows begin with, of a lease's, and of those that begin like these without being any.
 const DATASET: char = '@';
@@ -54,7 +58,29 @@ const KINDS: [Kind; 11] = [
 
 /// The place of a key.
 #[must_use]
-pub fn of(key: &str) -> String {
+pub fn of(key: &str) -> Vec<u8> {
+    short::pack(&text(key))
+}
+
+/// The key of a place; none where it is that of no key.
+pub(in crate::ledger) fn key(place: &[u8]) -> Option<String> {
+    key_of_text(&short::unpacked(place)?)
+}
+
+/// The places of the keys from one to another; none where they do not lie together.
+pub(super) fn range(start: &str, end: &str) -> Option<(Vec<u8>, Vec<u8>)> {
+    let (start, end) = text_range(start, end)?;
+    Some((short::pack(&start), short::pack(&end)))
+}
+
+/// Whether the value of a key is a line of history, which is long and never changes: it is in a table of its own, and the row of the
+/// state has its id.
+pub(in crate::ledger) fn is_line(key: &str) -> bool {
+    key.starts_with("history/")
+}
+
+/// The place of a key before it is packed.
+pub(in crate::ledger) fn text(key: &str) -> String {
     match split(key) {
         Some((kind, id, rest)) if rest.is_empty() || rest.starts_with('/') => kind.place(id, rest),
         _ if key.starts_with([DATASET, LEASE, OTHER]) => format!("{OTHER}{key}"),
@@ -62,8 +88,8 @@ pub fn of(key: &str) -> String {
     }
 }
 
-/// The key of a place; none where it is that of no key.
-pub(in crate::ledger) fn key(place: &str) -> Option<String> {
+/// The key of a place that is not packed; none where it is that of no key.
+pub(in crate::ledger) fn key_of_text(place: &str) -> Option<String> {
     let mut rest = place.chars();
     let key = match rest.next() {
         Some(OTHER) => rest.as_str().to_owned(),
@@ -80,11 +106,10 @@ pub(in crate::ledger) fn key(place: &str) -> Option<String> {
         _ => place.to_owned(),
     };
     // Nothing else may be said to be this key.
-    (of(&key) == place).then_some(key)
+    (text(&key) == place).then_some(key)
 }
 
-/// The places of the keys from one to another; none where they do not lie together.
-pub(super) fn range(start: &str, end: &str) -> Option<(String, String)> {
+fn text_range(start: &str, end: &str) -> Option<(String, String)> {
     if let (Some((kind, id, from)), Some((other, same, to))) = (split(start), split(end))
         && (kind.word, id) == (other.word, same)
     {
@@ -174,9 +199,9 @@ mod tests {
             "!dataset".to_owned(),
             format!("!dataset/{one}"),
         ] {
-            assert_eq!(key(&place), None, "{place}");
+            assert_eq!(key(&short::pack(&place)), None, "{place}");
         }
-        assert_eq!(key("dataset/short").as_deref(), Some("dataset/short"));
+        assert_eq!(key(&of("dataset/short")).as_deref(), Some("dataset/short"));
     }
 
     #[test]
@@ -193,9 +218,9 @@ mod tests {
             ("dataset-name".to_owned(), "dataset-name/".to_owned()),
         ] {
             let (start, end) = all(&prefix).unwrap();
-            assert_eq!(start, first);
+            assert_eq!(start, short::pack(&first));
             let inside = of(&format!("{prefix}/x"));
-            assert!(start < inside && inside < end, "{prefix}: {start} {inside} {end}");
+            assert!(start < inside && inside < end, "{prefix}");
         }
         for (start, end) in [
             ("history/", "history0"),
@@ -221,6 +246,18 @@ mod tests {
             prop_assert_eq!(places.len(), keys.len());
             let back: BTreeSet<_> = places.iter().filter_map(|place| key(place)).collect();
             prop_assert_eq!(back, keys);
+        }
+
+        #[test]
+        fn a_range_has_the_places_of_its_keys_and_no_others(
+            from in "[a-z0-9/]{0,4}", to in "[a-z0-9/]{0,4}", inside in "[a-z0-9/]{0,4}"
+        ) {
+            for prefix in [format!("history/{}/", dataset('1')), "lease-state/active/".to_owned()] {
+                let [start, end, key] = [&from, &to, &inside].map(|rest| format!("{prefix}{rest}"));
+                let (first, after) = range(&start, &end).unwrap();
+                let place = of(&key);
+                prop_assert_eq!(first <= place && place < after, start <= key && key < end);
+            }
         }
 
         #[test]

@@ -8,17 +8,19 @@ use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 use std::path::Path;
 
 /// What can be read: every row by scanning, every record by its key, and how the tables are made.
-const QUERIES: [&str; 8] = [
+const QUERIES: [&str; 9] = [
     "SELECT quote(type) || quote(name) || quote(tbl_name) || quote(sql) FROM sqlite_schema",
     "SELECT quote(version) || quote(success) || quote(checksum) FROM _sqlx_migrations",
     "SELECT quote(height) || quote(previous_hash) || quote(timestamp_ms) || quote(body) || quote(body_hash) || \
      quote(hash) || quote(signer) || quote(signature) FROM blocks",
     "SELECT quote(tx_id) || quote(height) || quote(position) FROM transactions",
     "SELECT quote(place) || quote(value) FROM state",
+    "SELECT quote(id) || quote(value) FROM lines",
     "SELECT quote(height) FROM derived",
     "SELECT quote(b.hash) || length(b.body) FROM json_each(?1 -> 'blocks') k LEFT JOIN blocks b ON b.height = k.value",
-    "SELECT quote(s.value) || quote(t.height) FROM json_each(?1 -> 'keys') k \
-     LEFT JOIN state s ON s.place = k.value LEFT JOIN transactions t ON t.tx_id = k.value",
+    "SELECT quote(s.value) || quote(l.value) || quote(t.height) FROM json_each(?1 -> 'keys') k \
+     LEFT JOIN state s ON s.place = unhex(k.value) LEFT JOIN lines l ON l.id = s.value \
+     LEFT JOIN transactions t ON t.tx_id = k.value",
 ];
 
 /// The file's content; none where it cannot be read.
@@ -50,7 +52,7 @@ fn flips() -> usize {
 #[tokio::test]
 async fn any_byte_of_the_file_that_changes_what_is_read_is_reported() {
     let bench = Bench::new().await;
-    for number in 0..12 {
+    for number in 0..20 {
         let name = format!("d{number}");
         bench.accepted(&name, register(&name)).await;
         bench
@@ -62,7 +64,7 @@ async fn any_byte_of_the_file_that_changes_what_is_read_is_reported() {
     let mut connection = storage::sqlite::connect(&path).await.unwrap();
     let keys = sqlx::query(
         "SELECT json_object('blocks', (SELECT json_group_array(height) FROM blocks), 'keys', \
-         (SELECT json_group_array(k) FROM (SELECT place AS k FROM state UNION ALL SELECT tx_id FROM transactions)))",
+         (SELECT json_group_array(k) FROM (SELECT hex(place) AS k FROM state UNION ALL SELECT tx_id FROM transactions)))",
     );
     let keys: String = keys.fetch_one(&mut connection).await.unwrap().get(0);
     connection.close().await.unwrap();

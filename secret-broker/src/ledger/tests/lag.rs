@@ -99,6 +99,7 @@ async fn underived(bench: &Bench) -> sqlx::SqliteConnection {
     let mut connection = storage::sqlite::connect(&bench.path()).await.unwrap();
     for statement in [
         "DELETE FROM state",
+        "DELETE FROM lines",
         "DELETE FROM transactions",
         "UPDATE derived SET height = 0",
     ] {

@@ -99,25 +99,49 @@ async fn a_block_of_a_newer_contract_is_reported_not_guessed() {
     );
 }
 
-/// Makes a file what the version before wrote: its rows lie by their keys.
-async fn sorted_by_key(path: &Path) -> sqlx::SqliteConnection {
+/// Makes a file what an earlier version wrote, as its last migration says: its rows lie by their keys, or by places that are not
+/// packed, and lines of history are among them.
+async fn as_written_by(version: i64, path: &Path) -> sqlx::SqliteConnection {
     let mut connection = storage::sqlite::connect(path).await.unwrap();
-    let rows: Vec<(String, String)> = sqlx::query_as("SELECT place, value FROM state")
-        .fetch_all(&mut connection)
-        .await
-        .unwrap();
-    assert!(!rows.is_empty());
-    sqlx::raw_sql(
-        "DROP TABLE state; \
-         CREATE TABLE state (\n    key   TEXT NOT NULL PRIMARY KEY,\n    value TEXT NOT NULL\n) STRICT, WITHOUT ROWID; \
-         DELETE FROM _sqlx_migrations WHERE version = 4",
+    let rows: Vec<(Vec<u8>, String)> = sqlx::query_as(
+        "SELECT place, coalesce(lines.value, state.value) FROM state LEFT JOIN lines ON lines.id = state.value",
     )
-    .execute(&mut connection)
+    .fetch_all(&mut connection)
     .await
     .unwrap();
+    assert!(!rows.is_empty());
+    let table = match version {
+        4 => {
+            "CREATE TABLE state (\n    place TEXT NOT NULL PRIMARY KEY, -- what the key is made into, one to one\n    \
+             value TEXT NOT NULL\n) STRICT, WITHOUT ROWID"
+        }
+        _ => {
+            "CREATE TABLE state (\n    key   TEXT NOT NULL PRIMARY KEY,\n    value TEXT NOT NULL\n) STRICT, WITHOUT ROWID"
+        }
+    };
+    let mut statements = vec!["DROP TABLE state", "DROP TABLE lines", table];
+    if version < 3 {
+        statements.push("DROP TABLE derived");
+    }
+    for statement in statements {
+        sqlx::query(AssertSqlSafe(statement))
+            .execute(&mut connection)
+            .await
+            .unwrap();
+    }
+    sqlx::query("DELETE FROM _sqlx_migrations WHERE version > $1")
+        .bind(version)
+        .execute(&mut connection)
+        .await
+        .unwrap();
     for (place, value) in rows {
+        let key = storage::place::key(&place).unwrap();
+        let found_by = match version {
+            4 => storage::place::text(&key),
+            _ => key,
+        };
         sqlx::query("INSERT INTO state VALUES ($1, $2)")
-            .bind(storage::place::key(&place).unwrap())
+            .bind(found_by)
             .bind(value)
             .execute(&mut connection)
             .await
@@ -128,26 +152,20 @@ async fn sorted_by_key(path: &Path) -> sqlx::SqliteConnection {
 
 #[tokio::test]
 async fn a_file_of_an_earlier_version_is_verified_as_it_is_and_derived_again_when_it_is_opened() {
-    for could_lag in [true, false] {
+    for version in [2, 3, 4] {
         let mut bench = Bench::new().await;
         bench.accepted("one", register("texts")).await;
         bench.accepted("two", take("texts", &person("a1"))).await;
         let before = bench.ledger.verify().await.unwrap();
         bench.ledger.close().await;
         let path = bench.path();
-        let mut connection = sorted_by_key(&path).await;
-        if !could_lag {
-            sqlx::raw_sql("DROP TABLE derived; DELETE FROM _sqlx_migrations WHERE version = 3")
-                .execute(&mut connection)
-                .await
-                .unwrap();
-        }
+        let connection = as_written_by(version, &path).await;
         sqlx::Connection::close(connection).await.unwrap();
         let file = LedgerFile::open(&path).await.unwrap();
-        assert_eq!(file.verify(Depth::Whole, &[]).await.unwrap(), before);
+        assert_eq!(file.verify(Depth::Whole, &[]).await.unwrap(), before, "{version}");
         drop(file);
         bench.reopen().await;
-        assert_eq!(bench.ledger.verify().await.unwrap(), before);
+        assert_eq!(bench.ledger.verify().await.unwrap(), before, "{version}");
         bench.accepted("three", register("scans")).await;
         bench.ledger.verify().await.unwrap();
     }
@@ -155,18 +173,36 @@ async fn a_file_of_an_earlier_version_is_verified_as_it_is_and_derived_again_whe
 
 #[tokio::test]
 async fn a_changed_row_of_a_file_of_an_earlier_version_is_found() {
-    let bench = Bench::new().await;
-    bench.accepted("one", register("texts")).await;
-    bench.ledger.close().await;
-    let path = bench.path();
-    let mut connection = sorted_by_key(&path).await;
-    let changed =
-        sqlx::query("UPDATE state SET value = replace(value, 'texts', 'other') WHERE key LIKE 'dataset/%'");
-    assert_eq!(changed.execute(&mut connection).await.unwrap().rows_affected(), 1);
-    sqlx::Connection::close(connection).await.unwrap();
-    let file = LedgerFile::open(&path).await.unwrap();
-    let found = file.verify(Depth::Whole, &[]).await.unwrap_err().to_string();
-    assert!(found.contains("state: dataset/"), "{found}");
+    for (version, statement, said) in [
+        (
+            3,
+            "UPDATE state SET value = replace(value, 'texts', 'other') WHERE key LIKE 'dataset/%'",
+            "state: dataset/",
+        ),
+        (
+            4,
+            "UPDATE state SET value = replace(value, 'texts', 'other') WHERE place LIKE '@%e'",
+            "state: dataset/",
+        ),
+        (
+            4,
+            "UPDATE state SET value = value || ' ' WHERE place LIKE '@%d/%'",
+            "state: history/",
+        ),
+        (4, "DELETE FROM state WHERE place LIKE '@%d/%'", "history/"),
+    ] {
+        let bench = Bench::new().await;
+        bench.accepted("one", register("texts")).await;
+        bench.ledger.close().await;
+        let path = bench.path();
+        let mut connection = as_written_by(version, &path).await;
+        let changed = sqlx::query(statement).execute(&mut connection).await.unwrap();
+        assert_eq!(changed.rows_affected(), 1, "{statement}");
+        sqlx::Connection::close(connection).await.unwrap();
+        let file = LedgerFile::open(&path).await.unwrap();
+        let found = file.verify(Depth::Whole, &[]).await.unwrap_err().to_string();
+        assert!(found.contains(said), "{statement}: {found}");
+    }
 }
 
 #[tokio::test]
@@ -175,7 +211,7 @@ async fn a_file_of_a_newer_version_is_neither_opened_nor_called_damaged() {
     bench.accepted("one", register("texts")).await;
     bench.ledger.close().await;
     let mut connection = storage::sqlite::connect(&bench.path()).await.unwrap();
-    sqlx::query("INSERT INTO _sqlx_migrations SELECT 5, 'later', installed_on, true, checksum, 0 FROM _sqlx_migrations LIMIT 1")
+    sqlx::query("INSERT INTO _sqlx_migrations SELECT 6, 'later', installed_on, true, checksum, 0 FROM _sqlx_migrations LIMIT 1")
         .execute(&mut connection)
         .await
         .unwrap();

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ledger::founding::Sealer;
-use crate::ledger::storage::blocks;
+use crate::ledger::storage::{blocks, rows};
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
 pub(super) const FIELDS: [&str; 8] = [
@@ -236,21 +236,49 @@ async fn a_forged_decision_that_is_signed_is_found() {
 async fn a_changed_state_is_found_and_rebuilt_from_the_blocks() {
     for (statement, field) in [
         (
-            "UPDATE state SET value = replace(value, 'active', 'ending') WHERE place LIKE '=%a'",
+            "UPDATE state SET value = replace(value, 'active', 'ending') WHERE value LIKE '{%\"active\"%'",
             "state",
         ),
-        ("DELETE FROM state WHERE place LIKE '@%d/%'", "state"),
-        // The same row under the key itself, where nobody looks.
+        ("DELETE FROM state WHERE typeof(value) = 'integer'", "state"),
+        // The same row where nobody looks.
         (
-            "UPDATE state SET place = 'dataset/' || substr(place, 2, 64) WHERE place LIKE '@%e'",
+            "UPDATE state SET place = CAST(place || x'00' AS BLOB) WHERE value LIKE '{%\"active\"%'",
             "state",
         ),
         (
-            "INSERT INTO state SELECT 'dataset/' || substr(place, 2, 64), value FROM state WHERE place LIKE '@%e'",
+            "INSERT INTO state SELECT CAST(place || x'00' AS BLOB), value FROM state WHERE value LIKE '{%\"active\"%'",
+            "state",
+        ),
+        // Lines of history: changed, one that no row means, one that two mean, two in each other's place, none, and of other types.
+        ("UPDATE lines SET value = value || ' ' WHERE id = 2", "state"),
+        ("INSERT INTO lines (value) VALUES ('{}')", "state"),
+        ("INSERT INTO lines VALUES (-1, '{}')", "state"),
+        ("UPDATE state SET value = 2 WHERE value = 3", "state"),
+        (
+            "UPDATE state SET value = CASE value WHEN 2 THEN 3 ELSE 2 END WHERE typeof(value) = 'integer' AND value IN (2, 3)",
+            "state",
+        ),
+        ("DELETE FROM lines WHERE id = 2", "state"),
+        (
+            "DELETE FROM lines WHERE id = (SELECT max(id) FROM lines)",
+            "state",
+        ),
+        ("DELETE FROM lines", "state"),
+        ("UPDATE state SET value = '2' WHERE value = 2", "state"),
+        (
+            "UPDATE state SET value = 2.0 WHERE typeof(value) = 'integer' AND value = 2",
+            "state",
+        ),
+        (
+            "UPDATE state SET value = x'32' WHERE typeof(value) = 'integer' AND value = 2",
+            "state",
+        ),
+        (
+            "UPDATE state SET value = (SELECT lines.value FROM lines WHERE id = 2) WHERE value = 2",
             "state",
         ),
         ("DELETE FROM state", "state"),
-        ("INSERT INTO state VALUES ('zzz', '1')", "state"),
+        ("INSERT INTO state VALUES (x'ff', '1')", "state"),
         ("UPDATE transactions SET height = 1", "transactions"),
         ("DELETE FROM transactions WHERE tx_id = 'two'", "transactions"),
         ("INSERT INTO transactions VALUES ('zzz', 1, 0)", "transactions"),
@@ -313,4 +341,25 @@ async fn a_block_can_neither_be_changed_nor_removed_by_mistake() {
             .to_string();
         assert!(refused.contains("a block "), "{refused}");
     }
+}
+
+#[tokio::test]
+async fn a_line_of_history_is_written_once_and_goes_with_its_key() {
+    let bench = Bench::new().await;
+    bench.ledger.close().await;
+    let mut connection = storage::sqlite::connect(&bench.path()).await.unwrap();
+    let mut session = session(&mut connection).await;
+    let key = ["history/", &"1".repeat(64), "/1"].concat();
+    derived::write(&mut session, &[(&key, "{}")], &[]).await.unwrap();
+    let lines = rows::lines(&mut session, i64::MIN, 100).await.unwrap();
+    let found = derived::values(&mut session, std::slice::from_ref(&key)).await;
+    assert_eq!(found.unwrap()[&key], b"{}");
+    derived::write(&mut session, &[], &[&key]).await.unwrap();
+    let without = rows::lines(&mut session, i64::MIN, 100).await.unwrap();
+    assert_eq!(without, lines[..lines.len() - 1]);
+    derived::write(&mut session, &[(&key, "{}")], &[]).await.unwrap();
+    let refused = derived::write(&mut session, &[(&key, "{ }")], &[]).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("UNIQUE"), "{refused}");
+    session.rollback().await.unwrap();
 }

@@ -82,7 +82,7 @@ async fn a_damaged_record_fails_only_the_submissions_that_need_it() {
     bench.ledger.close().await;
     let mut connection = storage::sqlite::connect(&bench.path()).await.unwrap();
     let changed =
-        sqlx::query("UPDATE state SET value = '{}' WHERE place LIKE '@%e' AND value LIKE '%\"damaged\"%'")
+        sqlx::query("UPDATE state SET value = '{}' WHERE typeof(value) = 'text' AND value LIKE '{%\"damaged\"%\"policy\"%'")
             .execute(&mut connection)
             .await
             .unwrap();

@@ -4,6 +4,7 @@ use super::VerifyError;
 use super::replayed::Replayed;
 use crate::ledger::block::{Body, Transaction};
 use crate::ledger::chain::corrupt;
+use crate::ledger::storage::rows::{self, Order, Stored};
 use crate::ledger::storage::{self, Session, StorageError, derived};
 use crate::ledger::verify::Corruption;
 use hashbrown::HashMap;
@@ -91,7 +92,7 @@ impl Replay {
                 false => error.into(),
             }
         };
-        let order = derived::order(session).await.map_err(read)?;
+        let order = rows::order(session).await.map_err(read)?;
         let state = std::mem::take(&mut self.state);
         let (send, batches) = mpsc::channel(AHEAD);
         let comparing = spawn_blocking(move || {
@@ -111,14 +112,10 @@ impl Replay {
     }
 
     /// The first key that the table lacks.
-    async fn missing(
-        &self,
-        session: &mut Session<'_>,
-        order: derived::Order,
-    ) -> Result<String, StorageError> {
+    async fn missing(&self, session: &mut Session<'_>, order: Order) -> Result<String, StorageError> {
         let (mut found, mut last) = (HashSet::new(), None);
         loop {
-            let rows = derived::rows_after(session, order, last.as_deref(), ROWS).await?;
+            let rows = rows::after(session, order, last.as_deref(), ROWS).await?;
             let Some((end, _)) = rows.last() else { break };
             last = Some(end.clone());
             found.extend(
@@ -173,56 +170,120 @@ impl Replay {
     }
 }
 
-type Rows = Vec<(String, Vec<u8>)>;
+/// What is read of the tables.
+enum Read {
+    Rows(Vec<(Vec<u8>, Stored)>),
+    Lines(Vec<(i64, Vec<u8>)>),
+}
 
+/// All rows of the state, and all lines after them: one after the other as they lie, not from each row to its line.
 async fn send_rows(
     session: &mut Session<'_>,
-    order: derived::Order,
-    send: mpsc::Sender<Rows>,
+    order: Order,
+    send: mpsc::Sender<Read>,
 ) -> Result<(), StorageError> {
-    let mut last: Option<String> = None;
+    let mut last: Option<Vec<u8>> = None;
     loop {
-        let rows = derived::rows_after(session, order, last.as_deref(), ROWS).await?;
-        let Some((end, _)) = rows.last() else {
-            return Ok(());
-        };
+        let rows = rows::after(session, order, last.as_deref(), ROWS).await?;
+        let Some((end, _)) = rows.last() else { break };
         last = Some(end.clone());
-        if send.send(rows).await.is_err() {
+        if send.send(Read::Rows(rows)).await.is_err() {
             // One of those before is wrong.
             return Ok(());
         }
     }
+    let mut next = (order == Order::Place).then_some(i64::MIN);
+    while let Some(first) = next {
+        let lines = rows::lines(session, first, ROWS).await?;
+        next = lines.last().and_then(|(id, _)| id.checked_add(1));
+        if send.send(Read::Lines(lines)).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
-/// How many rows there are, all of which are the state's.
+/// How many rows there are, all of which are the state's, and each line the one that its row means.
 fn compare(
     state: &Replayed,
-    order: derived::Order,
+    order: Order,
     height: u64,
-    mut batches: mpsc::Receiver<Rows>,
+    mut batches: mpsc::Receiver<Read>,
 ) -> Result<usize, Corruption> {
-    let mut last: Option<String> = None;
+    let mut last: Option<Vec<u8>> = None;
     let mut count = 0_usize;
-    while let Some(rows) = batches.blocking_recv() {
+    let mut lines = Lines::default();
+    while let Some(batch) = batches.blocking_recv() {
+        let rows = match batch {
+            Read::Rows(rows) => rows,
+            Read::Lines(read) => {
+                let compared = lines.compare(&read);
+                compared.map_err(|reason| wrong_state(height, &reason))?;
+                continue;
+            }
+        };
         count = count.saturating_add(rows.len());
-        for (found, value) in rows {
+        for (found, stored) in rows {
+            let key = order.key(&found);
+            let wrong = |what: &str| {
+                let key = key.as_deref().map_or_else(|| hex::encode(&found), str::to_owned);
+                wrong_state(height, &format!("{key} {what}"))
+            };
             // Each once, so that their number tells whether one is missing.
             if last.as_ref().is_some_and(|last| *last >= found) {
-                return Err(wrong_state(height, &format!("{found} is not where it belongs")));
+                return Err(wrong("is not where it belongs"));
             }
-            let key = order.key(&found);
             let expected = key.as_ref().and_then(|key| state.value(key));
-            if expected != Some(value.as_slice()) {
-                let key = key.as_deref().unwrap_or(&found);
-                return Err(wrong_state(
-                    height,
-                    &format!("{key} is not what the blocks lead to"),
-                ));
+            let has_line = key.as_ref().is_some_and(|key| order.has_line(key));
+            match (stored, expected) {
+                (Stored::Value(value), Some(expected)) if !has_line && value == expected => {}
+                (Stored::Line(id), Some(expected)) if has_line => lines.meant.push((id, expected)),
+                _ => return Err(wrong("is not what the blocks lead to")),
             }
             last = Some(found);
         }
     }
     Ok(count)
+}
+
+/// The lines that the rows mean, and what is in each by the blocks.
+#[derive(Default)]
+struct Lines<'s> {
+    meant: Vec<(i64, &'s [u8])>,
+    /// So many were compared.
+    compared: usize,
+}
+
+impl Lines<'_> {
+    /// That these are the next of them, and the last ones where they are none.
+    fn compare(&mut self, read: &[(i64, Vec<u8>)]) -> Result<(), String> {
+        if self.compared == 0 {
+            self.meant.sort_unstable_by_key(|(id, _)| *id);
+        }
+        for (id, value) in read {
+            match self.meant.get(self.compared) {
+                Some((meant, expected)) if meant == id && expected == value => {}
+                Some((meant, _)) if meant < id => return Err(self.unmatched(*meant)),
+                Some((meant, _)) if meant == id => {
+                    return Err(format!("line {id} is not what the blocks lead to"));
+                }
+                _ => return Err(format!("line {id} is that of no row")),
+            }
+            self.compared = self.compared.saturating_add(1);
+        }
+        match self.meant.get(self.compared) {
+            Some((meant, _)) if read.is_empty() => Err(self.unmatched(*meant)),
+            _ => Ok(()),
+        }
+    }
+
+    fn unmatched(&self, id: i64) -> String {
+        let before = self.compared.checked_sub(1).and_then(|at| self.meant.get(at));
+        match before.is_some_and(|(before, _)| *before == id) {
+            true => format!("line {id} is that of two rows"),
+            false => format!("line {id} is missing"),
+        }
+    }
 }
 
 fn wrong_state(height: u64, reason: &str) -> Corruption {

@@ -6,7 +6,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, Row, SqliteConnection};
 
 /// By version, description and statements.
-const MIGRATIONS: [(i64, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str); 5] = [
     (
         1,
         "blocks and what they derive",
@@ -26,6 +26,11 @@ const MIGRATIONS: [(i64, &str, &str); 4] = [
         4,
         "rows of a dataset lie together",
         include_str!("../../../../migrations/ledger/0004_rows_of_a_dataset_lie_together.sql"),
+    ),
+    (
+        5,
+        "history in lines and short places",
+        include_str!("../../../../migrations/ledger/0005_history_in_lines_and_short_places.sql"),
     ),
 ];
 /// The first version that can be looked at without being brought to this one.
