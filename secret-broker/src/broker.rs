@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use leasehold_chaincode::{Msp, PageRequest};
 use leasehold_process::places::Places;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -100,6 +101,16 @@ pub enum StartError {
         /// How many.
         keys: i64,
     },
+    /// The organisation has a key ring, and it is not here.
+    #[error(
+        "there is no key ring {path}, and {organisation} has datasets on the ledger: a new one would open none of them and make other people of everybody; restore the organisation's ring, or make a new one yourself with `keys init` if it is lost"
+    )]
+    RingElsewhere {
+        /// The ring's file.
+        path: std::path::PathBuf,
+        /// Whose.
+        organisation: Msp,
+    },
     /// There is no certificate.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -156,13 +167,17 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
     })?;
     let certificate = Certificate::new(&config.tls, &config.data_dir)?;
     let store = Store::open(&config.data_dir.join("broker.db")).await?;
-    let ring = open_ring(&config, &store).await?;
+    let (ring, ledger) = open_ring(&config, &store).await?;
+    store.seal_receipts(ring.receipt_seal());
     let audit_file = config.data_dir.join("audit.db");
     let audit = Arc::new(Audit::open(&audit_file, ring.audit_seal(), config.audit_keep_days).await?);
     audit
         .keep(Event::own("start", env!("CARGO_PKG_VERSION"), "started"))
         .await?;
-    let ledger = BrokerLedger::open(&config).await?;
+    let ledger = match ledger {
+        Some(ledger) => ledger,
+        None => BrokerLedger::open(&config).await?,
+    };
     enrolment::enrol(&ledger, &config, &audit).await?;
     let metrics = Arc::new(Metrics::default());
     // Loading the ring has tried them.
@@ -299,22 +314,60 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartE
     Ok((listener, bound))
 }
 
-/// Loads the key ring, and makes one at the very first start if that is wanted.
-async fn open_ring(config: &Config, store: &Store) -> Result<KeyRing, StartError> {
+/// Loads the key ring, and makes one at the very first start if that is wanted. Yields the ledger too where it had to be asked for that.
+async fn open_ring(config: &Config, store: &Store) -> Result<(KeyRing, Option<BrokerLedger>), StartError> {
     let (path, pkcs11) = (&config.kek_file, config.pkcs11.as_ref());
+    let mut ledger = None;
     if config.kek_create && !path.exists() {
         let keys = store.wrapped_by().await?.iter().map(|(_, keys)| keys).sum();
         if keys > 0 {
             let path = path.clone();
             return Err(StartError::RingLost { path, keys });
         }
+        let opened = BrokerLedger::open(config).await?;
+        if has_datasets(&opened, &config.organisation).await? {
+            opened.close().await;
+            return Err(StartError::RingElsewhere {
+                path: path.clone(),
+                organisation: config.organisation.clone(),
+            });
+        }
+        ledger = Some(opened);
         rotation::create(path, pkcs11).await?;
         tracing::info!(path = %path.display(), "made a new key ring; keep a copy of it");
     }
     let ring = KeyRing::load(path, pkcs11).await?;
+    let known = store.known_keks().await?;
+    let new = ring.accept(&known).await?;
     ring.opens(config.organisation.as_str(), &store.some_of_each_version().await?)
         .await?;
-    Ok(ring)
+    store.know_keks(&new).await?;
+    if known.is_empty() {
+        tracing::info!(
+            versions = new.len(),
+            "noted the versions of the key ring as they are; others have to be endorsed by one of them"
+        );
+    }
+    Ok((ring, ledger))
+}
+
+/// Whether an organisation has datasets on the ledger. A lost data directory must not be taken for a first start.
+async fn has_datasets(ledger: &BrokerLedger, organisation: &Msp) -> Result<bool, CompareError> {
+    let mut page = PageRequest::default();
+    loop {
+        let found = ledger.datasets(&page).await?;
+        if found
+            .items
+            .iter()
+            .any(|entry| entry.dataset.owner == *organisation)
+        {
+            return Ok(true);
+        }
+        match found.next {
+            Some(next) => page.after = Some(next),
+            None => return Ok(false),
+        }
+    }
 }
 
 impl Running {

@@ -12,6 +12,8 @@ use crate::config::{Cli, Config, Flags, Work};
 /// Does what the arguments say. Errors go to the log, all of them.
 pub async fn run(cli: Cli) -> ExitCode {
     cli.flags.logging.start();
+    // Before a key is read, also by the commands.
+    leasehold_process::confine();
     match cli.command {
         Some(Work::Keys(args)) => keys::run(args).await,
         Some(Work::Ledger(args)) => ledger::run(args).await,

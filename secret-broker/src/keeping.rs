@@ -94,8 +94,13 @@ async fn reloaded(broker: &Broker) -> Result<bool, ReloadError> {
         return Ok(false);
     }
     let held = broker.store.some_of_each_version().await?;
+    let known = broker.store.known_keks().await?;
     let organisation = broker.config.organisation.as_str();
-    Ok(broker.ring.reload(organisation, &held).await?)
+    let Some(new) = broker.ring.reload(organisation, &held, &known).await? else {
+        return Ok(false);
+    };
+    broker.store.know_keks(&new).await?;
+    Ok(true)
 }
 
 async fn work(broker: &Broker, mut left: Left, is_refused: bool) -> Left {

@@ -7,6 +7,7 @@
 //! The key that makes pseudonyms is in memory, as every request needs it; where key-encryption keys are in a hardware module, it is wrapped
 //! by one of them in the file.
 
+pub mod endorsement;
 pub mod pkcs11;
 pub mod rewrap;
 pub mod ring_file;
@@ -27,6 +28,8 @@ use crate::crypto::{self, Context, CryptoError, Key};
 use crate::identity::Subject;
 use crate::secret::Secret;
 use crate::store::data_keys::DataKey;
+use crate::store::receipts::ReceiptSeal;
+use endorsement::KnownKek;
 use pkcs11::Pkcs11Settings;
 use ring_file::{PseudonymKey, RingFile, RingFileError};
 use service::{KeyError, Services};
@@ -116,25 +119,41 @@ impl KeyRing {
         Ok(digest(&read(&self.path)?) != self.loaded.load().sha256)
     }
 
-    /// Reads the file again. Yields whether it was another one; a broken one, one with another pseudonym key, or one that does not open the
-    /// data keys that are `held`, is not taken.
+    /// Reads the file again. Yields which of its versions are not `known` yet, or nothing where it is the same file; a broken one, one with
+    /// another pseudonym key, one that does not open the data keys that are `held`, or one with a version that nobody vouches for, is not
+    /// taken.
     ///
     /// # Errors
     /// [`KeyRingError`]; the ring stays what it was.
-    pub async fn reload(&self, organisation: &str, held: &[DataKey]) -> Result<bool, KeyRingError> {
+    pub async fn reload(
+        &self,
+        organisation: &str,
+        held: &[DataKey],
+        known: &[KnownKek],
+    ) -> Result<Option<Vec<KnownKek>>, KeyRingError> {
         let text = read(&self.path)?;
         let before = self.loaded.load_full();
         if digest(&text) == before.sha256 {
-            return Ok(false);
+            return Ok(None);
         }
         let loaded = load(&self.services, &text).await?;
         if loaded.pseudonym_key.expose() != before.pseudonym_key.expose() {
             let why = "the key ring has another pseudonym key than before, which would make other people of everybody; restore its line";
             return Err(KeyRingError::Refused(why.to_owned()));
         }
+        let new = accept(&self.services, &loaded, known).await?;
         opens(&self.services, &loaded, organisation, held).await?;
         self.loaded.store(Arc::new(loaded));
-        Ok(true)
+        Ok(Some(new))
+    }
+
+    /// Accepts every version: one that is known, or that a known one vouches for. Yields those that are not known yet, to be noted. Where
+    /// none is known, all are taken as they are.
+    ///
+    /// # Errors
+    /// [`KeyRingError::Refused`] with the version and what to do.
+    pub async fn accept(&self, known: &[KnownKek]) -> Result<Vec<KnownKek>, KeyRingError> {
+        accept(&self.services, &self.loaded.load_full(), known).await
     }
 
     /// Whether the ring opens some of what is wrapped by each version. Another key may have taken the place of one: what it wrapped would be
@@ -204,6 +223,12 @@ impl KeyRing {
         ))
     }
 
+    /// What seals receipts of destroyed data keys.
+    #[must_use]
+    pub fn receipt_seal(&self) -> ReceiptSeal {
+        receipt_seal(&self.loaded.load().pseudonym_key)
+    }
+
     /// What seals the audit's records.
     #[must_use]
     pub fn audit_seal(&self) -> SealKey {
@@ -224,6 +249,11 @@ fn audit_seal(pseudonym_key: &Secret<Vec<u8>>) -> SealKey {
     SealKey::new(Secret::new(key))
 }
 
+fn receipt_seal(pseudonym_key: &Secret<Vec<u8>>) -> ReceiptSeal {
+    let key = crypto::keyed_hash(pseudonym_key.expose(), &[b"key receipts"]);
+    ReceiptSeal::new(Secret::new(key))
+}
+
 /// What seals the audit's records, of a ring that cannot be used as it is too: a key of it may be gone.
 ///
 /// # Errors
@@ -231,6 +261,20 @@ fn audit_seal(pseudonym_key: &Secret<Vec<u8>>) -> SealKey {
 pub async fn audit_seal_of(path: &Path, pkcs11: Option<&Pkcs11Settings>) -> Result<SealKey, KeyRingError> {
     let file = RingFile::parse(&read(path)?)?;
     Ok(audit_seal(&open_pseudonym_key(&services(pkcs11), &file).await?))
+}
+
+/// A keyed hash that only this ring makes, of a ring that cannot be used as it is too.
+///
+/// # Errors
+/// [`KeyRingError`] where the ring cannot be read or the key that makes pseudonyms cannot be opened.
+pub async fn sealed_by(
+    path: &Path,
+    pkcs11: Option<&Pkcs11Settings>,
+    parts: &[&[u8]],
+) -> Result<[u8; 32], KeyRingError> {
+    let file = RingFile::parse(&read(path)?)?;
+    let key = open_pseudonym_key(&services(pkcs11), &file).await?;
+    Ok(crypto::keyed_hash(key.expose(), parts))
 }
 
 async fn unwrap(
@@ -245,6 +289,18 @@ async fn unwrap(
     let place = place(loaded, version)?;
     let bytes = services.unwrap(place, &context, wrapped).await?;
     Ok(Key::from_bytes(bytes.expose()).ok_or(CryptoError::Malformed)?)
+}
+
+async fn accept(
+    services: &Services,
+    loaded: &Loaded,
+    known: &[KnownKek],
+) -> Result<Vec<KnownKek>, KeyRingError> {
+    endorsement::accept(services, &loaded.file, known, |version, check| {
+        let parts: [&[u8]; 3] = [b"known key", &version.to_be_bytes(), check];
+        crypto::keyed_hash(loaded.pseudonym_key.expose(), &parts).to_vec()
+    })
+    .await
 }
 
 /// One that opens is enough for a version: a single damaged row is no reason to stop.

@@ -30,22 +30,31 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     {
         tracing::debug!(path = %path.display(), %error, "could not keep the file's owner");
     }
-    fs::rename(&partial, path)?;
+    let renamed = fs::rename(&partial, path);
+    if renamed.is_err() {
+        let _not_wanted = fs::remove_file(&partial);
+    }
+    renamed?;
     sync_name(path)
 }
 
-/// Under another name, since a crash must not leave half of it under the final one.
+/// Under another name, since a crash must not leave half of it under the final one. Nobody else has that name, nor a file under it before.
 fn write_beside(path: &Path, content: &[u8]) -> io::Result<PathBuf> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
     let mut partial = OsString::from(path);
-    partial.push(".partial");
+    partial.push(format!(".{}.partial", hex::encode(random)));
     let partial = PathBuf::from(partial);
     let mut file = OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(&partial)?;
-    file.write_all(content).and_then(|()| file.sync_all())?;
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    if written.is_err() {
+        let _half_written = fs::remove_file(&partial);
+    }
+    written?;
     Ok(partial)
 }
 

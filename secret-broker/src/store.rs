@@ -4,6 +4,7 @@
 //! details are ciphertext, fingerprints are keyed. What must be true together is written in one transaction.
 
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use crate::sqlite;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
@@ -14,11 +15,14 @@ pub mod backup;
 pub mod claims;
 pub mod data_keys;
 pub mod doomed;
+mod known_keks;
 pub mod operations;
 pub mod people;
 pub mod receipts;
 pub mod skeletons;
 pub mod standing;
+
+use receipts::ReceiptSeal;
 
 /// The database failed; not the caller's fault.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +52,8 @@ pub enum StoreError {
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: SqlitePool,
+    /// Set once the ring is open; the ring is held against the key store before.
+    seal: Arc<OnceLock<ReceiptSeal>>,
 }
 
 impl Store {
@@ -93,10 +99,28 @@ impl Store {
                 "doomed keys",
                 include_str!("../migrations/store/0006_doomed_keys.sql"),
             ),
+            migration(
+                7,
+                "known keks",
+                include_str!("../migrations/store/0007_known_keks.sql"),
+            ),
+            migration(
+                8,
+                "sealed receipts",
+                include_str!("../migrations/store/0008_sealed_receipts.sql"),
+            ),
         ])
         .run(&pool)
         .await?;
-        Ok(Self { pool })
+        Ok(Self {
+            pool,
+            seal: Arc::default(),
+        })
+    }
+
+    /// Has receipts sealed from now on, and checked as they are read. The first key stays.
+    pub fn seal_receipts(&self, seal: ReceiptSeal) {
+        let _set_before = self.seal.set(seal);
     }
 
     /// A transaction that holds the write lock from its start, so that what it reads stays true until it commits.

@@ -1,7 +1,10 @@
-//! How each of Leasehold's services is a process: the flags of its log, the signals that end it, its exit code, and how much of
-//! what it does at the same time is for whom ([`places`]).
+//! How each of Leasehold's services is a process: the flags of its log, the signals that end it, its exit code, that its memory stays in it,
+//! and how much of what it does at the same time is for whom ([`places`]).
 
+mod confinement;
 pub mod places;
+
+pub use confinement::confine;
 
 use std::fmt::Display;
 use std::io::IsTerminal as _;
@@ -64,6 +67,7 @@ pub async fn run<E: Display, F: Future<Output = Result<(), E>>>(
     what: &str,
     service: impl FnOnce(CancellationToken) -> F,
 ) -> ExitCode {
+    confine();
     let shutdown = CancellationToken::new();
     let mut running = std::pin::pin!(service(shutdown.clone()));
     let ended = tokio::select! {

@@ -6,11 +6,12 @@
 //!
 //! Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
 
+mod copies;
 mod places;
 mod shown;
 
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -20,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Pkcs11Args;
 use crate::keys::rewrap::rewrap;
 use crate::keys::{KeyRing, rotation};
-use crate::store::backup;
+use crate::store::Store;
+use copies::Restore;
 use places::Places;
 use shown::print;
 
@@ -60,10 +62,20 @@ enum KeysWork {
         )]
         organisation: String,
     },
-    /// Destroy a version of the key-encryption key, if nothing is wrapped by it
+    /// Destroy a version of the key-encryption key, if nothing is wrapped by it and the key store was copied since
+    #[command(group = clap::ArgGroup::new("copied").required(true))]
     Retire {
         /// Which one
         version: u32,
+        /// Receipt of a copy that needs it no longer, as `keys backup` writes it beside the copy
+        #[arg(long, group = "copied", value_name = "FILE")]
+        backup_receipt: Option<PathBuf>,
+        /// Do without a copy: what older ones hold is lost
+        #[arg(long, group = "copied")]
+        without_backup: bool,
+        /// The token has it no longer, as an operator has looked: take its line out of the ring
+        #[arg(long)]
+        key_is_gone: bool,
         #[command(flatten)]
         pkcs11: Pkcs11Args,
     },
@@ -72,8 +84,11 @@ enum KeysWork {
         #[command(flatten)]
         pkcs11: Pkcs11Args,
     },
-    /// Print the receipts of destroyed data keys, one JSON object per line
-    Receipts,
+    /// Print the receipts of destroyed data keys, one JSON object per line; names the first that is not as it was sealed
+    Receipts {
+        #[command(flatten)]
+        pkcs11: Pkcs11Args,
+    },
     /// Print whose data keys are to be destroyed and are still here, one JSON object per line
     Doomed,
     /// Let data keys go that are held back, or will be, since too many would go at once: make sure before that it is the right ledger
@@ -96,11 +111,21 @@ enum KeysWork {
         #[command(flatten)]
         pkcs11: Pkcs11Args,
     },
-    /// Make the key store from a copy, if there is none; the broker must be stopped
+    /// Make the key store from a copy, if there is none and the ring opens what is in the copy; the broker must be stopped
     Restore {
         /// The copy
         #[arg(long, value_name = "FILE")]
         from: PathBuf,
+        /// MSP id of the organisation that runs the broker
+        #[arg(
+            id = "keys_restore_organisation",
+            long = "organisation",
+            env = "LEASEHOLD_ORGANISATION"
+        )]
+        organisation: String,
+        /// Do without the data keys that the ring does not open: their datasets are lost
+        #[arg(long)]
+        accept_unopened: bool,
         #[command(flatten)]
         pkcs11: Pkcs11Args,
     },
@@ -135,8 +160,19 @@ async fn work(work: KeysWork, places: &Places) -> Result<(), Failure> {
             let rewrapped = rewrap_all(places, &pkcs11, &organisation);
             places.recorded(&pkcs11, "wrap_data_keys", "", rewrapped).await
         }
-        KeysWork::Retire { version, pkcs11 } => {
-            let retired = retire(places, version, &pkcs11);
+        KeysWork::Retire {
+            version,
+            backup_receipt,
+            key_is_gone,
+            pkcs11,
+            ..
+        } => {
+            let retiring = Retiring {
+                version,
+                backup_receipt,
+                key_is_gone,
+            };
+            let retired = retire(places, &pkcs11, &retiring);
             let object = version.to_string();
             places.recorded(&pkcs11, "retire_kek", &object, retired).await
         }
@@ -147,7 +183,7 @@ async fn work(work: KeysWork, places: &Places) -> Result<(), Failure> {
             store.close().await;
             print(&shown::status(&ring, &wrapped_by?, &doomed?))
         }
-        KeysWork::Receipts => receipts(places).await,
+        KeysWork::Receipts { pkcs11 } => receipts(places, &pkcs11).await,
         KeysWork::Doomed => {
             let store = places.store().await?;
             let doomed = store.doomed().await;
@@ -163,14 +199,21 @@ async fn work(work: KeysWork, places: &Places) -> Result<(), Failure> {
                 .await
         }
         KeysWork::Backup { to, pkcs11 } => {
-            let copied = backup_to(places, &to);
+            let copied = copies::backup_to(places, &pkcs11, &to);
             places.recorded(&pkcs11, "copy_key_store", "", copied).await
         }
-        KeysWork::Restore { from, pkcs11 } => {
-            let restored = async {
-                let keys = backup::restore(&from, &places.database()).await?;
-                print(&json!({"restored": places.database(), "data_keys": keys}))
+        KeysWork::Restore {
+            from,
+            organisation,
+            accept_unopened,
+            pkcs11,
+        } => {
+            let what = Restore {
+                from: &from,
+                organisation: &organisation,
+                accept_unopened,
             };
+            let restored = copies::restore(places, &pkcs11, what);
             places.recorded(&pkcs11, "restore_key_store", "", restored).await
         }
     }
@@ -179,11 +222,17 @@ async fn work(work: KeysWork, places: &Places) -> Result<(), Failure> {
 async fn rewrap_all(places: &Places, pkcs11: &Pkcs11Args, organisation: &str) -> Result<(), Failure> {
     let ring = KeyRing::load(&places.ring(), pkcs11.settings()?.as_ref()).await?;
     let store = places.store().await?;
-    let came = rewrap(&store, &ring, organisation, &CancellationToken::new()).await;
-    let scrubbed = store.scrub().await;
+    let rewrapped = async {
+        store
+            .know_keks(&ring.accept(&store.known_keks().await?).await?)
+            .await?;
+        let came = rewrap(&store, &ring, organisation, &CancellationToken::new()).await?;
+        store.scrub().await?;
+        Ok::<_, Failure>(came)
+    };
+    let came = rewrapped.await;
     store.close().await;
     let came = came?;
-    scrubbed?;
     print(&json!({"current": ring.current(), "rewrapped": came.done, "stuck": came.stuck}))?;
     if came.stuck > 0 {
         return Err("some data keys cannot be opened; the log names them".into());
@@ -191,8 +240,10 @@ async fn rewrap_all(places: &Places, pkcs11: &Pkcs11Args, organisation: &str) ->
     Ok(())
 }
 
-async fn receipts(places: &Places) -> Result<(), Failure> {
+async fn receipts(places: &Places, pkcs11: &Pkcs11Args) -> Result<(), Failure> {
+    let ring = KeyRing::load(&places.ring(), pkcs11.settings()?.as_ref()).await?;
     let store = places.store().await?;
+    store.seal_receipts(ring.receipt_seal());
     let mut after = 0;
     loop {
         let page = store.key_receipts(None, after, PAGE).await?;
@@ -215,28 +266,64 @@ async fn release(places: &Places, dataset: Option<&str>) -> Result<(), Failure> 
     }
 }
 
-async fn backup_to(places: &Places, to: &Path) -> Result<(), Failure> {
-    let store = places.store().await?;
-    let copied = store.backup(to).await;
-    store.close().await;
-    copied?;
-    print(&json!({"copied": places.database(), "to": to}))
+struct Retiring {
+    version: u32,
+    backup_receipt: Option<PathBuf>,
+    key_is_gone: bool,
 }
 
 /// First the key store says that nothing is wrapped by it nor ever will be, then it goes: cut off in between, this can be done again.
-async fn retire(places: &Places, version: u32, pkcs11: &Pkcs11Args) -> Result<(), Failure> {
-    let pkcs11 = pkcs11.settings()?;
+async fn retire(places: &Places, pkcs11: &Pkcs11Args, retiring: &Retiring) -> Result<(), Failure> {
+    let version = retiring.version;
     rotation::may_go(&places.ring(), version)?;
     let store = places.store().await?;
-    let wrapped = store.retire_kek(version).await;
+    let may_go = may_go(places, pkcs11, &store, retiring).await;
     store.close().await;
-    let wrapped = wrapped?;
-    if wrapped > 0 {
-        return Err(format!(
+    if !may_go? {
+        return print(&json!({"retired": version, "before": true}));
+    }
+    let settings = pkcs11.settings()?;
+    rotation::remove(&places.ring(), version, settings.as_ref(), retiring.key_is_gone).await?;
+    print(&json!({"retired": version}))
+}
+
+/// Whether a version may go; it may not where it went before.
+async fn may_go(
+    places: &Places,
+    pkcs11: &Pkcs11Args,
+    store: &Store,
+    retiring: &Retiring,
+) -> Result<bool, Failure> {
+    let version = retiring.version;
+    if !rotation::versions(&places.ring())?.contains(&version) {
+        return match store.is_retired_kek(version).await? {
+            true => Ok(false),
+            false => Err(format!(
+                "the key ring has no version {version}, nor was one retired here: nothing was destroyed; check --kek-file and --data-dir"
+            )
+            .into()),
+        };
+    }
+    if let Some(receipt) = &retiring.backup_receipt {
+        copies::is_backed_up(places, pkcs11, store, version, receipt).await?;
+    }
+    // What vouches for a newer version must not go before that was accepted.
+    if store
+        .known_keks()
+        .await?
+        .iter()
+        .all(|known| known.version <= version)
+    {
+        let ring = KeyRing::load(&places.ring(), pkcs11.settings()?.as_ref()).await?;
+        store
+            .know_keks(&ring.accept(&store.known_keks().await?).await?)
+            .await?;
+    }
+    match store.retire_kek(version).await? {
+        0 => Ok(true),
+        wrapped => Err(format!(
             "version {version} wraps {wrapped} data keys: a running broker wraps them anew by itself, else do it with `keys rewrap`; then retire it"
         )
-        .into());
+        .into()),
     }
-    rotation::remove(&places.ring(), version, pkcs11.as_ref()).await?;
-    print(&json!({"retired": version}))
 }

@@ -75,7 +75,7 @@ pub enum Pkcs11Error {
     },
     /// The token does not take the PIN.
     #[error(
-        "the token `{0}` refuses the PIN; correct the file of --pkcs11-pin-file before its tries are used up"
+        "the token `{0}` refuses the PIN, and is not tried again with it; correct the file of --pkcs11-pin-file"
     )]
     WrongPin(String),
     /// One more wrong PIN would lock the token.
@@ -93,7 +93,7 @@ pub enum Pkcs11Error {
     SeveralKeys(String),
     /// It could be read out.
     #[error(
-        "the key `{label}` could leave the module: its attribute {attribute}; make a new one with `keys rotate` and destroy this one"
+        "the key `{label}` could leave the module, or came into it from outside: its attribute {attribute}; make a new one with `keys rotate` and destroy this one"
     )]
     NotConfined {
         /// Its label.
@@ -172,11 +172,11 @@ impl Token {
         self.call(move |module, seat| module.check(seat, &label)).await
     }
 
-    /// Destroys what there is of a key.
+    /// Destroys what there is of a key. Yields whether there was anything.
     ///
     /// # Errors
     /// [`Pkcs11Error`].
-    pub async fn destroy(&self, label: &str) -> Result<(), Pkcs11Error> {
+    pub async fn destroy(&self, label: &str) -> Result<bool, Pkcs11Error> {
         let label = label.to_owned();
         self.call(move |module, seat| module.destroy(seat, &label)).await
     }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `kek:VERSION:BASE64` | a key-encryption key of 64 bytes |
 //! | `kek:VERSION:pkcs11:LABEL` | one that is in a hardware module, under this label |
+//! | `endorsed:VERSION:BASE64` | that an older version vouches for it ([`super::endorsement`]) |
 //! | `pseudonym:1:BASE64` | the key of 32 bytes that makes pseudonyms |
 //! | `pseudonym:1:wrapped:BASE64` | the same, wrapped by a key-encryption key above |
 //!
@@ -58,6 +59,8 @@ pub enum PseudonymKey {
 pub struct RingFile {
     /// By version. Not empty.
     pub keks: BTreeMap<u32, Place>,
+    /// What vouches for a version, by version.
+    pub endorsements: BTreeMap<u32, Vec<u8>>,
     /// Exactly one: another key would make other people of everybody.
     pub pseudonym: PseudonymKey,
 }
@@ -85,6 +88,7 @@ impl RingFile {
     /// [`RingFileError`], which names lines and never their content.
     pub fn parse(text: &str) -> Result<Self, RingFileError> {
         let mut keks = BTreeMap::new();
+        let mut endorsements = BTreeMap::new();
         let mut pseudonym = None;
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -109,19 +113,31 @@ impl RingFile {
                         return Err(wrong("its version is there twice"));
                     }
                 }
+                "endorsed" => {
+                    let envelope = decoded(rest).map_err(wrong)?.to_vec();
+                    crypto::key_version(&envelope)
+                        .map_err(|_| wrong("its envelope has an unknown format"))?;
+                    if endorsements.insert(version, envelope).is_some() {
+                        return Err(wrong("its version is endorsed twice"));
+                    }
+                }
                 "pseudonym" => {
                     if pseudonym.replace(pseudonym_key(rest).map_err(wrong)?).is_some() {
                         return Err(wrong("there can be only one pseudonym key"));
                     }
                 }
-                _ => return Err(wrong("its use is neither kek nor pseudonym")),
+                _ => return Err(wrong("its use is none of kek, endorsed and pseudonym")),
             }
         }
         if keks.is_empty() {
             return Err(RingFileError::Missing("kek"));
         }
         let pseudonym = pseudonym.ok_or(RingFileError::Missing("pseudonym"))?;
-        Ok(Self { keks, pseudonym })
+        Ok(Self {
+            keks,
+            endorsements,
+            pseudonym,
+        })
     }
 
     /// The version that wraps: the highest.
@@ -143,7 +159,7 @@ impl RingFile {
     #[must_use]
     pub fn render(&self) -> Zeroizing<String> {
         // Its full size from the start, so that growing leaves no copy behind.
-        let mut text = Zeroizing::new(String::with_capacity(512 + 160 * self.keks.len()));
+        let mut text = Zeroizing::new(String::with_capacity(512 + 640 * self.keks.len()));
         text.push_str("# Keys of this organisation. Losing this file loses every registered volume.\n");
         for (version, place) in &self.keks {
             let _infallible = match place {
@@ -153,6 +169,9 @@ impl RingFile {
                 }
                 Place::Pkcs11(label) => writeln!(text, "kek:{version}:pkcs11:{label}"),
             };
+        }
+        for (version, envelope) in &self.endorsements {
+            let _infallible = writeln!(text, "endorsed:{version}:{}", STANDARD.encode(envelope));
         }
         let _infallible = match &self.pseudonym {
             PseudonymKey::Ring(key) => {
@@ -223,8 +242,9 @@ mod tests {
     #[test]
     fn a_ring_reads_as_it_was_written() {
         let text = format!(
-            "kek:1:{}\nkek:3:pkcs11:leasehold-kek-3.a_b\npseudonym:1:wrapped:{}\n",
+            "kek:1:{}\nkek:3:pkcs11:leasehold-kek-3.a_b\nendorsed:3:{}\npseudonym:1:wrapped:{}\n",
             STANDARD.encode([1; 64]),
+            STANDARD.encode([1, 0, 0, 0, 1, 9, 9]),
             STANDARD.encode([1, 0, 0, 0, 3, 9, 9]),
         );
         let ring = RingFile::parse(&text).unwrap();
@@ -251,6 +271,10 @@ mod tests {
             format!("kek:1:{good}\npseudonym:1:{good}"),
             format!("kek:1:pkcs11:\npseudonym:1:{short}"),
             format!("kek:1:pkcs11:a label\npseudonym:1:{short}"),
+            format!(
+                "kek:1:{good}\nendorsed:1:{}\npseudonym:1:{short}",
+                STANDARD.encode([2; 9])
+            ),
             format!("kek:1:{good}\nother:1:{good}\npseudonym:1:{short}"),
             "kek:1:***\n".to_owned(),
             "kek".to_owned(),

@@ -110,13 +110,13 @@ impl Services {
         }
     }
 
-    /// Destroys a key that nothing is wrapped by. One that is gone already is no error. What is in the ring goes with its line.
+    /// Destroys a key that nothing is wrapped by. Yields whether it was there. What is in the ring goes with its line.
     ///
     /// # Errors
     /// [`KeyError`].
-    pub async fn destroy(&self, place: &Place) -> Result<(), KeyError> {
+    pub async fn destroy(&self, place: &Place) -> Result<bool, KeyError> {
         match place {
-            Place::Ring(_) => Ok(()),
+            Place::Ring(_) => Ok(true),
             Place::Pkcs11(label) => Ok(self.module()?.destroy(label).await?),
         }
     }

@@ -68,17 +68,17 @@ async fn a_running_ring_takes_a_new_version_and_still_opens_what_an_older_one_wr
     let key = Key::generate().unwrap();
     let (_, old) = ring.wrap(of("o", "d", 1), &key).await.unwrap();
     let pseudonym = ring.pseudonym(&subject("a", "b"));
-    assert!(!ring.reload("o", &[]).await.unwrap());
+    assert_eq!(ring.reload("o", &[], &[]).await.unwrap(), None);
     assert_eq!(rotation::rotate(&path, None).await.unwrap(), 2);
-    assert!(ring.reload("o", &[]).await.unwrap());
+    assert!(ring.reload("o", &[], &[]).await.unwrap().is_some());
     assert_eq!(ring.current(), 2);
     let unwrapped = ring.unwrap(of("o", "d", 1), &old).await.unwrap();
     assert_eq!(unwrapped.expose(), key.expose());
     let (version, new) = ring.wrap(of("o", "d", 1), &key).await.unwrap();
     assert_eq!(version, 2);
-    rotation::remove(&path, 1, None).await.unwrap();
-    rotation::remove(&path, 1, None).await.unwrap();
-    assert!(ring.reload("o", &[]).await.unwrap());
+    rotation::remove(&path, 1, None, false).await.unwrap();
+    rotation::remove(&path, 1, None, false).await.unwrap();
+    assert!(ring.reload("o", &[], &[]).await.unwrap().is_some());
     assert!(matches!(
         ring.unwrap(of("o", "d", 1), &old).await,
         Err(KeyError::NoSuchVersion(1))
@@ -95,7 +95,7 @@ async fn a_ring_that_no_longer_opens_what_the_key_store_holds_is_not_taken() {
     let path = directory.path().join("ring");
     let first = fs::read_to_string(&path).unwrap();
     rotation::rotate(&path, None).await.unwrap();
-    assert!(ring.reload("o", &[]).await.unwrap());
+    assert!(ring.reload("o", &[], &[]).await.unwrap().is_some());
     let key = Key::generate().unwrap();
     let (kek_version, wrapped) = ring.wrap(of("o", "d", 1), &key).await.unwrap();
     let held = DataKey {
@@ -112,7 +112,7 @@ async fn a_ring_that_no_longer_opens_what_the_key_store_holds_is_not_taken() {
     let other = format!("kek:2:{}\n{first}", STANDARD.encode([7; 64]));
     for text in [other.as_str(), first.as_str()] {
         fs::write(&path, text).unwrap();
-        let refused = ring.reload("o", std::slice::from_ref(&held)).await;
+        let refused = ring.reload("o", std::slice::from_ref(&held), &[]).await;
         let refused = refused.unwrap_err().to_string();
         assert!(refused.contains("version 2"), "{refused}");
         assert!(ring.unwrap(of("o", "d", 1), &held.wrapped).await.is_ok());
@@ -135,7 +135,10 @@ async fn the_newest_version_does_not_go() {
     let (directory, _) = ring().await;
     let path = directory.path().join("ring");
     let before = fs::read(&path).unwrap();
-    let refused = rotation::remove(&path, 1, None).await.unwrap_err().to_string();
+    let refused = rotation::remove(&path, 1, None, false)
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(refused.contains("keys rotate"), "{refused}");
     assert_eq!(fs::read(&path).unwrap(), before);
 }
@@ -152,7 +155,7 @@ async fn a_ring_that_became_another_is_not_taken() {
     );
     for text in ["", "kek:1:***", other.as_str()] {
         fs::write(&path, text).unwrap();
-        let refused = ring.reload("o", &[]).await.unwrap_err().to_string();
+        let refused = ring.reload("o", &[], &[]).await.unwrap_err().to_string();
         assert!(!refused.contains(&other[8..30]), "{refused}");
         assert_eq!(ring.pseudonym(&subject("a", "b")), pseudonym);
     }
@@ -173,4 +176,95 @@ async fn pseudonyms_tell_issuers_and_boundaries_apart() {
         assert!(all.iter().skip(i + 1).all(|other| other != one));
     }
     assert_eq!(ring.pseudonym(&subject("a", "bc")), all[0]);
+}
+
+#[tokio::test]
+async fn a_version_that_no_known_one_vouches_for_is_not_taken() {
+    let (directory, ring) = ring().await;
+    let path = directory.path().join("ring");
+    let first = fs::read_to_string(&path).unwrap();
+    // As it is found, once.
+    let mut known = ring.accept(&[]).await.unwrap();
+    assert_eq!(known.len(), 1);
+    assert!(ring.accept(&known).await.unwrap().is_empty());
+    let stranger = format!("kek:2:{}\n", STANDARD.encode([7; 64]));
+    let refused = async |text: &str, known: &[KnownKek], told: &str| {
+        fs::write(&path, text).unwrap();
+        let running = ring.reload("o", &[], known).await.unwrap_err().to_string();
+        assert!(running.contains(told), "{running}");
+        let started = KeyRing::load(&path, None).await.unwrap();
+        let started = started.accept(known).await.unwrap_err().to_string();
+        assert!(started.contains(told), "{started}");
+    };
+    refused(
+        &format!("{first}{stranger}"),
+        &known,
+        "version 2 of the key ring is endorsed by no",
+    )
+    .await;
+
+    fs::write(&path, &first).unwrap();
+    rotation::rotate(&path, None).await.unwrap();
+    rotation::rotate(&path, None).await.unwrap();
+    let rotated = fs::read_to_string(&path).unwrap();
+    // Another key under an endorsement that was made for the right one.
+    let right = rotated.lines().find(|line| line.starts_with("kek:2:")).unwrap();
+    refused(
+        &rotated.replace(right, stranger.trim()),
+        &known,
+        "version 2 of the key ring",
+    )
+    .await;
+    // An endorsement that was made for another version.
+    let endorsed = |version: u32| {
+        let start = format!("endorsed:{version}:");
+        rotated
+            .lines()
+            .find_map(|line| line.strip_prefix(&start))
+            .unwrap()
+    };
+    let exchanged = rotated.replace(endorsed(2), endorsed(3));
+    refused(&exchanged, &known, "version 2 of the key ring").await;
+
+    fs::write(&path, &rotated).unwrap();
+    let new = ring.reload("o", &[], &known).await.unwrap().unwrap();
+    assert_eq!(new.iter().map(|kek| kek.version).collect::<Vec<_>>(), [2, 3]);
+    known.extend(new);
+    // Known ones need nobody any longer.
+    rotation::remove(&path, 1, None, false).await.unwrap();
+    assert_eq!(ring.reload("o", &[], &known).await.unwrap(), Some(Vec::new()));
+    let now = fs::read_to_string(&path).unwrap();
+    refused(
+        &now.replace(right, stranger.trim()),
+        &known,
+        "is another key than it was",
+    )
+    .await;
+    // What somebody wrote into the key store who has not the ring counts for nothing.
+    fs::write(&path, &now).unwrap();
+    let forged = known.iter().cloned().map(|kek| KnownKek {
+        seal: vec![0; 32],
+        ..kek
+    });
+    let forged: Vec<_> = forged.collect();
+    let started = KeyRing::load(&path, None).await.unwrap();
+    assert!(started.accept(&forged).await.is_err());
+}
+
+#[tokio::test]
+async fn one_command_at_a_time_changes_the_ring() {
+    let (directory, _) = ring().await;
+    let path = directory.path().join("ring");
+    let before = fs::read(&path).unwrap();
+    let other = fs::File::open(directory.path()).unwrap();
+    other.lock().unwrap();
+    for refused in [
+        rotation::rotate(&path, None).await.err().unwrap(),
+        rotation::remove(&path, 1, None, false).await.err().unwrap(),
+    ] {
+        assert!(refused.to_string().contains("another command"), "{refused}");
+    }
+    assert_eq!(fs::read(&path).unwrap(), before);
+    drop(other);
+    assert_eq!(rotation::rotate(&path, None).await.unwrap(), 2);
 }

@@ -1,13 +1,19 @@
 //! Copies of the key store. A copy opens nothing by itself: data keys in it are wrapped, and the key ring is not in it.
 //!
-//! One that is restored may be older than the ledger. The broker finds that out when it starts ([`crate::shredding`]).
+//! One that is restored may be older than the ledger. The broker finds that out when it starts ([`crate::shredding`]). What was not decided in
+//! it is not submitted again: it may have been since, and was asked for in another time.
 
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, now};
+use crate::keys::service::KeyError;
+use crate::keys::{DataKeyOf, KeyRing};
 use crate::{private_file, sqlite};
+
+const PAGE: u32 = 64;
 
 /// Why a copy was not made, or not restored.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +42,19 @@ pub enum BackupError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The ring does not open all of it.
+    #[error(
+        "the key ring does not open {count} data keys of {path}, which the log names: take the ring that wrapped them, or do without them with --accept-unopened"
+    )]
+    Unopened {
+        /// Which file.
+        path: PathBuf,
+        /// So many.
+        count: u64,
+    },
+    /// It cannot be tried.
+    #[error("the copy's data keys cannot be tried now: {0}")]
+    Key(#[from] KeyError),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -72,40 +91,176 @@ impl Store {
         }
         copied.map_err(|error| StoreError::from(error).into())
     }
+
+    /// Makes of a copy what a broker may go on from: operations that were not decided end with a problem, since what became of them since
+    /// is not known, and the ring's versions are looked at anew. Yields the operations.
+    async fn settle_copy(&self, problem: &Value) -> Result<Vec<String>, StoreError> {
+        let mut transaction = self.write().await?;
+        let dropped = sqlx::query_scalar(
+            "UPDATE operations SET status = 'failed', problem = ?, finished_at = ?, command = NULL
+             WHERE status IN ('pending', 'running') RETURNING id",
+        )
+        .bind(problem.to_string())
+        .bind(now())
+        .fetch_all(&mut *transaction)
+        .await?;
+        sqlx::query("DELETE FROM known_keks")
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(dropped)
+    }
 }
 
-/// Makes a key store from a copy. Never overwrites one. Yields how many data keys it has.
+/// What to do with data keys of a copy that the ring does not open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unopened {
+    /// Take the copy with them.
+    Accept,
+    /// Leave the copy alone.
+    Refuse,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// So many data keys.
+    pub keys: i64,
+    /// So many of them that the ring does not open; the log names them.
+    pub unopened: u64,
+    /// Operations that were not decided yet: they are not submitted again, since their time is over, and are shown as failed.
+    pub dropped: Vec<String>,
+}
+
+/// Makes a key store from a copy, once each data key of it was opened by an organisation's ring. Never overwrites one. Operations that were
+/// not decided in it end with a `problem`.
 ///
 /// # Errors
 /// [`BackupError`]; there is no new key store then.
-pub async fn restore(from: &Path, to: &Path) -> Result<i64, BackupError> {
+pub async fn restore(
+    from: &Path,
+    to: &Path,
+    (ring, organisation): (&KeyRing, &str),
+    unopened: Unopened,
+    problem: &Value,
+) -> Result<Restored, BackupError> {
     // A journal without its database would be taken for the new one's.
     for tail in ["", "-wal", "-shm"] {
-        let mut path = to.as_os_str().to_owned();
-        path.push(tail);
-        if Path::new(&path).exists() {
+        let path = with_tail(to, tail);
+        if path.exists() {
             return Err(BackupError::Create {
-                path: path.into(),
+                path,
                 source: std::io::ErrorKind::AlreadyExists.into(),
             });
         }
     }
-    let keys = check(from).await.map_err(|error| BackupError::Unusable {
-        path: from.to_owned(),
-        reason: error.to_string(),
-    })?;
+    let wrapped_by = wrapped_by(from).await?;
     let content = std::fs::read(from).map_err(|source| BackupError::Read {
         path: from.to_owned(),
         source,
     })?;
-    private_file::create(to, &content).map_err(|source| BackupError::Create {
+    let created = |source| BackupError::Create {
         path: to.to_owned(),
         source,
-    })?;
-    Ok(keys)
+    };
+    // Beside its final place: cut off, this leaves no key store there.
+    let beside = with_tail(to, ".restoring");
+    remove(&beside).map_err(created)?;
+    private_file::create(&beside, &content).map_err(created)?;
+    let made = async {
+        let store = Store::open(&beside).await?;
+        let made = made_usable(&store, from, (ring, organisation), unopened, problem).await;
+        store.close().await;
+        made
+    };
+    let made = made.await;
+    let placed = match made {
+        Ok(made) => std::fs::hard_link(&beside, to).map(|()| made).map_err(created),
+        Err(error) => Err(error),
+    };
+    remove(&beside).map_err(created)?;
+    let (unopened, dropped) = placed?;
+    Ok(Restored {
+        keys: wrapped_by.iter().map(|(_, keys)| keys).sum(),
+        unopened,
+        dropped,
+    })
 }
 
-async fn check(path: &Path) -> Result<i64, sqlx::Error> {
+async fn made_usable(
+    store: &Store,
+    from: &Path,
+    (ring, organisation): (&KeyRing, &str),
+    unopened: Unopened,
+    problem: &Value,
+) -> Result<(u64, Vec<String>), BackupError> {
+    let mut count = 0;
+    let mut after = (String::new(), 0);
+    loop {
+        // No version is numbered 0: these are all.
+        let page = store.not_wrapped_by(0, &after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = (last.dataset_id.clone(), last.version);
+        for key in &page {
+            let of = DataKeyOf {
+                organisation,
+                dataset: &key.dataset_id,
+                version: key.version,
+            };
+            match ring.unwrap(of, &key.wrapped).await {
+                Ok(_) => {}
+                Err(error) if error.may_pass() => return Err(error.into()),
+                Err(error) => {
+                    count += 1;
+                    tracing::error!(
+                        dataset = %key.dataset_id, version = key.version, kek_version = key.kek_version, %error,
+                        "the key ring does not open a data key of the copy"
+                    );
+                }
+            }
+        }
+    }
+    if count > 0 && unopened == Unopened::Refuse {
+        return Err(BackupError::Unopened {
+            path: from.to_owned(),
+            count,
+        });
+    }
+    let dropped = store.settle_copy(problem).await?;
+    store.scrub().await?;
+    Ok((count, dropped))
+}
+
+fn with_tail(path: &Path, tail: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(tail);
+    path.into()
+}
+
+/// A database and its journals, where they are.
+fn remove(path: &Path) -> std::io::Result<()> {
+    for tail in ["-wal", "-shm", ""] {
+        match std::fs::remove_file(with_tail(path, tail)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// How many data keys of a copy each version of the key-encryption key wraps.
+///
+/// # Errors
+/// [`BackupError::Unusable`] where it is no key store, or a damaged one.
+pub async fn wrapped_by(copy: &Path) -> Result<Vec<(u32, i64)>, BackupError> {
+    let looked = look(copy).await;
+    looked.map_err(|error| BackupError::Unusable {
+        path: copy.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+async fn look(path: &Path) -> Result<Vec<(u32, i64)>, sqlx::Error> {
     let options = sqlite::options(path)
         .create_if_missing(false)
         .read_only(true)
@@ -117,9 +272,11 @@ async fn check(path: &Path) -> Result<i64, sqlx::Error> {
     if found != "ok" {
         return Err(sqlx::Error::Protocol(found));
     }
-    let keys = sqlx::query_scalar("SELECT count(*) FROM data_keys")
-        .fetch_one(&mut connection)
-        .await?;
+    let wrapped_by = sqlx::query_as(
+        "SELECT kek_version, count(*) FROM data_keys GROUP BY kek_version ORDER BY kek_version",
+    )
+    .fetch_all(&mut connection)
+    .await?;
     connection.close().await?;
-    Ok(keys)
+    Ok(wrapped_by)
 }

@@ -1,7 +1,7 @@
 //! Wrapped data keys, one per dataset and version. They come and go with the operations that need them (see [`super::operations`]), and
 //! go when the ledger says that nothing needs them ([`crate::shredding`]). Whatever goes leaves a [receipt](super::receipts).
 
-use super::receipts::{self, Grounds};
+use super::receipts::{self, Grounds, ReceiptSeal};
 use super::{Store, StoreError, now};
 
 /// A wrapped data key.
@@ -140,7 +140,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn destroy(&self, destroy: &Destroy) -> Result<usize, StoreError> {
         let mut transaction = self.write().await?;
-        let count = delete(&mut transaction, destroy).await?;
+        let count = delete(&mut transaction, self.seal.get(), destroy).await?;
         transaction.commit().await?;
         Ok(count)
     }
@@ -240,6 +240,30 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Whether a version of the key-encryption key was retired.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn is_retired_kek(&self, version: u32) -> Result<bool, StoreError> {
+        let found = sqlx::query("SELECT 1 FROM retired_keks WHERE version = ?")
+            .bind(version)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(found.is_some())
+    }
+
+    /// When the newest data key was made, Unix seconds.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn newest_data_key_at(&self) -> Result<Option<i64>, StoreError> {
+        Ok(sqlx::query_scalar("SELECT max(created_at) FROM data_keys")
+            .fetch_one(&self.pool)
+            .await?)
+    }
+}
+
 async fn refuse_retired(connection: &mut sqlx::SqliteConnection, version: u32) -> Result<(), StoreError> {
     let retired = sqlx::query("SELECT 1 FROM retired_keks WHERE version = ?")
         .bind(version)
@@ -267,6 +291,7 @@ pub(super) async fn insert(connection: &mut sqlx::SqliteConnection, key: &DataKe
 /// Deletes data keys and writes their receipts.
 pub(super) async fn delete(
     connection: &mut sqlx::SqliteConnection,
+    seal: Option<&ReceiptSeal>,
     destroy: &Destroy,
 ) -> Result<usize, StoreError> {
     let (lowest, highest) = destroy.versions.bounds();
@@ -280,7 +305,7 @@ pub(super) async fn delete(
     .await?;
     for (version, kek_version, wrapped) in &gone {
         let key = (destroy.dataset_id.as_str(), *version, *kek_version);
-        receipts::insert(connection, key, wrapped, &destroy.grounds).await?;
+        receipts::insert(connection, seal, key, wrapped, &destroy.grounds).await?;
     }
     if destroy.versions == Versions::All {
         sqlx::query("DELETE FROM skeletons WHERE dataset_id = ?")

@@ -219,7 +219,7 @@ impl Store {
                 transaction: doomed.seen.transaction.clone(),
             },
         };
-        let count = data_keys::delete(&mut transaction, &destroy).await?;
+        let count = data_keys::delete(&mut transaction, self.seal.get(), &destroy).await?;
         transaction.commit().await?;
         Ok(count)
     }

@@ -212,7 +212,7 @@ impl Store {
                 doomed::insert(&mut transaction, &doomed).await?;
             }
             Some(destroy) => {
-                data_keys::delete(&mut transaction, destroy).await?;
+                data_keys::delete(&mut transaction, self.seal.get(), destroy).await?;
             }
             None => {}
         }

@@ -1,9 +1,14 @@
 //! Receipts of destroyed data keys: which key it was, by the hash of its wrapped bytes, when it went, and which block of the ledger
-//! allowed it. They stay.
+//! allowed it. They stay, each sealed by the ring over the one before, so that none is changed, taken out or put in unseen by who has not the
+//! ring; what was cut off at the end shows in the audit, which has a record of each destruction.
 
 use sha2::{Digest as _, Sha256};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
 
 use super::{Store, StoreError, now};
+use crate::crypto;
+use crate::secret::Secret;
 
 /// Why a data key may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +44,44 @@ pub struct Grounds {
     pub transaction: Option<String>,
 }
 
+/// What seals receipts: a key that the ring makes.
+#[derive(Debug)]
+pub struct ReceiptSeal(Secret<[u8; 32]>);
+
+impl ReceiptSeal {
+    /// Takes the key.
+    #[must_use]
+    pub const fn new(key: Secret<[u8; 32]>) -> Self {
+        Self(key)
+    }
+
+    /// The seal of a receipt after one with another seal; after none, or one from before there were seals, that is empty.
+    fn seal(&self, receipt: &Receipt, previous: &[u8]) -> Vec<u8> {
+        let height = receipt.height.map(i64::to_be_bytes);
+        let parts: [&[u8]; 10] = [
+            previous,
+            &receipt.sequence.to_be_bytes(),
+            receipt.dataset_id.as_bytes(),
+            &receipt.version.to_be_bytes(),
+            &receipt.kek_version.to_be_bytes(),
+            &receipt.wrapped_sha256,
+            receipt.reason.as_bytes(),
+            height.as_ref().map_or(&[], |height| height.as_slice()),
+            receipt.transaction.as_deref().unwrap_or_default().as_bytes(),
+            &receipt.destroyed_at.to_be_bytes(),
+        ];
+        crypto::keyed_hash(self.0.expose(), &parts).to_vec()
+    }
+
+    /// Whether a receipt is as it was written. Those without a seal are older than all that have one.
+    fn fits(&self, receipt: &Receipt, seal: Option<&[u8]>, previous: Option<&[u8]>) -> bool {
+        match seal {
+            Some(seal) => self.seal(receipt, previous.unwrap_or_default()) == seal,
+            None => previous.is_none(),
+        }
+    }
+}
+
 /// A receipt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
@@ -62,18 +105,6 @@ pub struct Receipt {
     pub destroyed_at: i64,
 }
 
-type Columns = (
-    i64,
-    String,
-    u32,
-    u32,
-    Vec<u8>,
-    String,
-    Option<i64>,
-    Option<String>,
-    i64,
-);
-
 impl Store {
     /// Receipts after one, the oldest first; of one dataset where it is named.
     ///
@@ -85,46 +116,54 @@ impl Store {
         after: i64,
         most: u32,
     ) -> Result<Vec<Receipt>, StoreError> {
-        let rows: Vec<Columns> = sqlx::query_as(
-            "SELECT sequence, dataset_id, version, kek_version, wrapped_sha256, reason, ledger_height, transaction_id, destroyed_at
-             FROM key_receipts WHERE sequence > ?1 AND (?2 IS NULL OR dataset_id = ?2) ORDER BY sequence LIMIT ?3",
+        let rows = sqlx::query(
+            "SELECT *, (SELECT before.seal FROM key_receipts AS before WHERE before.sequence < one.sequence
+                        ORDER BY before.sequence DESC LIMIT 1) AS previous
+             FROM key_receipts AS one WHERE sequence > ?1 AND (?2 IS NULL OR dataset_id = ?2) ORDER BY sequence LIMIT ?3",
         )
         .bind(after)
         .bind(dataset_id)
         .bind(most)
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows.into_iter().map(receipt).collect())
+        rows.iter().map(|row| self.checked(row)).collect()
+    }
+
+    fn checked(&self, row: &SqliteRow) -> Result<Receipt, StoreError> {
+        let receipt = receipt(row)?;
+        let (seal, previous): (Option<Vec<u8>>, Option<Vec<u8>>) =
+            (row.try_get("seal")?, row.try_get("previous")?);
+        let is_whole = self
+            .seal
+            .get()
+            .is_none_or(|key| key.fits(&receipt, seal.as_deref(), previous.as_deref()));
+        match is_whole {
+            true => Ok(receipt),
+            false => Err(StoreError::Damaged {
+                table: "key_receipts",
+                reason: format!("receipt {} is not as this key ring sealed it", receipt.sequence),
+            }),
+        }
     }
 }
 
-fn receipt(columns: Columns) -> Receipt {
-    let (
-        sequence,
-        dataset_id,
-        version,
-        kek_version,
-        wrapped_sha256,
-        reason,
-        height,
-        transaction,
-        destroyed_at,
-    ) = columns;
-    Receipt {
-        sequence,
-        dataset_id,
-        version,
-        kek_version,
-        wrapped_sha256,
-        reason,
-        height,
-        transaction,
-        destroyed_at,
-    }
+fn receipt(row: &SqliteRow) -> Result<Receipt, StoreError> {
+    Ok(Receipt {
+        sequence: row.try_get("sequence")?,
+        dataset_id: row.try_get("dataset_id")?,
+        version: row.try_get("version")?,
+        kek_version: row.try_get("kek_version")?,
+        wrapped_sha256: row.try_get("wrapped_sha256")?,
+        reason: row.try_get("reason")?,
+        height: row.try_get("ledger_height")?,
+        transaction: row.try_get("transaction_id")?,
+        destroyed_at: row.try_get("destroyed_at")?,
+    })
 }
 
 pub(super) async fn insert(
     connection: &mut sqlx::SqliteConnection,
+    seal: Option<&ReceiptSeal>,
     (dataset_id, version, kek_version): (&str, u32, u32),
     wrapped: &[u8],
     grounds: &Grounds,
@@ -132,9 +171,14 @@ pub(super) async fn insert(
     let height = grounds
         .height
         .map(|height| i64::try_from(height).unwrap_or(i64::MAX));
-    sqlx::query(
+    let previous: Option<Vec<u8>> =
+        sqlx::query_scalar("SELECT seal FROM key_receipts ORDER BY sequence DESC LIMIT 1")
+            .fetch_optional(&mut *connection)
+            .await?
+            .flatten();
+    let row = sqlx::query(
         "INSERT INTO key_receipts (dataset_id, version, kek_version, wrapped_sha256, reason, ledger_height, transaction_id, destroyed_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
     )
     .bind(dataset_id)
     .bind(version)
@@ -144,7 +188,93 @@ pub(super) async fn insert(
     .bind(height)
     .bind(&grounds.transaction)
     .bind(now())
-    .execute(connection)
+    .fetch_one(&mut *connection)
     .await?;
+    // Its number is known only now; it is the same transaction.
+    if let Some(seal) = seal {
+        let receipt = receipt(&row)?;
+        sqlx::query("UPDATE key_receipts SET seal = ? WHERE sequence = ?")
+            .bind(seal.seal(&receipt, &previous.unwrap_or_default()))
+            .bind(receipt.sequence)
+            .execute(connection)
+            .await?;
+    }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::data_keys::{DataKey, Destroy, Versions};
+
+    async fn destroyed(store: &Store, dataset: &str) {
+        let key = DataKey {
+            dataset_id: dataset.to_owned(),
+            version: 1,
+            kek_version: 1,
+            wrapped: vec![1],
+        };
+        let mut transaction = store.write().await.unwrap();
+        crate::store::data_keys::insert(&mut transaction, &key)
+            .await
+            .unwrap();
+        transaction.commit().await.unwrap();
+        let grounds = Grounds {
+            reason: Reason::Unused,
+            height: None,
+            transaction: Some(dataset.to_owned()),
+        };
+        let destroy = Destroy {
+            dataset_id: dataset.to_owned(),
+            versions: Versions::All,
+            grounds,
+        };
+        assert_eq!(store.destroy(&destroy).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_receipt_that_was_changed_taken_out_or_put_in_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("broker.db");
+        let store = Store::open(&path).await.unwrap();
+        // One from before there were seals.
+        destroyed(&store, "a").await;
+        store.seal_receipts(ReceiptSeal::new(Secret::new([7; 32])));
+        for dataset in ["b", "c", "d"] {
+            destroyed(&store, dataset).await;
+        }
+        assert_eq!(store.key_receipts(None, 0, 9).await.unwrap().len(), 4);
+        assert_eq!(store.key_receipts(Some("c"), 0, 9).await.unwrap().len(), 1);
+        for (spoil, undo, named) in [
+            (
+                "UPDATE key_receipts SET reason = 'retired' WHERE sequence = 3",
+                "UPDATE key_receipts SET reason = 'unused' WHERE sequence = 3",
+                3,
+            ),
+            (
+                "UPDATE key_receipts SET sequence = 9 WHERE sequence = 4",
+                "UPDATE key_receipts SET sequence = 4 WHERE sequence = 9",
+                9,
+            ),
+            (
+                "UPDATE key_receipts SET dataset_id = 'x' WHERE sequence = 4",
+                "UPDATE key_receipts SET dataset_id = 'd' WHERE sequence = 4",
+                4,
+            ),
+            (
+                "INSERT INTO key_receipts (dataset_id, version, kek_version, wrapped_sha256, reason, destroyed_at) VALUES ('e', 1, 1, x'00', 'unused', 1)",
+                "DELETE FROM key_receipts WHERE dataset_id = 'e'",
+                5,
+            ),
+            ("DELETE FROM key_receipts WHERE sequence = 3", "SELECT 1", 4),
+        ] {
+            sqlx::query(spoil).execute(&store.pool).await.unwrap();
+            let refused = store.key_receipts(None, 0, 9).await.unwrap_err().to_string();
+            assert!(
+                refused.contains(&format!("receipt {named} is not")),
+                "{spoil}: {refused}"
+            );
+            sqlx::query(undo).execute(&store.pool).await.unwrap();
+        }
+    }
 }

@@ -70,7 +70,7 @@ async fn a_credential_is_in_no_file_no_log_line_and_no_rest_answer() {
         (fixture.wrapped_by() == [(1, 0), (2, 1)]).then_some(())
     })
     .await;
-    fixture.keys_done(&["retire", "1"]);
+    fixture.keys_done(&["retire", "1", "--without-backup"]);
     let copy = fixture.directory.path().join("copy");
     fixture.keys_done(&["backup", "--to", copy.to_str().unwrap()]);
     let opened = provisioner.open_volume(open()).await.unwrap().into_inner();

@@ -198,7 +198,7 @@ async fn an_operators_work_on_keys_is_recorded_or_not_done() {
     fixture.keys_done(&["backup", "--to", copy]);
     fixture.keys_refused(&["backup", "--to", copy]);
     fixture.terminate();
-    fixture.keys_refused(&["restore", "--from", copy]);
+    fixture.keys_refused(&["restore", "--from", copy, "--organisation", "UiSMSP"]);
     let of_operator: Vec<(String, String)> = fixture
         .audit_records()
         .iter()

@@ -76,12 +76,12 @@ async fn key_encryption_keys_are_rotated_while_leases_go_on_and_a_used_one_is_no
     let lease = fixture.lease("texts", &fixture.person("alice")).await;
     let before = open(&fixture, &lease).await.unwrap();
     assert_eq!(fixture.wrapped_by(), [(1, 1)]);
-    let refused = fixture.keys_refused(&["retire", "1"]);
+    let refused = fixture.keys_refused(&["retire", "1", "--without-backup"]);
     assert!(refused.contains("keys rotate"), "{refused}");
 
     fixture.kill();
     assert_eq!(fixture.keys_done(&["rotate"]), [json!({"current": 2})]);
-    let refused = fixture.keys_refused(&["retire", "1"]);
+    let refused = fixture.keys_refused(&["retire", "1", "--without-backup"]);
     assert!(refused.contains("wraps 1 data keys"), "{refused}");
     fixture.run().await;
     eventually("the data key to be wrapped anew", async || {
@@ -101,7 +101,7 @@ async fn key_encryption_keys_are_rotated_while_leases_go_on_and_a_used_one_is_no
     })
     .await;
     for version in ["1", "2", "2"] {
-        fixture.keys_done(&["retire", version]);
+        fixture.keys_done(&["retire", version, "--without-backup"]);
     }
     assert_eq!(fixture.wrapped_by(), [(3, 1)]);
     let ring = std::fs::read_to_string(fixture.data_dir().join("keys")).unwrap();
@@ -169,7 +169,7 @@ async fn wrapping_anew_that_is_killed_again_and_again_goes_on_where_it_was() {
     let halfway = seen.iter().filter(|left| (1..KEYS).contains(*left)).count();
     assert!(halfway > 0, "it was never killed on its way: {seen:?}");
     assert_eq!(fixture.wrapped_by(), [(1, 0), (2, KEYS as u64)]);
-    fixture.keys_done(&["retire", "1"]);
+    fixture.keys_done(&["retire", "1", "--without-backup"]);
     let ring = KeyRing::load(&ring_file, None).await.unwrap();
     for (version, key) in (1..).zip(&keys) {
         let wrapped = wrapped(&fixture, "many", version).await.unwrap();
@@ -283,15 +283,21 @@ async fn a_key_store_from_before_is_held_against_the_ledger() {
     assert!(open(&fixture, &lease).await.is_ok());
 
     fixture.terminate();
-    let refused = fixture.keys_refused(&["restore", "--from", copied]);
+    let refused = fixture.keys_refused(&["restore", "--from", copied, "--organisation", "UiSMSP"]);
     assert!(refused.contains("does not exist yet"), "{refused}");
     for tail in ["", "-wal", "-shm"] {
         let _none = std::fs::remove_file(fixture.data_dir().join(format!("broker.db{tail}")));
     }
     std::fs::write(fixture.directory.path().join("broken"), "no database").unwrap();
     let broken = fixture.directory.path().join("broken");
-    fixture.keys_refused(&["restore", "--from", broken.to_str().unwrap()]);
-    let restored = fixture.keys_done(&["restore", "--from", copied]);
+    fixture.keys_refused(&[
+        "restore",
+        "--from",
+        broken.to_str().unwrap(),
+        "--organisation",
+        "UiSMSP",
+    ]);
+    let restored = fixture.keys_done(&["restore", "--from", copied, "--organisation", "UiSMSP"]);
     assert_eq!(restored[0]["data_keys"], 2);
     assert!(is_in_the_files(&fixture, &gone_key), "it is back");
 
@@ -349,7 +355,13 @@ async fn a_data_key_that_comes_back_alone_from_before_a_rotation_is_destroyed_ag
     for tail in ["", "-wal", "-shm"] {
         let _none = std::fs::remove_file(fixture.data_dir().join(format!("broker.db{tail}")));
     }
-    fixture.keys_done(&["restore", "--from", copy.to_str().unwrap()]);
+    fixture.keys_done(&[
+        "restore",
+        "--from",
+        copy.to_str().unwrap(),
+        "--organisation",
+        "UiSMSP",
+    ]);
     fixture.run().await;
     assert!(wrapped(&fixture, &dataset, 1).await.is_none());
     let [receipt] = receipts(&fixture, "").await.try_into().unwrap();
@@ -385,4 +397,24 @@ async fn a_lost_ring_is_not_replaced_by_one_that_opens_nothing() {
             .status
             == 200
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_whose_directory_is_lost_makes_no_other_ring_for_the_datasets_on_the_ledger() {
+    let fixture = Fixture::start().await;
+    fixture.register("texts").await;
+    fixture.terminate();
+    for file in files(&fixture.data_dir()) {
+        let name = file.file_name().unwrap().to_string_lossy().into_owned();
+        if !name.starts_with("ledger.") {
+            std::fs::remove_file(file).unwrap();
+        }
+    }
+    let log = fixture.refused();
+    assert!(log.contains("UiSMSP has datasets on the ledger"), "{log}");
+    let ring = fixture.data_dir().join("keys");
+    assert!(!ring.exists());
+    // An operator's own word.
+    fixture.keys_done(&["init"]);
+    fixture.run().await;
 }

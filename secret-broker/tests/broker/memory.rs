@@ -83,3 +83,23 @@ async fn nothing_decrypted_is_left_in_memory_once_its_request_is_done() {
     )
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_broker_dumps_no_core_and_shows_its_memory_to_no_other_process_of_its_user() {
+    use std::os::unix::fs::MetadataExt as _;
+    let fixture = Fixture::start().await;
+    let of = |name: &str| format!("/proc/{}/{name}", fixture.pid());
+    let limits = std::fs::read_to_string(of("limits")).unwrap();
+    let cores = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max core file size"))
+        .unwrap();
+    let cores: Vec<_> = cores.split_whitespace().collect();
+    assert_eq!(cores[..2], ["0", "0"], "{limits}");
+    // The kernel gives what is in there of such a process to root, whoever runs it: to root's own this shows nothing.
+    let status = std::fs::read_to_string(of("status")).unwrap();
+    let uids = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
+    let uid: u32 = uids.split_whitespace().next().unwrap().parse().unwrap();
+    let owner = std::fs::metadata(of("mem")).unwrap().uid();
+    assert_eq!(owner, 0, "the process is of user {uid}");
+}

@@ -24,7 +24,7 @@ use std::process::{Command, ExitCode};
 
 use cryptoki::context::Pkcs11;
 use cryptoki::mechanism::Mechanism;
-use cryptoki::object::{Attribute, AttributeType};
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass};
 use fixture::{Fixture, Setting, eventually};
 use leasehold_broker_wire::machines as wire;
 use leasehold_secret_broker::crypto::{CryptoError, Key};
@@ -54,6 +54,10 @@ macro_rules! tests {
 tests!(
     a_key_in_the_module_wraps_what_opens_as_itself_only,
     a_key_that_could_leave_the_module_is_refused,
+    a_key_that_came_into_the_module_from_outside_is_refused,
+    a_pin_that_was_refused_is_not_tried_again_until_its_file_changes,
+    a_key_that_the_token_has_not_is_not_said_to_be_destroyed,
+    a_version_of_the_module_vouches_for_the_next_and_no_stranger_does,
     what_is_wrong_with_module_token_pin_or_label_is_said,
     a_module_that_was_restarted_and_a_token_that_was_away_are_opened_anew,
     a_ring_moves_into_the_module_and_pseudonyms_stay_what_they_are,
@@ -226,6 +230,123 @@ async fn a_key_that_could_leave_the_module_is_refused(library: &Path) {
     }
 }
 
+async fn a_key_that_came_into_the_module_from_outside_is_refused(library: &Path) {
+    let token = Token::new(library);
+    let (directory, _) = ring(&token).await;
+    let label = label_in(&directory);
+    let session = token.session();
+    for object in token::objects(&session, &label) {
+        session.destroy_object(object).unwrap();
+    }
+    // As confined as one that was made in it, but for its past.
+    let template = [
+        Attribute::Class(ObjectClass::SECRET_KEY),
+        Attribute::KeyType(KeyType::AES),
+        Attribute::Token(true),
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(false),
+        Attribute::Encrypt(true),
+        Attribute::Decrypt(true),
+        Attribute::Label(label.clone().into_bytes()),
+        Attribute::Value(vec![7; 32]),
+    ];
+    session.create_object(&template).unwrap();
+    let path = directory.path().join("ring");
+    let refused = KeyRing::load(&path, Some(&token.settings)).await.err().unwrap();
+    let text = refused.to_string();
+    assert!(
+        text.contains("came into it from outside") && text.contains(&label),
+        "{text}"
+    );
+}
+
+async fn a_pin_that_was_refused_is_not_tried_again_until_its_file_changes(library: &Path) {
+    const OTHER: &str = "87654321";
+    let token = Token::new(library);
+    let (directory, _) = ring(&token).await;
+    let path = directory.path().join("ring");
+    let pin_file = directory.path().join("pin");
+    std::fs::write(&pin_file, PIN).unwrap();
+    let settings = Pkcs11Settings {
+        pin_file: pin_file.clone(),
+        ..token.settings.clone()
+    };
+    let ring = KeyRing::load(&path, Some(&settings)).await.unwrap();
+    let restart = || Pkcs11::new(library).unwrap().finalize().unwrap();
+    std::fs::write(&pin_file, OTHER).unwrap();
+    restart();
+    let refused = async || {
+        let refused = ring.check().await.err().unwrap().to_string();
+        assert!(
+            refused.contains("refuses the PIN") && !refused.contains(OTHER),
+            "{refused}"
+        );
+    };
+    refused().await;
+    // The token would take it now: that it is still refused shows that it is not tried.
+    token
+        .session()
+        .set_pin(&PIN.to_owned().into(), &OTHER.to_owned().into())
+        .unwrap();
+    restart();
+    for _ in 0..5 {
+        refused().await;
+    }
+    std::fs::write(&pin_file, OTHER).unwrap();
+    ring.check().await.unwrap();
+}
+
+async fn a_key_that_the_token_has_not_is_not_said_to_be_destroyed(library: &Path) {
+    let token = Token::new(library);
+    let (directory, _) = ring(&token).await;
+    let path = directory.path().join("ring");
+    let first = label_in(&directory);
+    rotation::rotate(&path, Some(&token.settings)).await.unwrap();
+    let session = token.session();
+    for label in [first.clone(), format!("{first}-mac")] {
+        for object in token::objects(&session, &label) {
+            session.destroy_object(object).unwrap();
+        }
+    }
+    let refused = rotation::remove(&path, 1, Some(&token.settings), false).await;
+    let refused = refused.err().unwrap().to_string();
+    assert!(
+        refused.contains("nothing was destroyed") && refused.contains("--key-is-gone"),
+        "{refused}"
+    );
+    assert!(
+        std::fs::read_to_string(&path).unwrap().contains(&first),
+        "its line is there"
+    );
+    rotation::remove(&path, 1, Some(&token.settings), true)
+        .await
+        .unwrap();
+    assert!(!std::fs::read_to_string(&path).unwrap().contains(&first));
+}
+
+async fn a_version_of_the_module_vouches_for_the_next_and_no_stranger_does(library: &Path) {
+    let token = Token::new(library);
+    let (directory, ring) = ring(&token).await;
+    let path = directory.path().join("ring");
+    let known = ring.accept(&[]).await.unwrap();
+    let before = std::fs::read_to_string(&path).unwrap();
+    // Whoever can write the file and not use the token.
+    let own = format!("{before}kek:2:{}\n", "A".repeat(84) + "AA==");
+    std::fs::write(&path, own).unwrap();
+    let refused = ring
+        .reload("UiSMSP", &[], &known)
+        .await
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(refused.contains("endorsed by no version"), "{refused}");
+    std::fs::write(&path, &before).unwrap();
+    rotation::rotate(&path, Some(&token.settings)).await.unwrap();
+    let new = ring.reload("UiSMSP", &[], &known).await.unwrap().unwrap();
+    assert_eq!(new.len(), 1);
+}
+
 async fn what_is_wrong_with_module_token_pin_or_label_is_said(library: &Path) {
     let token = Token::new(library);
     let (directory, _) = ring(&token).await;
@@ -312,13 +433,20 @@ async fn a_ring_moves_into_the_module_and_pseudonyms_stay_what_they_are(library:
     let key = Key::generate().unwrap();
     let (_, old) = ring.wrap(OF, &key).await.unwrap();
     assert_eq!(rotation::rotate(&path, Some(&token.settings)).await.unwrap(), 2);
-    assert!(ring.reload("UiSMSP", &[]).await.unwrap());
+    assert!(ring.reload("UiSMSP", &[], &[]).await.unwrap().is_some());
     assert_eq!(ring.unwrap(OF, &old).await.unwrap().expose(), key.expose());
     let (version, new) = ring.wrap(OF, &key).await.unwrap();
     assert_eq!(version, 2);
-    rotation::remove(&path, 1, Some(&token.settings)).await.unwrap();
+    rotation::remove(&path, 1, Some(&token.settings), false)
+        .await
+        .unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
-    let longest = text.split(['\n', ':']).map(str::len).max().unwrap();
+    let lines = text.lines().filter(|line| !line.starts_with("endorsed:"));
+    let longest = lines
+        .flat_map(|line| line.split(':'))
+        .map(str::len)
+        .max()
+        .unwrap();
     assert!(
         text.contains("wrapped") && longest < 160,
         "no key is left in the file: {text}"
@@ -326,9 +454,11 @@ async fn a_ring_moves_into_the_module_and_pseudonyms_stay_what_they_are(library:
     // And within the module, where the version before is destroyed.
     let first = label_in(&directory);
     rotation::rotate(&path, Some(&token.settings)).await.unwrap();
-    rotation::remove(&path, 2, Some(&token.settings)).await.unwrap();
+    rotation::remove(&path, 2, Some(&token.settings), false)
+        .await
+        .unwrap();
     assert!(token::objects(&token.session(), &first).is_empty());
-    assert!(ring.reload("UiSMSP", &[]).await.unwrap());
+    assert!(ring.reload("UiSMSP", &[], &[]).await.unwrap().is_some());
     assert!(matches!(
         ring.unwrap(OF, &new).await,
         Err(KeyError::NoSuchVersion(2))
@@ -376,7 +506,7 @@ async fn a_broker_opens_volumes_with_a_key_that_never_leaves_the_module(library:
         (fixture.wrapped_by() == [(1, 0), (2, 1)]).then_some(())
     })
     .await;
-    fixture.keys_done(&["retire", "1"]);
+    fixture.keys_done(&["retire", "1", "--without-backup"]);
     assert_eq!(open().await.unwrap(), before);
     let status = &fixture.keys_done(&["status"])[0];
     assert_eq!(

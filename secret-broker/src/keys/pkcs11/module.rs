@@ -2,7 +2,9 @@
 //! everything is opened anew and the call made once more.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Function, Pkcs11};
 use cryptoki::error::{Error, RvError};
@@ -40,6 +42,8 @@ struct Open {
     context: Option<Pkcs11>,
     /// Counts how often everything was opened anew, so that several who find it gone do that once.
     epoch: u64,
+    /// The PIN that the token refused: each try with it brings the token nearer to its lock.
+    refused_pin: Option<(Zeroizing<String>, Option<SystemTime>)>,
 }
 
 /// A thread's own session, logged in. Sessions stay on the thread that opened them.
@@ -143,14 +147,17 @@ impl Module {
         self.with_session(seat, |session| check_confined(session, label))
     }
 
-    pub(super) fn destroy(&self, seat: &mut Seat, label: &str) -> Result<(), Pkcs11Error> {
+    pub(super) fn destroy(&self, seat: &mut Seat, label: &str) -> Result<bool, Pkcs11Error> {
+        // Where it is opened anew in the middle, what went before counts.
+        let found = AtomicBool::new(false);
         self.with_session(seat, |session| {
             for named in [label.to_owned(), mac_label(label)] {
                 for object in find(session, &named)? {
                     session.destroy_object(object)?;
+                    found.store(true, Ordering::Relaxed);
                 }
             }
-            Ok(())
+            Ok(found.load(Ordering::Relaxed))
         })
     }
 
@@ -244,7 +251,7 @@ impl Module {
                 context
             }
         };
-        self.log_in(&context)
+        self.log_in(open, &context)
     }
 
     fn load(&self) -> Result<Pkcs11, Pkcs11Error> {
@@ -261,25 +268,34 @@ impl Module {
         }
     }
 
-    fn log_in(&self, context: &Pkcs11) -> Result<Session, Pkcs11Error> {
+    fn log_in(&self, open: &mut Open, context: &Pkcs11) -> Result<Session, Pkcs11Error> {
         let label = &self.settings.token;
-        let slot = self.slot(context)?;
-        let info = context.get_token_info(slot)?;
-        if info.user_pin_final_try() || info.user_pin_locked() {
-            return Err(Pkcs11Error::LastTry(label.clone()));
-        }
         let path = &self.settings.pin_file;
         let pin = std::fs::read_to_string(path).map_err(|source| Pkcs11Error::PinFile {
             path: path.clone(),
             source,
         })?;
-        let pin = Zeroizing::new(pin);
-        let pin = AuthPin::new(pin.trim_end_matches(['\r', '\n']).into());
+        let text = Zeroizing::new(pin);
+        let written_at = std::fs::metadata(path).and_then(|file| file.modified()).ok();
+        if open
+            .refused_pin
+            .as_ref()
+            .is_some_and(|(refused, at)| *refused == text && *at == written_at)
+        {
+            return Err(Pkcs11Error::WrongPin(label.clone()));
+        }
+        let slot = self.slot(context)?;
+        let info = context.get_token_info(slot)?;
+        if info.user_pin_final_try() || info.user_pin_locked() {
+            return Err(Pkcs11Error::LastTry(label.clone()));
+        }
+        let pin = AuthPin::new(text.trim_end_matches(['\r', '\n']).into());
         let session = context.open_rw_session(slot)?;
         match session.login(UserType::User, Some(&pin)) {
             // All sessions of a process share one login.
             Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(session),
             Err(Error::Pkcs11(RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange, _)) => {
+                open.refused_pin = Some((text, written_at));
                 Err(Pkcs11Error::WrongPin(label.clone()))
             }
             Err(Error::Pkcs11(RvError::PinLocked, _)) => Err(Pkcs11Error::LastTry(label.clone())),
@@ -370,12 +386,25 @@ fn pair(session: &Session, label: &str) -> Result<Pair, Pkcs11Error> {
 fn check_confined(session: &Session, label: &str) -> Result<(), Pkcs11Error> {
     let pair = pair(session, label)?;
     for (object, label) in [(pair.cipher, label.to_owned()), (pair.mac, mac_label(label))] {
-        let attributes =
-            session.get_attributes(object, &[AttributeType::Sensitive, AttributeType::Extractable])?;
+        let types = [
+            AttributeType::Sensitive,
+            AttributeType::Extractable,
+            AttributeType::AlwaysSensitive,
+            AttributeType::NeverExtractable,
+            AttributeType::Local,
+        ];
+        let attributes = session.get_attributes(object, &types)?;
         let attribute = if !attributes.contains(&Attribute::Sensitive(true)) {
             "CKA_SENSITIVE is not true"
         } else if !attributes.contains(&Attribute::Extractable(false)) {
             "CKA_EXTRACTABLE is not false"
+        // A module need not have these, and must not deny them: the key may have been outside, now or before.
+        } else if attributes.contains(&Attribute::AlwaysSensitive(false)) {
+            "CKA_ALWAYS_SENSITIVE is false"
+        } else if attributes.contains(&Attribute::NeverExtractable(false)) {
+            "CKA_NEVER_EXTRACTABLE is false"
+        } else if attributes.contains(&Attribute::Local(false)) {
+            "CKA_LOCAL is false"
         } else {
             continue;
         };
