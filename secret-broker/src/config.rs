@@ -1,7 +1,9 @@
 //! Flags and their environment, checked once at start with all errors told together.
 
+mod roots;
+
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::time::Duration;
 
@@ -332,7 +334,7 @@ impl Config {
         }
         let ledger_key = flags.ledger_key.or_else(|| ledger.key_beside());
         let ledger_key = ledger_key.unwrap_or_else(|| flags.data_dir.join("ledger.key"));
-        let local_roots = parse_roots(&flags.local_roots, &mut errors);
+        let local_roots = roots::parse(&flags.local_roots, &mut errors);
         let tls = match (flags.tls_cert, flags.tls_key) {
             (Some(certificate), Some(key)) => TlsSource::Files { certificate, key },
             (None, None) => TlsSource::Own {
@@ -394,40 +396,6 @@ impl Config {
             _ => Err(errors),
         }
     }
-}
-
-fn parse_roots(entries: &[String], errors: &mut Vec<String>) -> LocalRoots {
-    let mut roots = LocalRoots::new();
-    for entry in entries.iter().filter(|e| !e.is_empty()) {
-        let parsed = entry.split_once('=').filter(|(owner, path)| {
-            Msp::new(*owner).is_ok()
-                && path.starts_with('/')
-                && !path
-                    .split('/')
-                    .skip(1)
-                    .any(|part| part.is_empty() || part == "." || part == "..")
-        });
-        match parsed {
-            // One owner could register what is the other's.
-            Some((owner, path))
-                if roots.iter().any(|(other, paths)| {
-                    other != owner
-                        && paths
-                            .iter()
-                            .any(|p| p.starts_with(path) || Path::new(path).starts_with(p))
-                }) =>
-            {
-                errors.push(format!(
-                    "--local-roots `{entry}` lies above, below or at another organisation's; keep them apart"
-                ));
-            }
-            Some((owner, path)) => roots.entry(owner.to_owned()).or_default().push(path.into()),
-            None => errors.push(format!(
-                "--local-roots `{entry}` is not <organisation>=<absolute path in normal form, not />"
-            )),
-        }
-    }
-    roots
 }
 
 #[cfg(test)]
@@ -503,16 +471,5 @@ mod tests {
         ] {
             assert!(errors.iter().any(|e| e.contains(part)), "{part}: {errors:#?}");
         }
-    }
-
-    #[test]
-    fn roots_are_kept_per_owner() {
-        let mut errors = Vec::new();
-        let roots = parse_roots(
-            &["A=/srv/a".into(), "B=/srv/b".into(), "A=/srv/c".into()],
-            &mut errors,
-        );
-        assert!(errors.is_empty());
-        assert_eq!(roots["A"], [PathBuf::from("/srv/a"), PathBuf::from("/srv/c")]);
     }
 }

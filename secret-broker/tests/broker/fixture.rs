@@ -13,6 +13,9 @@ use tonic::{Request, Status};
 
 use crate::issuer::{Issuer, Signer};
 
+#[path = "fixture/operator.rs"]
+mod operator;
+
 /// Longer than anything takes on a slow machine, some tries with their deadlines included.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 const CLUSTER: &str = "https://kubernetes.default.svc.cluster.local";
@@ -206,70 +209,6 @@ impl Fixture {
         let log = String::from_utf8(output.stderr).unwrap();
         let errors = log.lines().filter(|line| line.contains("\"ERROR\""));
         errors.collect::<Vec<_>>().join("\n")
-    }
-
-    /// The operator's command `keys …` on this broker's data directory, with the broker running or not.
-    pub fn keys(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_leasehold-secret-broker"));
-        command
-            .env_clear()
-            .envs(self.setting.environment.iter().cloned())
-            .env("LEASEHOLD_LOG", "info")
-            .args(["keys", "--data-dir"])
-            .arg(self.data_dir())
-            .args(arguments)
-            .stdin(Stdio::null());
-        command
-    }
-
-    /// What such a command prints, a JSON object per line.
-    pub fn keys_done(&self, arguments: &[&str]) -> Vec<Value> {
-        let output = self.keys(arguments).output().unwrap();
-        assert!(output.status.success(), "{arguments:?}: {output:?}");
-        let text = String::from_utf8(output.stdout).unwrap();
-        text.lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
-    }
-
-    /// Why such a command fails.
-    pub fn keys_refused(&self, arguments: &[&str]) -> String {
-        let output = self.keys(arguments).output().unwrap();
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
-        assert!(output.stdout.is_empty(), "{arguments:?}: {output:?}");
-        String::from_utf8(output.stderr).unwrap()
-    }
-
-    fn audit(&self, arguments: &[&str]) -> String {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_leasehold-secret-broker"));
-        command.env_clear().envs(self.setting.environment.iter().cloned());
-        command.args(["audit", "--data-dir"]).arg(self.data_dir());
-        let output = command.args(arguments).stdin(Stdio::null()).output().unwrap();
-        assert!(output.status.success(), "{arguments:?}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// Everything that was recorded, with the broker running or not.
-    pub fn audit_records(&self) -> Vec<Value> {
-        let records = self.audit(&["export"]);
-        let records = records.lines().map(|line| serde_json::from_str(line).unwrap());
-        records.collect()
-    }
-
-    /// That its chain is as it was written.
-    pub fn audit_is_whole(&self) {
-        let verified: Value = serde_json::from_str(&self.audit(&["verify"])).unwrap();
-        assert!(verified.is_object(), "{verified}");
-    }
-
-    /// What the command says of the versions: how many data keys each wraps.
-    pub fn wrapped_by(&self) -> Vec<(u64, u64)> {
-        let status = &self.keys_done(&["status"])[0];
-        let number = |value: &Value| value.as_u64().unwrap();
-        let versions = status["versions"].as_array().unwrap().iter();
-        versions
-            .map(|v| (number(&v["version"]), number(&v["data_keys"])))
-            .collect()
     }
 
     /// Waits until the broker says that it is ready.

@@ -17,6 +17,7 @@ mod fixture;
 #[allow(dead_code, reason = "shared with the other tests")]
 #[path = "../broker/issuer.rs"]
 mod issuer;
+mod outside;
 mod token;
 
 use std::path::Path;
@@ -24,7 +25,7 @@ use std::process::{Command, ExitCode};
 
 use cryptoki::context::Pkcs11;
 use cryptoki::mechanism::Mechanism;
-use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass};
+use cryptoki::object::{Attribute, AttributeType};
 use fixture::{Fixture, Setting, eventually};
 use leasehold_broker_wire::machines as wire;
 use leasehold_secret_broker::crypto::{CryptoError, Key};
@@ -32,6 +33,7 @@ use leasehold_secret_broker::identity::Subject;
 use leasehold_secret_broker::keys::pkcs11::{Pkcs11Error, Pkcs11Settings, Token as Module};
 use leasehold_secret_broker::keys::service::KeyError;
 use leasehold_secret_broker::keys::{DataKeyOf, KeyRing, KeyRingError, rotation};
+use outside::*;
 use serde_json::json;
 use token::{PIN, Token};
 
@@ -228,123 +230,6 @@ async fn a_key_that_could_leave_the_module_is_refused(library: &Path) {
             "{text}"
         );
     }
-}
-
-async fn a_key_that_came_into_the_module_from_outside_is_refused(library: &Path) {
-    let token = Token::new(library);
-    let (directory, _) = ring(&token).await;
-    let label = label_in(&directory);
-    let session = token.session();
-    for object in token::objects(&session, &label) {
-        session.destroy_object(object).unwrap();
-    }
-    // As confined as one that was made in it, but for its past.
-    let template = [
-        Attribute::Class(ObjectClass::SECRET_KEY),
-        Attribute::KeyType(KeyType::AES),
-        Attribute::Token(true),
-        Attribute::Private(true),
-        Attribute::Sensitive(true),
-        Attribute::Extractable(false),
-        Attribute::Encrypt(true),
-        Attribute::Decrypt(true),
-        Attribute::Label(label.clone().into_bytes()),
-        Attribute::Value(vec![7; 32]),
-    ];
-    session.create_object(&template).unwrap();
-    let path = directory.path().join("ring");
-    let refused = KeyRing::load(&path, Some(&token.settings)).await.err().unwrap();
-    let text = refused.to_string();
-    assert!(
-        text.contains("came into it from outside") && text.contains(&label),
-        "{text}"
-    );
-}
-
-async fn a_pin_that_was_refused_is_not_tried_again_until_its_file_changes(library: &Path) {
-    const OTHER: &str = "87654321";
-    let token = Token::new(library);
-    let (directory, _) = ring(&token).await;
-    let path = directory.path().join("ring");
-    let pin_file = directory.path().join("pin");
-    std::fs::write(&pin_file, PIN).unwrap();
-    let settings = Pkcs11Settings {
-        pin_file: pin_file.clone(),
-        ..token.settings.clone()
-    };
-    let ring = KeyRing::load(&path, Some(&settings)).await.unwrap();
-    let restart = || Pkcs11::new(library).unwrap().finalize().unwrap();
-    std::fs::write(&pin_file, OTHER).unwrap();
-    restart();
-    let refused = async || {
-        let refused = ring.check().await.err().unwrap().to_string();
-        assert!(
-            refused.contains("refuses the PIN") && !refused.contains(OTHER),
-            "{refused}"
-        );
-    };
-    refused().await;
-    // The token would take it now: that it is still refused shows that it is not tried.
-    token
-        .session()
-        .set_pin(&PIN.to_owned().into(), &OTHER.to_owned().into())
-        .unwrap();
-    restart();
-    for _ in 0..5 {
-        refused().await;
-    }
-    std::fs::write(&pin_file, OTHER).unwrap();
-    ring.check().await.unwrap();
-}
-
-async fn a_key_that_the_token_has_not_is_not_said_to_be_destroyed(library: &Path) {
-    let token = Token::new(library);
-    let (directory, _) = ring(&token).await;
-    let path = directory.path().join("ring");
-    let first = label_in(&directory);
-    rotation::rotate(&path, Some(&token.settings)).await.unwrap();
-    let session = token.session();
-    for label in [first.clone(), format!("{first}-mac")] {
-        for object in token::objects(&session, &label) {
-            session.destroy_object(object).unwrap();
-        }
-    }
-    let refused = rotation::remove(&path, 1, Some(&token.settings), false).await;
-    let refused = refused.err().unwrap().to_string();
-    assert!(
-        refused.contains("nothing was destroyed") && refused.contains("--key-is-gone"),
-        "{refused}"
-    );
-    assert!(
-        std::fs::read_to_string(&path).unwrap().contains(&first),
-        "its line is there"
-    );
-    rotation::remove(&path, 1, Some(&token.settings), true)
-        .await
-        .unwrap();
-    assert!(!std::fs::read_to_string(&path).unwrap().contains(&first));
-}
-
-async fn a_version_of_the_module_vouches_for_the_next_and_no_stranger_does(library: &Path) {
-    let token = Token::new(library);
-    let (directory, ring) = ring(&token).await;
-    let path = directory.path().join("ring");
-    let known = ring.accept(&[]).await.unwrap();
-    let before = std::fs::read_to_string(&path).unwrap();
-    // Whoever can write the file and not use the token.
-    let own = format!("{before}kek:2:{}\n", "A".repeat(84) + "AA==");
-    std::fs::write(&path, own).unwrap();
-    let refused = ring
-        .reload("UiSMSP", &[], &known)
-        .await
-        .err()
-        .unwrap()
-        .to_string();
-    assert!(refused.contains("endorsed by no version"), "{refused}");
-    std::fs::write(&path, &before).unwrap();
-    rotation::rotate(&path, Some(&token.settings)).await.unwrap();
-    let new = ring.reload("UiSMSP", &[], &known).await.unwrap().unwrap();
-    assert_eq!(new.len(), 1);
 }
 
 async fn what_is_wrong_with_module_token_pin_or_label_is_said(library: &Path) {
