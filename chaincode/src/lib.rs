@@ -12,6 +12,7 @@ pub mod command;
 pub mod contract;
 pub mod event;
 pub mod id;
+mod kept;
 pub mod key;
 pub mod limit;
 pub mod loaded;
@@ -27,6 +28,7 @@ pub use event::{Event, EventKind, HistoryEntry};
 pub use id::{
     ClusterName, DatasetId, DatasetName, DatasetRef, InvalidId, LeaseId, Msp, Subject, TraceId, TxId,
 };
+pub use kept::Kept;
 pub use loaded::Loaded;
 pub use query::{DatasetEntry, MAX_PAGE, Page, PageRequest};
 pub use question::{Answer, Question};

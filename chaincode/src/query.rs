@@ -96,7 +96,7 @@ pub(crate) fn dataset_by_id<S: StateReader + ?Sized>(
     let mut values = state.get_many(&keys)?.into_iter();
     match (values.next().flatten(), values.next().flatten()) {
         (Some(dataset), Some(status)) => Ok(Some(DatasetEntry {
-            dataset: decode(dataset_key, &dataset)?,
+            dataset: kept(state, dataset_key, dataset)?,
             status: decode(status_key, &status)?,
         })),
         (None, None) => Ok(None),
@@ -362,6 +362,21 @@ pub(crate) fn optional<S: StateReader + ?Sized, T: Record>(
     key: &str,
 ) -> Result<Option<T>, StateError> {
     state.get(key)?.map(|value| decode(key, &value)).transpose()
+}
+
+/// A record that seldom changes, if it is there.
+pub(crate) fn steady<S: StateReader + ?Sized, T: Record>(
+    state: &S,
+    key: &str,
+) -> Result<Option<T>, StateError> {
+    state.get(key)?.map(|value| kept(state, key, value)).transpose()
+}
+
+fn kept<S: StateReader + ?Sized, T: Record>(state: &S, key: &str, value: Vec<u8>) -> Result<T, StateError> {
+    match state.kept() {
+        Some(kept) => kept.decode(key, value),
+        None => decode(key, &value),
+    }
 }
 
 /// A record that another one names.

@@ -19,7 +19,7 @@ pub use organisation::{By, Cluster, Consortium, KeyAlgorithm, Organisation, Publ
 pub use trace::{Action, ActionKind, Pod, Resource, Tool, Trace};
 
 /// Something that the state holds.
-pub trait Record: Serialize + DeserializeOwned {
+pub trait Record: Serialize + DeserializeOwned + Clone + Send + 'static {
     /// For each version of its shape, from 1 on, the version of the contract that began to write it.
     const SINCE: &'static [u32] = &[1];
 

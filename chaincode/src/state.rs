@@ -1,6 +1,7 @@
 //! The ledger's state as the contract sees it: a sorted map from keys to bytes that it reads, and writes that it hands back.
 
 use crate::contract::CONTRACT_VERSION;
+use crate::kept::Kept;
 use crate::record::Record;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -31,6 +32,11 @@ pub trait StateReader {
     /// Says which keys are about to be read, so that a reader that fetches can fetch them together with the next one that it
     /// lacks. Nothing depends on it: a key that was not said is only fetched later, one that is not read after all in vain.
     fn will_read(&self, _keys: &[String]) {}
+
+    /// Where records that seldom change are kept as they were decoded, if this reader is asked for them again and again.
+    fn kept(&self) -> Option<&Kept> {
+        None
+    }
 
     /// Up to `limit` pairs with `start <= key < end`, by key. Only queries use it: a transaction never depends on a range.
     ///
@@ -223,7 +229,7 @@ pub(crate) fn damaged(key: &str, reason: impl Into<String>) -> StateError {
 mod tests {
     use super::*;
 
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Ship {
         name: String,
@@ -253,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_contract_writes_what_the_contract_of_that_version_wrote() {
-        #[derive(Serialize, Deserialize)]
+        #[derive(Clone, Serialize, Deserialize)]
         struct Late;
         impl Record for Late {
             const SINCE: &'static [u32] = &[1, 3, 3, 7];

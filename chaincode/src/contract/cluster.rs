@@ -92,7 +92,7 @@ pub(super) fn serving<S: StateReader + ?Sized>(
 /// A cluster of the caller that takes leases.
 fn in_service<S: StateReader + ?Sized>(draft: &Draft<'_, S>, name: &str) -> Result<Cluster, Failure> {
     let name = ClusterName::new(name).map_err(|_| not_found(draft))?;
-    let cluster: Option<Cluster> = query::optional(draft.state, &key::cluster(&draft.context.caller, &name))?;
+    let cluster = query::cluster(draft.state, &draft.context.caller, &name)?;
     let cluster = cluster.filter(|cluster| cluster.retired_at_ms.is_none());
     Ok(cluster.ok_or_else(|| not_found(draft))?)
 }

@@ -99,7 +99,9 @@ impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
 
     /// The caller's organisation, which has joined.
     pub(super) fn own_organisation(&self) -> Result<Organisation, StateError> {
-        query::required(self.state, &key::organisation(&self.context.caller))
+        let caller = &self.context.caller;
+        let found = self.organisation(caller)?;
+        found.ok_or_else(|| state::damaged(&key::organisation(caller), "it is missing"))
     }
 
     /// Later changes of a key take its owner, or more than half of those who stand now.

@@ -1,6 +1,6 @@
 //! Questions about organisations and clusters.
 
-use super::{Page, PageRequest, optional, records, walk};
+use super::{Page, PageRequest, records, steady, walk};
 use crate::event::HistoryEntry;
 use crate::id::{ClusterName, Msp};
 use crate::key;
@@ -12,7 +12,7 @@ use crate::state::{StateError, StateReader};
 /// # Errors
 /// [`StateError`] when the state cannot be read.
 pub fn consortium<S: StateReader + ?Sized>(state: &S) -> Result<Consortium, StateError> {
-    Ok(optional(state, key::CONSORTIUM)?.unwrap_or_default())
+    Ok(steady(state, key::CONSORTIUM)?.unwrap_or_default())
 }
 
 /// An organisation that has joined.
@@ -23,7 +23,7 @@ pub fn organisation<S: StateReader + ?Sized>(
     state: &S,
     msp: &Msp,
 ) -> Result<Option<Organisation>, StateError> {
-    optional(state, &key::organisation(msp))
+    steady(state, &key::organisation(msp))
 }
 
 /// All organisations that have joined, by MSP id.
@@ -47,7 +47,7 @@ pub fn cluster<S: StateReader + ?Sized>(
     msp: &Msp,
     name: &ClusterName,
 ) -> Result<Option<Cluster>, StateError> {
-    optional(state, &key::cluster(msp, name))
+    steady(state, &key::cluster(msp, name))
 }
 
 /// An organisation's clusters, retired or not, by name.

@@ -6,7 +6,7 @@
 
 use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashTable};
-use leasehold_chaincode::{StateError, StateReader, Write};
+use leasehold_chaincode::{Kept, StateError, StateReader, Write};
 use std::hash::BuildHasher;
 
 /// Bytes of a piece, where no single row is longer.
@@ -18,6 +18,7 @@ pub(super) struct Replayed {
     hasher: DefaultHashBuilder,
     rows: HashTable<Row>,
     pieces: Vec<Vec<u8>>,
+    kept: Kept,
 }
 
 /// Where a key is, and right behind it its value.
@@ -134,6 +135,10 @@ fn appended(pieces: &mut Vec<Vec<u8>>, hash: u64, key: &str, value: &[u8]) -> Ro
 impl StateReader for Replayed {
     fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StateError> {
         Ok(self.value(key).map(<[u8]>::to_vec))
+    }
+
+    fn kept(&self) -> Option<&Kept> {
+        Some(&self.kept)
     }
 
     fn range(&self, _: &str, _: &str, _: usize) -> Result<Vec<(String, Vec<u8>)>, StateError> {
