@@ -7,6 +7,7 @@ use super::bytes::{Bytes, KeyId};
 use super::key::{self, LedgerKey};
 use super::receipt::signed_text;
 use leasehold_chaincode::{Command, CommandResult, Event, Msp, Role, TxId};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -38,7 +39,23 @@ pub struct Transaction {
     pub result: CommandResult,
 }
 
-/// One that is being committed, written as a [`Transaction`] is.
+/// A [`Transaction`] without what came of it, which the contract answers again.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Asked {
+    pub(super) tx_id: TxId,
+    pub(super) caller: Msp,
+    pub(super) role: Role,
+    pub(super) timestamp_ms: i64,
+    pub(super) contract: u32,
+    pub(super) command: Command,
+    #[serde(rename = "events")]
+    pub(super) _events: IgnoredAny,
+    #[serde(rename = "result")]
+    pub(super) _result: IgnoredAny,
+}
+
+/// One that is being committed, or that the contract answered again, written as a [`Transaction`] is.
 #[derive(Debug, Serialize)]
 pub(super) struct NewTransaction<'a> {
     pub(super) tx_id: &'a TxId,
@@ -65,13 +82,43 @@ pub struct Block {
 /// The part of a block that its body hash covers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub(super) enum Body {
+pub(super) enum BodyOf<T> {
     /// Of block 0.
     Genesis(Genesis),
     /// Another key signs from the next block on.
     Key(KeyChange),
     /// Of every other block.
-    Transactions(Vec<Transaction>),
+    Transactions(Vec<T>),
+}
+
+pub(super) type Body = BodyOf<Transaction>;
+
+impl Body {
+    /// The same without what came of the transactions.
+    pub(super) fn asked(self) -> BodyOf<Asked> {
+        match self {
+            Self::Genesis(genesis) => BodyOf::Genesis(genesis),
+            Self::Key(change) => BodyOf::Key(change),
+            Self::Transactions(transactions) => {
+                BodyOf::Transactions(transactions.into_iter().map(Asked::from).collect())
+            }
+        }
+    }
+}
+
+impl From<Transaction> for Asked {
+    fn from(transaction: Transaction) -> Self {
+        Self {
+            tx_id: transaction.tx_id,
+            caller: transaction.caller,
+            role: transaction.role,
+            timestamp_ms: transaction.timestamp_ms,
+            contract: transaction.contract,
+            command: transaction.command,
+            _events: IgnoredAny,
+            _result: IgnoredAny,
+        }
+    }
 }
 
 /// The body of a block that is being committed, written as a [`Body`] is.

@@ -5,7 +5,7 @@
 //! field that is not as it was written.
 
 use super::block::{
-    Body, Hash, Head, KEY, KeyCause, StoredBlock, TRANSACTIONS, hash_body, hash_header,
+    Asked, Body, BodyOf, Hash, Head, KEY, KeyCause, StoredBlock, TRANSACTIONS, hash_body, hash_header,
     hash_header_of_version_1,
 };
 use super::bytes::KeyId;
@@ -17,9 +17,10 @@ use std::io;
 pub(super) enum Care {
     /// Only what the signatures do not cover anyway.
     Hashes,
-    /// Bodies are read as well.
+    /// Bodies are read as well, as far as the contract needs them to decide again. Whoever has it do so writes the whole text of a
+    /// body anew and holds it against what is recorded: thereby each of its bytes is checked.
     Bodies,
-    /// And every signature is checked.
+    /// Bodies are read to their last field, and every signature is checked.
     EveryField,
 }
 
@@ -63,7 +64,7 @@ impl Chain {
     }
 
     /// Adds a block; its body where bodies are read.
-    pub(super) fn take(&mut self, block: &StoredBlock) -> Result<Option<Body>, Corruption> {
+    pub(super) fn take(&mut self, block: &StoredBlock) -> Result<Option<BodyOf<Asked>>, Corruption> {
         let expected = self.head.map_or(0, |head| head.height.saturating_add(1));
         if block.height != expected {
             let reason = format!("block {} follows where {expected} is due", block.height);
@@ -86,7 +87,7 @@ impl Chain {
             return Err(corrupt(expected, field, "body and body hash do not go together"));
         }
         let body = if self.care != Care::Hashes || !block.body.starts_with(TRANSACTIONS) {
-            Some(read(block)?)
+            Some(read(block, self.care)?)
         } else {
             None
         };
@@ -142,15 +143,15 @@ impl Chain {
     }
 
     /// That the block is signed by whom it must be, and who signs the next one.
-    fn check_signer(&mut self, block: &StoredBlock, body: Option<&Body>) -> Result<(), Corruption> {
+    fn check_signer(&mut self, block: &StoredBlock, body: Option<&BodyOf<Asked>>) -> Result<(), Corruption> {
         let height = block.height;
         let form = |reason: &str| corrupt(height, "body", reason.to_owned());
         let (signer, next) = match body {
-            Some(Body::Genesis(genesis)) if height == 0 => {
+            Some(BodyOf::Genesis(genesis)) if height == 0 => {
                 self.ledger = block.hash;
                 (genesis.key_id, genesis.key_id)
             }
-            Some(Body::Key(change)) if height > 0 => {
+            Some(BodyOf::Key(change)) if height > 0 => {
                 if let Some(head) = self.head.filter(|_| self.care != Care::EveryField) {
                     self.check_signature(&head)?;
                 }
@@ -165,7 +166,7 @@ impl Chain {
                 };
                 (Some(signer), Some(change.key_id))
             }
-            None | Some(Body::Transactions(_)) if height > 0 => (self.key, self.key),
+            None | Some(BodyOf::Transactions(_)) if height > 0 => (self.key, self.key),
             _ => return Err(form("block 0, and only that, is the genesis")),
         };
         if block.seal.map(|seal| seal.signer) != signer {
@@ -175,7 +176,7 @@ impl Chain {
                 "it is not the key that signs the ledger here",
             ));
         }
-        if self.care == Care::EveryField || matches!(body, Some(Body::Key(_))) {
+        if self.care == Care::EveryField || matches!(body, Some(BodyOf::Key(_))) {
             self.check_signature(&block.head())?;
         }
         if let Some(signer) = signer {
@@ -201,18 +202,23 @@ impl Chain {
 }
 
 /// The body, if it is as this version writes it and of its block's time.
-fn read(block: &StoredBlock) -> Result<Body, Corruption> {
+fn read(block: &StoredBlock, care: Care) -> Result<BodyOf<Asked>, Corruption> {
     let height = block.height;
-    let body: Body =
-        serde_json::from_str(&block.body).map_err(|error| corrupt(height, "body", error.to_string()))?;
-    let mut rest = Same(block.body.as_bytes());
-    if serde_json::to_writer(&mut rest, &body).is_err() || !rest.0.is_empty() {
-        return Err(corrupt(height, "body", "it is not in canonical form"));
-    }
+    let unreadable = |error: serde_json::Error| corrupt(height, "body", error.to_string());
+    let body = if care == Care::Bodies && block.body.starts_with(TRANSACTIONS) {
+        serde_json::from_str(&block.body).map_err(unreadable)?
+    } else {
+        let body: Body = serde_json::from_str(&block.body).map_err(unreadable)?;
+        let mut rest = Same::as_in(&block.body);
+        if serde_json::to_writer(&mut rest, &body).is_err() || !rest.is_over() {
+            return Err(corrupt(height, "body", "it is not in canonical form"));
+        }
+        body.asked()
+    };
     let in_time = match &body {
-        Body::Genesis(genesis) => genesis.created_at_ms == block.timestamp_ms,
-        Body::Key(change) => change.changed_at_ms == block.timestamp_ms,
-        Body::Transactions(transactions) => {
+        BodyOf::Genesis(genesis) => genesis.created_at_ms == block.timestamp_ms,
+        BodyOf::Key(change) => change.changed_at_ms == block.timestamp_ms,
+        BodyOf::Transactions(transactions) => {
             !transactions.is_empty()
                 && transactions
                     .iter()
@@ -227,7 +233,18 @@ fn read(block: &StoredBlock) -> Result<Body, Corruption> {
 }
 
 /// What is left of a text that something is to be written like.
-struct Same<'a>(&'a [u8]);
+pub(super) struct Same<'a>(&'a [u8]);
+
+impl<'a> Same<'a> {
+    pub(super) fn as_in(text: &'a str) -> Self {
+        Self(text.as_bytes())
+    }
+
+    /// Whether all of the text was written.
+    pub(super) fn is_over(&self) -> bool {
+        self.0.is_empty()
+    }
+}
 
 impl io::Write for Same<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -1,5 +1,6 @@
 //! Reads the whole ledger again: every hash and signature, every decision, and everything that is derived from them.
 
+mod answers;
 mod replay;
 mod replayed;
 mod walk;

@@ -232,6 +232,69 @@ async fn a_forged_decision_that_is_signed_is_found() {
     assert!(found.reason.contains("leased to others"), "{found}");
 }
 
+/// What the contract answered is written anew and held against the text: it must be there to the byte.
+#[tokio::test]
+async fn an_answer_that_is_recorded_otherwise_and_signed_is_found_and_so_is_one_in_another_form() {
+    let otherwise = "transaction five: the contract answers otherwise than is recorded";
+    let in_value = |change: fn(&mut serde_json::Value)| {
+        move |body: &str| {
+            let mut value = serde_json::from_str(body).unwrap();
+            change(&mut value);
+            value
+        }
+    };
+    let typed = |change: fn(&mut block::Transaction)| {
+        move |body: &str| {
+            let block::Body::Transactions(mut transactions) = serde_json::from_str(body).unwrap() else {
+                panic!("{body}");
+            };
+            change(&mut transactions[0]);
+            block::Body::Transactions(transactions)
+        }
+    };
+    forged(typed(|five| five.events.clear()), otherwise).await;
+    forged(typed(|five| five.events[0].lease = None), otherwise).await;
+    let number = |five: &mut block::Transaction| five.events[0].lease.as_mut().unwrap().number += 1;
+    forged(typed(number), otherwise).await;
+    let other = |five: &mut block::Transaction| {
+        five.result = CommandResult::Organisation {
+            msp: Msp::new("UiSMSP").unwrap(),
+        };
+    };
+    forged(typed(other), otherwise).await;
+    // Its fields are in the order of the alphabet then.
+    forged(in_value(|_| ()), "it is not in canonical form").await;
+    let more = |value: &mut serde_json::Value| value["transactions"][0]["events"][0]["more"] = 1.into();
+    forged(in_value(more), "unknown field `more`").await;
+    let less = |value: &mut serde_json::Value| {
+        drop(value["transactions"][0].as_object_mut().unwrap().remove("result"));
+    };
+    forged(in_value(less), "missing field `result`").await;
+}
+
+/// Puts another body in place of the last one, signs it and expects what is found.
+async fn forged<T: serde::Serialize>(forge: impl Fn(&str) -> T, expected: &str) {
+    let (bench, mut connection, last) = tampering().await;
+    let sealer = sealer(&bench, &mut connection).await;
+    let found = blocks::from(&mut session(&mut connection).await, last - 1, 2).await;
+    let [before, there] = <[_; 2]>::try_from(found.unwrap()).unwrap();
+    let body = forge(&there.body);
+    let Sealer { ledger, key } = sealer;
+    let block = block::StoredBlock::after(&before.head(), &ledger, there.timestamp_ms, &body, &key).unwrap();
+    assert_ne!(block.body, there.body);
+    run(
+        &mut connection,
+        format!("DELETE FROM blocks WHERE height = {last}"),
+    )
+    .await;
+    let mut session = session(&mut connection).await;
+    blocks::append(&mut session, &block).await.unwrap();
+    session.commit().await.unwrap();
+    let found = corruption(&bench).await;
+    assert_eq!((found.block, found.field), (last, "body"), "{found}");
+    assert!(found.reason.contains(expected), "{found}");
+}
+
 #[tokio::test]
 async fn a_changed_state_is_found_and_rebuilt_from_the_blocks() {
     for (statement, field) in [

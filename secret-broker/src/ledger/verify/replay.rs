@@ -1,8 +1,9 @@
 //! Runs the contract again, and holds what that leads to against the tables.
 
 use super::VerifyError;
+use super::answers::Recorded;
 use super::replayed::Replayed;
-use crate::ledger::block::{Body, Transaction};
+use crate::ledger::block::{Asked, BodyOf};
 use crate::ledger::chain::corrupt;
 use crate::ledger::storage::rows::{self, Order, Stored};
 use crate::ledger::storage::{self, Session, StorageError, derived};
@@ -28,24 +29,35 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    pub(super) fn take(&mut self, height: u64, body: &Body) -> Result<(), Corruption> {
+    /// Decides what was asked in a block's body, and holds the answers against its text.
+    pub(super) fn take(&mut self, height: u64, body: &BodyOf<Asked>, text: &str) -> Result<(), Corruption> {
         match body {
-            Body::Genesis(genesis) => {
+            BodyOf::Genesis(genesis) => {
                 self.contract = Some(Contract {
                     end_margin_ms: genesis.end_margin_ms,
                 });
             }
-            Body::Key(_) => {}
-            Body::Transactions(transactions) => {
+            BodyOf::Key(_) => {}
+            BodyOf::Transactions(transactions) => {
+                let mut recorded = Recorded::new(text);
                 for (position, transaction) in transactions.iter().enumerate() {
-                    self.replay(height, position, transaction)?;
+                    self.replay(height, position, transaction, &mut recorded)?;
+                }
+                if !recorded.ends() {
+                    return Err(corrupt(height, "body", "it goes on after its transactions"));
                 }
             }
         }
         Ok(())
     }
 
-    fn replay(&mut self, height: u64, position: usize, transaction: &Transaction) -> Result<(), Corruption> {
+    fn replay(
+        &mut self,
+        height: u64,
+        position: usize,
+        transaction: &Asked,
+        recorded: &mut Recorded<'_>,
+    ) -> Result<(), Corruption> {
         let bad = |reason: String| {
             corrupt(
                 height,
@@ -65,14 +77,11 @@ impl Replay {
         let outcome = contract
             .replay(transaction.contract, &self.state, &context, &transaction.command)
             .map_err(|failure| bad(format!("the contract does not accept it: {failure}")))?;
-        if outcome.result != transaction.result || outcome.events != transaction.events {
+        if !recorded.goes_on(transaction, &outcome) {
             return Err(bad("the contract answers otherwise than is recorded".to_owned()));
         }
-        if self
-            .places
-            .insert(transaction.tx_id.to_string(), (height, position))
-            .is_some()
-        {
+        let tx_id = transaction.tx_id.as_str().to_owned();
+        if self.places.insert(tx_id, (height, position)).is_some() {
             return Err(bad("it is on the ledger twice".to_owned()));
         }
         self.state.take(&outcome.writes);

@@ -3,7 +3,7 @@
 
 use super::replay::Replay;
 use super::{Depth, Verified, VerifyError};
-use crate::ledger::block::{Body, Hash, StoredBlock};
+use crate::ledger::block::{Asked, BodyOf, Hash, StoredBlock};
 use crate::ledger::bytes::Bytes;
 use crate::ledger::chain::{Care, Chain, corrupt};
 use crate::ledger::receipt::{Receipt, ReceiptError};
@@ -12,12 +12,21 @@ use crate::ledger::verify::Corruption;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, spawn_blocking};
 
-/// Blocks read at once.
+/// Most blocks read at once, and the length of their bodies that is aimed at: threads that wait for more of them stand still, and
+/// what waits is in memory.
 const BATCH: usize = 64;
+const BATCH_BYTES: usize = 512 * 1_024;
 /// Batches that wait for each thread.
 const AHEAD: usize = 2;
 
-type Bodies = Vec<(u64, Body)>;
+/// A block of which the chain is in order.
+struct Checked {
+    height: u64,
+    text: String,
+    body: BodyOf<Asked>,
+}
+
+type Bodies = Vec<Checked>;
 
 /// What the blocks lead to.
 pub(super) struct Walk {
@@ -160,8 +169,7 @@ async fn read_blocks(
     care: Care,
     read: mpsc::Sender<Vec<StoredBlock>>,
 ) -> Result<(), VerifyError> {
-    // One by one where the first that cannot be read is to be named.
-    let batch = if care == Care::EveryField { 1 } else { BATCH };
+    let mut batch = 1;
     loop {
         let mut blocks = match blocks::from(session, from, batch).await {
             Ok(blocks) => blocks,
@@ -175,6 +183,12 @@ async fn read_blocks(
         }
         let Some(last) = blocks.last() else { return Ok(()) };
         from = last.height.saturating_add(1);
+        // One by one where the first that cannot be read is to be named.
+        if care != Care::EveryField {
+            let bytes: usize = blocks.iter().map(|block| block.body.len()).sum();
+            let fit = BATCH_BYTES.saturating_mul(blocks.len()) / bytes.max(1);
+            batch = fit.clamp(1, BATCH);
+        }
         if read.send(blocks).await.is_err() {
             // Something is wrong with one of those before.
             return Ok(());
@@ -190,10 +204,12 @@ fn check(
 ) -> (Chain, Result<(), VerifyError>) {
     while let Some(blocks) = blocks.blocking_recv() {
         let mut bodies = Vec::with_capacity(blocks.len());
-        let outcome = blocks.iter().try_for_each(|block| {
-            let body = chain.take(block)?;
-            bodies.extend(body.map(|body| (block.height, body)));
-            hold_against(receipts, block, &chain.ledger)
+        let outcome = blocks.into_iter().try_for_each(|block| {
+            let body = chain.take(&block)?;
+            let held = hold_against(receipts, &block, &chain.ledger);
+            let (height, text) = (block.height, block.body);
+            bodies.extend(body.map(|body| Checked { height, text, body }));
+            held
         });
         let sent = checked.as_ref().is_none_or(|(checked, spent)| {
             // Letting go is cheaper where they were made, and this thread waits for the other one.
@@ -214,8 +230,8 @@ fn run(
 ) -> (Option<Replay>, Result<(), Corruption>) {
     if let Some(replay) = &mut replay {
         while let Some(bodies) = bodies.blocking_recv() {
-            for (height, body) in &bodies {
-                if let Err(found) = replay.take(*height, body) {
+            for Checked { height, text, body } in &bodies {
+                if let Err(found) = replay.take(*height, body, text) {
                     return (None, Err(found));
                 }
             }
