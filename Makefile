@@ -214,6 +214,11 @@ bench-ledger: ## The embedded ledger beside bare SQLite and sha256sum, as tables
 	cargo build --package leasehold-secret-broker --release --locked --example ledger_bench
 	$(or $(CARGO_TARGET_DIR),target)/release/examples/ledger_bench $(or $(LEASES),100000) $(or $(DATASETS),10000)
 
+.PHONY: bench-postgres
+bench-postgres: ## The ledger in PostgreSQL beside bare inserts of the same bytes, as a table; starts a server of its own
+	cargo build --package leasehold-secret-broker --release --locked --example postgres_bench
+	$(or $(CARGO_TARGET_DIR),target)/release/examples/postgres_bench
+
 .PHONY: bench-fabric
 bench-fabric: ## A read through the shim beside the bare round trip; with LEASEHOLD_FABRIC_BIN leases beside transactions that do nothing
 	cargo bench --package fabric-shim --locked --bench read
