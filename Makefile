@@ -219,6 +219,11 @@ bench-postgres: ## The ledger in PostgreSQL beside bare inserts of the same byte
 	cargo build --package leasehold-secret-broker --release --locked --example postgres_bench
 	$(or $(CARGO_TARGET_DIR),target)/release/examples/postgres_bench
 
+.PHONY: bench-start
+bench-start: ## How long a broker takes to open a ledger of BLOCKS blocks, as a table
+	cargo build --package leasehold-secret-broker --release --locked --example ledger_start
+	$(or $(CARGO_TARGET_DIR),target)/release/examples/ledger_start $(or $(BLOCKS),100000)
+
 .PHONY: bench-fabric
 bench-fabric: ## A read through the shim beside the bare round trip; with LEASEHOLD_FABRIC_BIN leases beside transactions that do nothing
 	cargo bench --package fabric-shim --locked --bench read
