@@ -19,6 +19,7 @@ use crate::keys::{KeyRing, KeyRingError, rotation};
 use crate::ledgers::{BrokerLedger, LedgerError};
 use crate::metrics::Metrics;
 use crate::pace::Pace;
+use crate::server::{Served, Speaks};
 use crate::shredding::CompareError;
 use crate::store::{Store, StoreError};
 use crate::tls::{Certificate, TlsError};
@@ -195,7 +196,11 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
     let (rest_listener, rest) = listen(config.rest_listen).await?;
     let (grpc_listener, grpc) = listen(config.grpc_listen).await?;
     let (probe_listener, probe) = listen(config.probe_listen).await?;
-    let tls = certificate.server()?;
+    let (rest_tls, grpc_tls) = (
+        certificate.server(Speaks::Http1)?,
+        certificate.server(Speaks::Both)?,
+    );
+    let proxies = config.proxy_networks.clone().into();
     let authority = certificate.authority().map(str::to_owned);
     let publish_ca = config.publish_ca.clone().zip(authority.clone());
     let (accepted, key_work) = (Notify::new(), Notify::new());
@@ -222,25 +227,28 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
 
     let mut tasks = JoinSet::new();
     let b = &broker;
+    let rest_served = Served {
+        tls: Some(rest_tls),
+        speaks: Speaks::Http1,
+        proxies,
+        router: api::router(b),
+    };
+    let grpc_served = Served::to_peers(Some(grpc_tls), machines::router(b));
+    let probes_served = Served::to_peers(None, probes::router(b));
     own(
         &mut tasks,
         "REST server",
-        server::serve(
-            rest_listener,
-            Some(Arc::clone(&tls)),
-            api::router(b),
-            shutdown.clone(),
-        ),
+        server::serve(rest_listener, rest_served, shutdown.clone()),
     );
     own(
         &mut tasks,
         "gRPC server",
-        server::serve(grpc_listener, Some(tls), machines::router(b), shutdown.clone()),
+        server::serve(grpc_listener, grpc_served, shutdown.clone()),
     );
     own(
         &mut tasks,
         "probe server",
-        server::serve(probe_listener, None, probes::router(b), shutdown.clone()),
+        server::serve(probe_listener, probes_served, shutdown.clone()),
     );
     own(
         &mut tasks,

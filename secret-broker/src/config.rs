@@ -8,6 +8,7 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use ipnet::IpNet;
 use leasehold_chaincode::{ClusterName, Msp};
 use leasehold_process::Logging;
 
@@ -154,6 +155,15 @@ pub struct Flags {
     /// How fast one person may ask.
     #[command(flatten)]
     pub pace: PaceArgs,
+    /// Networks of the proxies or load balancers through which people come: their connections are many, and share 1,024 places. Any other
+    /// address may have 32.
+    #[arg(
+        long,
+        env = "LEASEHOLD_PROXY_NETWORKS",
+        value_delimiter = ',',
+        value_name = "CIDR"
+    )]
+    pub proxy_networks: Vec<IpNet>,
     /// Where people's REST API listens (https).
     #[arg(long, env = "LEASEHOLD_REST_LISTEN", default_value = "0.0.0.0:8443")]
     pub rest_listen: SocketAddr,
@@ -248,6 +258,8 @@ pub struct Config {
     pub brake: Brake,
     /// How fast one person may ask.
     pub pace: PaceArgs,
+    /// Where proxies are, each of which comes for many.
+    pub proxy_networks: Vec<IpNet>,
     /// REST address.
     pub rest_listen: SocketAddr,
     /// gRPC address.
@@ -383,6 +395,7 @@ impl Config {
                     most_per_hour: flags.key_destructions_per_hour.into(),
                 },
                 pace: flags.pace,
+                proxy_networks: flags.proxy_networks,
                 rest_listen: flags.rest_listen,
                 grpc_listen: flags.grpc_listen,
                 probe_listen: flags.probe_listen,

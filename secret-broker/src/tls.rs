@@ -23,6 +23,7 @@ use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::TlsSource;
+use crate::server::Speaks;
 
 const CA_DAYS: i64 = 3650;
 const LEAF_DAYS: i64 = 90;
@@ -107,17 +108,17 @@ impl Certificate {
         }
     }
 
-    /// A server that shows whatever certificate is current, for HTTP/2 and HTTP/1.1.
+    /// A server that shows whatever certificate is current.
     ///
     /// # Errors
     /// [`TlsError::Unusable`].
-    pub fn server(self: &Arc<Self>) -> Result<Arc<ServerConfig>, TlsError> {
+    pub fn server(self: &Arc<Self>, speaks: Speaks) -> Result<Arc<ServerConfig>, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = speaks.alpn();
         Ok(Arc::new(config))
     }
 

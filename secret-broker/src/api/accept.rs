@@ -101,10 +101,10 @@ pub struct Acceptance<'a> {
 }
 
 impl<'a> Acceptance<'a> {
-    /// Looks whether this very request was accepted before; then its answer is given again.
+    /// Looks whether this very request was accepted before; then its answer is given again. If not, it is one of the caller's changes.
     ///
     /// # Errors
-    /// A problem when the key stands for another request.
+    /// A problem when the key stands for another request, or the caller asks for changes too fast.
     pub async fn begin(
         broker: &'a Broker,
         caller: &'a Caller,
@@ -122,6 +122,11 @@ impl<'a> Acceptance<'a> {
                 .await?
         {
             return answer(before).map(Err);
+        }
+        // Before anything is sealed or opened for it.
+        if let Err(wait) = broker.pace.change(&caller.person.pseudonym) {
+            caller.refused("change", "", "too_many_changes").await;
+            return Err(ApiProblem::too_many_changes(wait));
         }
         Ok(Ok(Self {
             broker,
@@ -143,11 +148,6 @@ impl<'a> Acceptance<'a> {
         let (verb, submitter) = (command.name(), self.caller.person.pseudonym.clone());
         if !self.broker.audit.is_well() {
             return Err(ApiProblem::audit_unavailable());
-        }
-        if let Err(wait) = self.broker.pace.change(&submitter) {
-            let about = operations::about(&command);
-            self.caller.refused(verb, &about, "too_many_changes").await;
-            return Err(ApiProblem::too_many_changes(wait));
         }
         self.broker.store.remember(&self.caller.person).await?;
         let operation = NewOperation {

@@ -158,12 +158,30 @@ async fn who(broker: &Broker, headers: &http::HeaderMap) -> Result<Verified, Ref
         if added.next().is_some() || headers.contains_key(header::AUTHORIZATION) {
             return Err(Refused::No("two_identities"));
         }
+        if is_of_another_site(headers) {
+            return Err(Refused::No("another_site"));
+        }
         let data = data.to_str().map_err(|_| Refused::Token(TokenError::Encoding))?;
         return balancer.verify(data).await.map_err(Refused::Token);
     }
     let token = bearer(headers).ok_or(Refused::No("no_bearer_token"))?;
     let verified = broker.issuers.verify(token, Purpose::People).await;
     verified.map_err(Refused::Token)
+}
+
+/// Whether a page of another site had the browser ask. A balancer knows its people by a cookie, which browsers send along whoever's the
+/// page is; what browsers say of it no page can change (W3C Fetch Metadata, RFC 6454).
+fn is_of_another_site(headers: &http::HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    match (text("sec-fetch-site"), text("origin")) {
+        (Some(site), _) => !["same-origin", "none"].contains(&site),
+        (None, Some(origin)) => {
+            let origin = origin.parse::<http::Uri>().ok();
+            let authority = origin.as_ref().and_then(|origin| origin.authority());
+            authority.map(|authority| authority.as_str()) != text("host")
+        }
+        (None, None) => false,
+    }
 }
 
 /// The one token of the one `Authorization` header.

@@ -171,6 +171,34 @@ async fn a_balancers_person_comes_in_with_the_roles_of_the_claims() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_another_site_has_nothing_done_in_the_name_of_a_balancers_person() {
+    let site = Site::start().await;
+    let data = site.data(&site.signer, json!({}), json!({}));
+    let host = site.fixture.rest_url("").replace("https://", "");
+    let own = format!("https://{}", host.trim_end_matches('/'));
+    for (name, value, status) in [
+        ("sec-fetch-site", "cross-site", 401),
+        ("sec-fetch-site", "same-site", 401),
+        ("sec-fetch-site", "same-origin", 200),
+        ("sec-fetch-site", "none", 200),
+        ("origin", "https://evil.example.org", 401),
+        ("origin", "null", 401),
+        ("origin", &own, 200),
+    ] {
+        let request = site.fixture.client().get(site.fixture.rest_url("/v1/me"));
+        let request = request.header("x-amzn-oidc-data", &data).header(name, value);
+        let answer = site.fixture.send(request).await;
+        assert_eq!(answer.status, status, "{name}: {value}");
+    }
+    // Nobody's browser sends a bearer token along.
+    let request = site.fixture.client().get(site.fixture.rest_url("/v1/me"));
+    let request = request
+        .bearer_auth(site.fixture.person("alice"))
+        .header("sec-fetch-site", "cross-site");
+    assert_eq!(site.fixture.send(request).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn hostile_balancers_are_refused_each_with_its_reason_and_only_uuids_are_fetched() {
     let site = Site::start().await;
     let own = &site.signer;
