@@ -26,6 +26,7 @@ pub mod accept;
 pub mod audit;
 pub mod body;
 pub mod caller;
+pub mod catalogue;
 pub mod datasets;
 pub mod decisions;
 pub mod leases;
@@ -43,7 +44,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 fn v1() -> OpenApiRouter<Arc<Broker>> {
     OpenApiRouter::new()
         .routes(routes!(caller::me))
-        .routes(routes!(datasets::list, datasets::register))
+        .routes(routes!(catalogue::list, datasets::register))
         .routes(routes!(datasets::show, datasets::amend, datasets::remove))
         .routes(routes!(datasets::history))
         .routes(routes!(leases::line))

@@ -19,12 +19,15 @@ use crate::keys::{KeyRing, KeyRingError, rotation};
 use crate::ledgers::{BrokerLedger, LedgerError};
 use crate::metrics::Metrics;
 use crate::pace::Pace;
+use crate::search::Search;
 use crate::server::{Served, Speaks};
 use crate::shredding::CompareError;
 use crate::store::{Store, StoreError};
 use crate::tls::{Certificate, TlsError};
 use crate::view::{View, ViewError};
-use crate::{api, enrolment, expiry, keeping, machines, operations, probes, publish, server, shredding};
+use crate::{
+    api, enrolment, expiry, keeping, machines, operations, probes, publish, search, server, shredding,
+};
 
 /// What REST, gRPC and the background work share.
 pub struct Broker {
@@ -40,6 +43,8 @@ pub struct Broker {
     pub ledger: BrokerLedger,
     /// The lease view.
     pub view: Arc<View>,
+    /// The index of the catalogue.
+    pub search: Search,
     /// Token verification.
     pub issuers: Arc<Issuers>,
     /// Who may what.
@@ -205,6 +210,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
     let publish_ca = config.publish_ca.clone().zip(authority.clone());
     let (accepted, key_work) = (Notify::new(), Notify::new());
     let pace = Pace::new(config.pace);
+    let search = Search::new(&config.data_dir);
     let broker = Arc::new(Broker {
         config,
         ring,
@@ -212,6 +218,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
         audit,
         ledger,
         view,
+        search,
         issuers,
         roles,
         metrics,
@@ -255,6 +262,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
         "worker of operations",
         operations::work(Arc::clone(b)),
     );
+    own(&mut tasks, "index of the catalogue", search::run(Arc::clone(b)));
     own(&mut tasks, "keeping of keys", keeping::run(Arc::clone(b)));
     own(
         &mut tasks,

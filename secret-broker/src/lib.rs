@@ -7,6 +7,7 @@
 pub mod api;
 pub mod audit;
 pub mod broker;
+pub mod changes;
 pub mod command_line;
 pub mod config;
 pub mod crypto;
@@ -26,6 +27,7 @@ pub mod private_file;
 pub mod probes;
 pub mod publish;
 pub mod sealing;
+pub mod search;
 pub mod secret;
 pub mod server;
 pub mod shredding;

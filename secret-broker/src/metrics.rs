@@ -30,6 +30,8 @@ pub struct Metrics {
     pub watchers: AtomicI64,
     /// Lease streams cut because they were too slow.
     pub watchers_cut: AtomicU64,
+    /// Listeners to what the ledger commits that were cut because they were too slow.
+    pub streams_cut: AtomicU64,
 }
 
 impl Metrics {
@@ -125,6 +127,12 @@ impl Metrics {
             "counter",
             "Lease streams cut because they were too slow.",
             &[("", read(&self.watchers_cut))],
+        );
+        family(
+            "event_streams_cut_total",
+            "counter",
+            "Streams of events cut because they were too slow.",
+            &[("", read(&self.streams_cut))],
         );
         out
     }

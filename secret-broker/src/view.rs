@@ -5,6 +5,7 @@
 //! is cut, and comes back for a new view. The lock is held for memory only, never across an await.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::changes::Changes;
 use crate::ledger::ReadError;
 use crate::ledgers::{BrokerLedger, Reading, is_served_by};
 use crate::metrics::Metrics;
@@ -87,6 +89,8 @@ struct Inner {
 /// The view.
 #[derive(Debug)]
 pub struct View {
+    /// All that the ledger commits, as the view is told it.
+    pub changes: Changes,
     organisation: Msp,
     cluster: ClusterName,
     inner: Mutex<Inner>,
@@ -115,6 +119,7 @@ impl View {
         }
         Ok((
             Arc::new(Self {
+                changes: Changes::after(height),
                 organisation,
                 cluster,
                 inner: Mutex::new(inner),
@@ -149,13 +154,16 @@ impl View {
                 () = shutdown.cancelled() => None,
             };
             let Some(change) = change else { break };
-            for lease in change.events.into_iter().filter_map(|event| event.lease) {
-                self.lease_changed(*lease);
+            for lease in change.events.iter().filter_map(|event| event.lease.as_deref()) {
+                self.lease_changed(lease);
             }
             self.lock().height = change.height;
+            let cut = self.changes.tell(change);
+            self.metrics.streams_cut.fetch_add(cut, Ordering::Relaxed);
         }
         // Streams end with their queues.
         self.lock().watchers.clear();
+        self.changes.close();
         Ok(())
     }
 
@@ -173,9 +181,7 @@ impl View {
                 Ok(()) => true,
                 Err(mpsc::error::TrySendError::Closed(_)) => false,
                 Err(mpsc::error::TrySendError::Full(_)) => {
-                    self.metrics
-                        .watchers_cut
-                        .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    self.metrics.watchers_cut.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(
                         "a lease stream does not keep up and is cut; its client will connect again"
                     );
@@ -184,12 +190,12 @@ impl View {
             });
     }
 
-    fn lease_changed(&self, lease: Lease) {
+    fn lease_changed(&self, lease: &Lease) {
         // What was never granted is nothing to a cluster.
-        if !is_served_by(&lease, &self.organisation, &self.cluster) || lease.grant.is_none() {
+        if !is_served_by(lease, &self.organisation, &self.cluster) || lease.grant.is_none() {
             return;
         }
-        let lease = Arc::new(lease);
+        let lease = Arc::new(lease.clone());
         let mut inner = self.lock();
         if lease.state == LeaseState::Ended {
             inner.leases.remove(lease.id.as_str());

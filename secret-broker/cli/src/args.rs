@@ -189,7 +189,11 @@ pub(crate) enum Command {
 pub(crate) enum DatasetsCommand {
     /// List the catalogue
     #[command(alias = "ls")]
-    List,
+    List {
+        /// Only those in which these words stand, or begin; the best first
+        #[arg(long, value_name = "WORDS")]
+        search: Option<String>,
+    },
     /// Show one dataset
     #[command(alias = "get")]
     Show {

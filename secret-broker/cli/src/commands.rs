@@ -50,7 +50,7 @@ pub(crate) async fn run(args: Args, out: &mut dyn Write, err: &mut dyn Write) ->
     match args.command {
         Command::Whoami => session.whoami().await,
         Command::Datasets { command } => match command {
-            DatasetsCommand::List => session.list_datasets().await,
+            DatasetsCommand::List { search } => session.list_datasets(search.as_deref()).await,
             DatasetsCommand::Show { dataset } => session.show_dataset(&dataset).await,
             DatasetsCommand::Line { dataset } => session.line(&dataset).await,
             DatasetsCommand::Register { file, waiting } => session.register(&file, waiting).await,

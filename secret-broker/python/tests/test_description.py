@@ -24,7 +24,7 @@ VOLUME = {"kind": "local", "path": "/srv/x", "node": "n"}
 TERMS = leasehold.Policy(("*",), True, 1, False, 5, 60)
 CALLS: list[Any] = [
     lambda client: client.me(),
-    lambda client: client.datasets(page_size=5),
+    lambda client: client.datasets(search="w", page_size=5),
     lambda client: client.dataset("texts"),
     lambda client: client.history("texts", page_size=5),
     lambda client: client.line("texts"),

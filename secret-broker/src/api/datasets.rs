@@ -1,4 +1,4 @@
-//! The catalogue, for everybody with a role; registering and removing, for the organisation's data stewards.
+//! One dataset, for everybody with a role; registering, amending and removing, for the organisation's data stewards.
 
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ fn wipe(value: &mut Value) {
     }
 }
 
-fn shown(entry: DatasetEntry) -> Dataset {
+pub(super) fn shown(entry: DatasetEntry) -> Dataset {
     let DatasetEntry { dataset, status } = entry;
     Dataset {
         id: dataset.id.into(),
@@ -98,30 +98,6 @@ pub(super) async fn may_read(caller: &Caller) -> Result<(), ApiProblem> {
     } else {
         caller.require(Role::Researcher, "read_catalogue").await
     }
-}
-
-/// `GET /v1/datasets`.
-#[utoipa::path(
-    get,
-    path = "/datasets",
-    operation_id = "list_datasets",
-    summary = "The catalogue, page by page",
-    description = "",
-    tag = "datasets",
-    params(Page),
-    responses((status = 200, description = "A page of the catalogue", body = List<Dataset>), ReadRefused)
-)]
-pub async fn list(
-    State(broker): State<Arc<Broker>>,
-    caller: Caller,
-    page: Page,
-) -> Result<Json<List<Dataset>>, ApiProblem> {
-    may_read(&caller).await?;
-    let found = broker.ledger.snapshot().await?.datasets(&page.into()).await?;
-    Ok(Json(List {
-        items: found.items.into_iter().map(shown).collect(),
-        next: found.next,
-    }))
 }
 
 /// `GET /v1/datasets/{id|name}`.

@@ -206,6 +206,16 @@ impl ApiProblem {
         )
     }
 
+    /// There is no index of the catalogue now.
+    pub fn search_unavailable() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "search_unavailable",
+            "Search unavailable",
+            "the index of the catalogue is being made; try again in a moment, or list the catalogue without `q`",
+        )
+    }
+
     /// What would be allowed cannot be recorded.
     pub fn audit_unavailable() -> Self {
         Self::new(

@@ -30,6 +30,7 @@ mod openapi;
 mod people;
 mod refusals;
 mod restart;
+mod search;
 mod shares;
 #[allow(dead_code, reason = "shared with the tests of a channel")]
 #[path = "../channel/story.rs"]

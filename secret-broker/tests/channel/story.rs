@@ -232,3 +232,26 @@ pub async fn of_two_who_race_one_gets_it(one: &Fixture, another: &Fixture, name:
         "{loser}"
     );
 }
+
+/// The catalogue is searched at the broker that is asked, whoever registered what is found.
+pub async fn what_one_registers_the_other_finds(owner: &Fixture, other: &Fixture) {
+    owner.register("chest-scans").await;
+    let bob = other.person("bob");
+    let found = async |words: &str| {
+        let path = format!("/v1/datasets?q={words}");
+        let page = other.call("GET", &path, &bob, None).await;
+        let items = page.body["items"].as_array().map(Vec::len);
+        (items == Some(1)).then(|| page.body["items"][0]["owner"].clone())
+    };
+    let owned = eventually("the other broker to find it", async || found("scans").await).await;
+    assert_eq!(owned, json!("UiSMSP"));
+    let token = owner.person("steward");
+    let removed = owner
+        .call("DELETE", "/v1/datasets/chest-scans", &token, None)
+        .await;
+    assert_eq!(owner.decided(&removed, &token).await["status"], "succeeded");
+    eventually("it to be found no longer", async || {
+        found("scans").await.is_none().then_some(())
+    })
+    .await;
+}

@@ -16,6 +16,7 @@ async fn two_organisations_lease_each_others_datasets_over_a_channel() {
     let uis = consortium.broker("UiSMSP", &[0, 1]).await;
     let uio = consortium.broker("UiOMSP", &[1, 0]).await;
     story::a_dataset_goes_its_way(&uis, &uio, "texts").await;
+    story::what_one_registers_the_other_finds(&uis, &uio).await;
     for round in 0..3 {
         story::of_two_who_race_one_gets_it(&uis, &uio, &format!("race-{round}")).await;
     }

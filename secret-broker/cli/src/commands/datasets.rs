@@ -15,14 +15,18 @@ use crate::output::{self, DATASET, OPERATION, PLACE, RECEIPT};
 const MAX_REGISTRATION_BYTES: u64 = 1 << 20;
 
 impl Session<'_> {
-    pub(super) async fn list_datasets(&mut self) -> Result<(), Failure> {
-        let datasets = self.broker.datasets().await?;
+    pub(super) async fn list_datasets(&mut self, search: Option<&str>) -> Result<(), Failure> {
+        let datasets = self.broker.datasets(search).await?;
         Ok(output::list(
             self.out,
             self.format,
             &datasets,
             &DATASET,
-            "No datasets in the catalogue.",
+            if search.is_some() {
+                "No dataset has these words."
+            } else {
+                "No datasets in the catalogue."
+            },
         )?)
     }
 

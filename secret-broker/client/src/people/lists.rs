@@ -18,12 +18,13 @@ pub struct LeasesWanted {
 }
 
 impl PeopleClient {
-    /// The catalogue.
+    /// The catalogue by name, or what of it some words fit, the best first.
     ///
     /// # Errors
     /// See [`PeopleError`].
-    pub async fn datasets(&self) -> Result<Vec<Dataset>, PeopleError> {
-        self.pages(&["datasets"], &[]).await
+    pub async fn datasets(&self, words: Option<&str>) -> Result<Vec<Dataset>, PeopleError> {
+        let words: Vec<_> = words.map(|words| ("q", words)).into_iter().collect();
+        self.pages(&["datasets"], &words).await
     }
 
     /// Who waits for a dataset, by id or name.

@@ -74,9 +74,13 @@ class Client:
         """Who the broker takes the caller for."""
         return self.run(questions.one(Me, ("me",), *self._with(timeout)))
 
-    def datasets(self, *, page_size: int | None = None, timeout: float | None = None) -> Iterator[Dataset]:
-        """The catalogue, page by page as it is consumed; `timeout` is for each page."""
-        return self._pages(questions.Pages(Dataset, ("datasets",), limit=page_size), timeout)
+    def datasets(
+        self, *, search: str | None = None, page_size: int | None = None, timeout: float | None = None
+    ) -> Iterator[Dataset]:
+        """The catalogue by name, or the datasets in which all words of `search` stand or begin, the best first; page by
+        page as it is consumed, and `timeout` is for each page.
+        """
+        return self._pages(questions.Pages(Dataset, ("datasets",), limit=page_size, q=search), timeout)
 
     def dataset(self, dataset: str, *, timeout: float | None = None) -> Dataset:
         """One dataset, by name or id."""
