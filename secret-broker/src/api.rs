@@ -27,6 +27,7 @@ pub mod audit;
 pub mod body;
 pub mod caller;
 pub mod catalogue;
+pub mod conditions;
 pub mod datasets;
 pub mod decisions;
 pub mod leases;

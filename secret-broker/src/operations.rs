@@ -7,6 +7,10 @@
 //! A broker that is killed between the ledger's answer and its own note finds the operation still running, submits it again under the
 //! same id, and hears the same answer.
 //!
+//! An operation whose caller said which revision of the dataset it is meant for is submitted only while the dataset has it, read right
+//! before. The contract knows of no such condition: what another transaction changes between that look and this one's place in a block is not
+//! seen.
+//!
 //! A data key goes only when its dataset cannot come to be: where what became of a registration is not known, it stays.
 
 use std::collections::HashMap;
@@ -14,15 +18,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use leasehold_chaincode::{Command, CommandResult, DatasetId, Refusal, TxId};
+use leasehold_chaincode::{Command, CommandResult, DatasetId, DatasetRef, PageRequest, Refusal, TxId};
 use serde_json::json;
 use tokio::task::{JoinError, JoinSet};
 
+use crate::api::conditions::dataset_tag;
 use crate::api::problem::ApiProblem;
 use crate::audit::{Decision, Event, Origin};
 use crate::broker::Broker;
 use crate::fabric::Recorded;
-use crate::ledger::{Submission, SubmitError};
+use crate::ledger::{ReadError, Submission, SubmitError};
 use crate::store::claims::{Claimed, Claims, Room};
 use crate::store::data_keys::{Destroy, Versions};
 use crate::store::operations::Ending;
@@ -45,6 +50,8 @@ enum StepError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Ledger(#[from] SubmitError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
     #[error("the audit cannot record what is decided")]
     Audit,
 }
@@ -217,6 +224,16 @@ async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<
         broker.audit.keep(event).await.map_err(|_| StepError::Audit)
     };
     let denied = async |code: &str| keep(&about, Decision::Denied, code).await;
+    if let Some(revision) = claimed.expected_revision
+        && let Some(problem) = changed(broker, &about, revision, &recorded).await?
+    {
+        let decision = match problem.code() {
+            "outcome_unknown" => Decision::Unknown,
+            _ => Decision::Denied,
+        };
+        keep(&about, decision, problem.code()).await?;
+        return Ok(failed(&problem, unused.filter(|_| is_lost)));
+    }
     match broker.ledger.submit_recorded(submission, &recorded).await {
         Ok(committed) => {
             let (result, object) = match &committed.result {
@@ -263,6 +280,51 @@ async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Why an operation is not submitted that was meant for one revision of its dataset; nothing while the dataset has it, or had it when an
+/// earlier try of this very operation was committed.
+async fn changed(
+    broker: &Broker,
+    dataset: &str,
+    expected: u64,
+    recorded: &Recorded,
+) -> Result<Option<ApiProblem>, ReadError> {
+    let Ok(id) = DatasetId::new(dataset) else {
+        return Ok(None);
+    };
+    // What is not there the contract refuses.
+    let Some(entry) = broker.ledger.dataset(&DatasetRef::Id(id.clone())).await? else {
+        return Ok(None);
+    };
+    if entry.status.revision == expected {
+        return Ok(None);
+    }
+    if recorded.again {
+        let mut page = PageRequest {
+            after: Some(format!("{expected:020}")),
+            ..PageRequest::default()
+        };
+        loop {
+            let since = broker.ledger.history(&id, &page).await?;
+            if since
+                .items
+                .iter()
+                .any(|entry| entry.tx_id == recorded.transaction)
+            {
+                return Ok(None);
+            }
+            match since.next {
+                Some(next) => page.after = Some(next),
+                None => break,
+            }
+        }
+        if !broker.ledger.refuses_for_good() {
+            let why = "the dataset has changed, and an earlier try may still be on its way to a block";
+            return Ok(Some(ApiProblem::outcome_unknown(why)));
+        }
+    }
+    Ok(Some(ApiProblem::precondition_failed(dataset_tag(&entry))))
 }
 
 /// The lease or dataset that a command names, for the audit: refusals of the same kind are counted by it.

@@ -109,6 +109,11 @@ impl Store {
                 "sealed receipts",
                 include_str!("../migrations/store/0008_sealed_receipts.sql"),
             ),
+            migration(
+                9,
+                "expected revisions",
+                include_str!("../migrations/store/0009_expected_revisions.sql"),
+            ),
         ])
         .run(&pool)
         .await?;

@@ -443,6 +443,7 @@ fn succeeded(operation: Operation) -> Result<Operation, PeopleError> {
             ),
             instance: None,
             field: None,
+            etag: None,
         },
     ))))
 }

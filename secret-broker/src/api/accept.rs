@@ -25,12 +25,13 @@ use crate::store::operations::{Accepted, NewOperation, OperationRow};
 
 const LONGEST_KEY: usize = 128;
 
-/// What makes two requests the same: method, path, and the caller's key where there is one.
+/// What makes two requests the same: method, path, what it expects to be there, and the caller's key where there is one.
 #[derive(Debug, Clone)]
 pub struct Write {
     method: String,
     path: String,
     key: Option<String>,
+    expects: Option<String>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Write {
@@ -41,8 +42,19 @@ impl<S: Send + Sync> FromRequestParts<S> for Write {
             method: parts.method.to_string(),
             path: parts.uri.path().to_owned(),
             key: idempotency_key(&parts.headers)?,
+            expects: if_match(&parts.headers),
         })
     }
+}
+
+/// As it was sent: where it cannot be read, the request is refused anyway.
+fn if_match(headers: &HeaderMap) -> Option<String> {
+    let values: Vec<_> = headers
+        .get_all(header::IF_MATCH)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    (!values.is_empty()).then(|| String::from_utf8_lossy(&values.join(&b',')).into_owned())
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiProblem> {
@@ -98,6 +110,7 @@ pub struct Acceptance<'a> {
     broker: &'a Broker,
     caller: &'a Caller,
     idempotency: Option<(String, [u8; 32])>,
+    expected_revision: Option<u64>,
 }
 
 impl<'a> Acceptance<'a> {
@@ -111,9 +124,9 @@ impl<'a> Acceptance<'a> {
         write: Write,
         body: &[u8],
     ) -> Result<Result<Self, Response>, ApiProblem> {
-        let fingerprint = broker
-            .ring
-            .fingerprint(&[write.method.as_bytes(), write.path.as_bytes(), body]);
+        let mut parts = vec![write.method.as_bytes(), write.path.as_bytes(), body];
+        parts.extend(write.expects.as_deref().map(str::as_bytes));
+        let fingerprint = broker.ring.fingerprint(&parts);
         let idempotency = write.key.map(|key| (key, fingerprint));
         if let Some((key, fingerprint)) = &idempotency
             && let Some(before) = broker
@@ -132,7 +145,15 @@ impl<'a> Acceptance<'a> {
             broker,
             caller,
             idempotency,
+            expected_revision: None,
         }))
+    }
+
+    /// Has the operation come to nothing where the dataset has another revision when it is submitted.
+    #[must_use]
+    pub fn expecting(mut self, revision: Option<u64>) -> Self {
+        self.expected_revision = revision;
+        self
     }
 
     /// Accepts the operation with all that belongs to it, and wakes the worker.
@@ -157,6 +178,7 @@ impl<'a> Acceptance<'a> {
             command,
             data_key,
             idempotency: self.idempotency,
+            expected_revision: self.expected_revision,
         };
         let (id, about) = (operation.id.clone(), operations::about(&operation.command));
         let event = self.caller.event(verb, &about, Decision::Allowed, "accepted");

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{FromRequestParts, State};
+use axum::response::Response;
 use futures::future::try_join_all;
 use http::request::Parts;
 use leasehold_broker_wire::rest::{Dataset, List};
@@ -12,8 +12,9 @@ use leasehold_chaincode::{DatasetEntry, DatasetId, DatasetRef, PageRequest};
 use serde::Deserialize;
 
 use super::caller::Caller;
+use super::conditions::IfNoneMatch;
 use super::datasets::{may_read, shown};
-use super::openapi::ReadRefused;
+use super::openapi::{NotModified, ReadRefused};
 use super::parameters::{self, Page};
 use super::problem::ApiProblem;
 use crate::broker::Broker;
@@ -73,14 +74,15 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
     summary = "The catalogue, page by page, or what of it fits some words",
     description = "By name; with `q` the best first, of up to 2000 that fit. What is registered or changed is found within moments.",
     tag = "datasets",
-    params(Wanted),
-    responses((status = 200, description = "A page of the catalogue", body = List<Dataset>), ReadRefused)
+    params(Wanted, ("If-None-Match" = Option<String>, Header, description = "Tags of answers that the caller has")),
+    responses((status = 200, description = "A page of the catalogue", body = List<Dataset>, headers(("ETag" = String, description = "Its tag"))), NotModified, ReadRefused)
 )]
 pub async fn list(
     State(broker): State<Arc<Broker>>,
     caller: Caller,
+    had: IfNoneMatch,
     asked: Asked,
-) -> Result<Json<List<Dataset>>, ApiProblem> {
+) -> Result<Response, ApiProblem> {
     may_read(&caller).await?;
     let list = match asked.words {
         Some(words) => search(&broker, &words, &asked.page).await?,
@@ -92,7 +94,7 @@ pub async fn list(
             }
         }
     };
-    Ok(Json(list))
+    had.content(&list)
 }
 
 async fn search(broker: &Broker, words: &str, page: &PageRequest) -> Result<List<Dataset>, ApiProblem> {

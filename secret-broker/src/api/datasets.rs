@@ -14,7 +14,8 @@ use zeroize::Zeroizing;
 use super::accept::{Acceptance, Ids, Write};
 use super::body::{JsonBody, LARGEST_BODY};
 use super::caller::Caller;
-use super::openapi::{ReadRefused, WriteAccepted, WriteRefused};
+use super::conditions::{IfMatch, IfNoneMatch};
+use super::openapi::{ChangeRefused, NotModified, ReadRefused, WriteAccepted, WriteRefused};
 use super::parameters::{Page, Segment};
 use super::problem::ApiProblem;
 use super::terms;
@@ -108,16 +109,17 @@ pub(super) async fn may_read(caller: &Caller) -> Result<(), ApiProblem> {
     summary = "One dataset",
     description = "",
     tag = "datasets",
-    params(("dataset" = String, Path, description = "Id or name", min_length = 1, max_length = 64)),
-    responses((status = 200, description = "The dataset", body = Dataset), ReadRefused)
+    params(("dataset" = String, Path, description = "Id or name", min_length = 1, max_length = 64), ("If-None-Match" = Option<String>, Header, description = "Tags of answers that the caller has")),
+    responses((status = 200, description = "The dataset", body = Dataset, headers(("ETag" = String, description = "Its tag: of its revision"))), NotModified, ReadRefused)
 )]
 pub async fn show(
     State(broker): State<Arc<Broker>>,
     caller: Caller,
     Segment(reference): Segment,
-) -> Result<Json<Dataset>, ApiProblem> {
+    had: IfNoneMatch,
+) -> Result<Response, ApiProblem> {
     may_read(&caller).await?;
-    Ok(Json(shown(find(&broker, &reference).await?)))
+    Ok(had.dataset(find(&broker, &reference).await?, shown))
 }
 
 /// `GET /v1/datasets/{id|name}/history`: pseudonyms for the owner's stewards and for the person behind them, for nobody else.
@@ -263,12 +265,13 @@ pub(super) async fn find_own(
     caller: &Caller,
     reference: &str,
     verb: &'static str,
-) -> Result<leasehold_chaincode::Dataset, ApiProblem> {
-    let dataset = find(broker, reference).await?.dataset;
+) -> Result<DatasetEntry, ApiProblem> {
+    let entry = find(broker, reference).await?;
+    let dataset = &entry.dataset;
     caller
         .require_owner(broker, &dataset.owner, dataset.id.as_str(), verb)
         .await?;
-    Ok(dataset)
+    Ok(entry)
 }
 
 /// `PATCH /v1/datasets/{id|name}`: other words, or other terms for leases to come.
@@ -279,14 +282,15 @@ pub(super) async fn find_own(
     summary = "Other words, or other terms for leases to come",
     description = "",
     tag = "datasets",
-    params(("dataset" = String, Path, description = "Id or name", min_length = 1, max_length = 64), ("Idempotency-Key" = Option<String>, Header, description = "The same for each try of one write", pattern = "^[!-~]{1,128}$")),
+    params(("dataset" = String, Path, description = "Id or name", min_length = 1, max_length = 64), ("Idempotency-Key" = Option<String>, Header, description = "The same for each try of one write", pattern = "^[!-~]{1,128}$"), ("If-Match" = Option<String>, Header, description = "Tags of the dataset as the caller knows it, or `*`", pattern = "^(\\*|\"[!#-+\\--~]{0,64}\")$")),
     request_body = AmendDataset,
-    responses(WriteAccepted, WriteRefused)
+    responses(WriteAccepted, ChangeRefused)
 )]
 pub async fn amend(
     State(broker): State<Arc<Broker>>,
     caller: Caller,
     write: Write,
+    expected: IfMatch,
     Segment(reference): Segment,
     body: JsonBody,
 ) -> Result<Response, ApiProblem> {
@@ -298,7 +302,9 @@ pub async fn amend(
     };
     check_words(said.title.as_deref(), said.description.as_deref())?;
     check_longest_lease(said.max_ttl_seconds)?;
-    let dataset = find_own(&broker, &caller, &reference, "amend_dataset").await?;
+    let entry = find_own(&broker, &caller, &reference, "amend_dataset").await?;
+    let expected = expected.holds(&entry)?;
+    let dataset = entry.dataset;
     let metadata = Metadata {
         title: said.title.unwrap_or_else(|| dataset.metadata.title.clone()),
         description: said
@@ -312,7 +318,10 @@ pub async fn amend(
         metadata: (metadata != dataset.metadata).then_some(metadata),
         policy: (policy != dataset.policy).then_some(policy),
     };
-    acceptance.accept(Ids::new(&broker)?, command, None).await
+    acceptance
+        .expecting(expected)
+        .accept(Ids::new(&broker)?, command, None)
+        .await
 }
 
 /// `DELETE /v1/datasets/{id|name}`.
@@ -323,13 +332,14 @@ pub async fn amend(
     summary = "Retire a dataset that nobody leases",
     description = "",
     tag = "datasets",
-    params(("dataset" = String, Path, description = "Id or name", min_length = 1, max_length = 64), ("Idempotency-Key" = Option<String>, Header, description = "The same for each try of one write", pattern = "^[!-~]{1,128}$")),
-    responses(WriteAccepted, WriteRefused)
+    params(("dataset" = String, Path, description = "Id or name", min_length = 1, max_length = 64), ("Idempotency-Key" = Option<String>, Header, description = "The same for each try of one write", pattern = "^[!-~]{1,128}$"), ("If-Match" = Option<String>, Header, description = "Tags of the dataset as the caller knows it, or `*`", pattern = "^(\\*|\"[!#-+\\--~]{0,64}\")$")),
+    responses(WriteAccepted, ChangeRefused)
 )]
 pub async fn remove(
     State(broker): State<Arc<Broker>>,
     caller: Caller,
     write: Write,
+    expected: IfMatch,
     Segment(reference): Segment,
 ) -> Result<Response, ApiProblem> {
     caller.require(Role::Steward, "remove_dataset").await?;
@@ -337,11 +347,15 @@ pub async fn remove(
         Ok(acceptance) => acceptance,
         Err(before) => return Ok(before),
     };
-    let dataset = find_own(&broker, &caller, &reference, "remove_dataset").await?;
+    let entry = find_own(&broker, &caller, &reference, "remove_dataset").await?;
+    let expected = expected.holds(&entry)?;
     // By id: the name may belong to another dataset by the time the ledger decides.
     let command = Command::RemoveDataset {
-        dataset: dataset.id.into(),
+        dataset: entry.dataset.id.into(),
         force: false,
     };
-    acceptance.accept(Ids::new(&broker)?, command, None).await
+    acceptance
+        .expecting(expected)
+        .accept(Ids::new(&broker)?, command, None)
+        .await
 }

@@ -19,8 +19,9 @@ use leasehold_chaincode::{
 use super::accept::{Acceptance, Ids, Write};
 use super::body::JsonBody;
 use super::caller::Caller;
+use super::conditions::IfNoneMatch;
 use super::datasets;
-use super::openapi::{ReadRefused, WriteAccepted, WriteRefused};
+use super::openapi::{NotModified, ReadRefused, WriteAccepted, WriteRefused};
 use super::parameters::Segment;
 use super::problem::ApiProblem;
 use super::terms;
@@ -144,18 +145,19 @@ pub async fn line(
     summary = "One lease",
     description = "",
     tag = "leases",
-    params(("lease" = String, Path, description = "Id, 32 hexadecimal digits")),
-    responses((status = 200, description = "The lease", body = Lease), ReadRefused)
+    params(("lease" = String, Path, description = "Id, 32 hexadecimal digits"), ("If-None-Match" = Option<String>, Header, description = "Tags of answers that the caller has")),
+    responses((status = 200, description = "The lease", body = Lease, headers(("ETag" = String, description = "Its tag"))), NotModified, ReadRefused)
 )]
 pub async fn show(
     State(broker): State<Arc<Broker>>,
     caller: Caller,
     Segment(id): Segment,
-) -> Result<Json<Lease>, ApiProblem> {
+    had: IfNoneMatch,
+) -> Result<Response, ApiProblem> {
     let lease = find(&broker, &caller, &id).await?;
     let place = Places::default().of(&broker, &lease).await?;
     let yours = is_own(&broker, &caller, &lease);
-    Ok(Json(shown(lease, yours, place)))
+    had.content(&shown(lease, yours, place))
 }
 
 /// The caller's own leases in a state.

@@ -109,6 +109,33 @@ impl IntoResponses for WriteRefused {
     }
 }
 
+/// Why a change of what the caller has read before is refused at once.
+pub struct ChangeRefused;
+
+impl IntoResponses for ChangeRefused {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let mut all = WriteRefused::responses();
+        all.extend(problems(&[(
+            "412",
+            "It is not what `If-Match` says; `etag` is the tag of what is there",
+        )]));
+        all
+    }
+}
+
+/// An answer that the caller has already, as `If-None-Match` says.
+pub struct NotModified;
+
+impl IntoResponses for NotModified {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let had = ResponseBuilder::new()
+            .description("The caller has it, by the tag in `If-None-Match`")
+            .header("ETag", text("Its tag"))
+            .build();
+        BTreeMap::from([("304".to_owned(), had.into())])
+    }
+}
+
 /// A write that will happen exactly once.
 pub struct WriteAccepted;
 

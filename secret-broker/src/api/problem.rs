@@ -18,9 +18,11 @@ pub struct ApiProblem {
     status: StatusCode,
     title: &'static str,
     detail: String,
-    field: Option<String>,
+    field: Option<Box<str>>,
     /// After how many seconds to come again.
     retry_after: Option<u64>,
+    /// The tag of what is there, where it is not what was expected.
+    etag: Option<Box<str>>,
 }
 
 impl ApiProblem {
@@ -32,6 +34,7 @@ impl ApiProblem {
             detail: detail.into(),
             field: None,
             retry_after: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
+            etag: None,
         }
     }
 
@@ -90,7 +93,7 @@ impl ApiProblem {
     /// A field of the request is wrong.
     pub fn field(field: impl Into<String>, detail: impl Into<String>) -> Self {
         let mut problem = Self::new(StatusCode::BAD_REQUEST, "invalid_field", "Invalid field", detail);
-        problem.field = Some(field.into());
+        problem.field = Some(field.into().into_boxed_str());
         problem
     }
 
@@ -127,6 +130,18 @@ impl ApiProblem {
             "Took too long",
             "the request took too long; send it again with the same Idempotency-Key",
         )
+    }
+
+    /// What was to be changed is not what the caller knows any longer.
+    pub fn precondition_failed(present: String) -> Self {
+        let mut problem = Self::new(
+            StatusCode::PRECONDITION_FAILED,
+            "precondition_failed",
+            "Changed meanwhile",
+            "the dataset is not as it was when you read it, and nothing was changed; read it again, then send the request with its tag",
+        );
+        problem.etag = Some(present.into_boxed_str());
+        problem
     }
 
     /// An idempotency key stands for another request.
@@ -320,7 +335,8 @@ impl ApiProblem {
             status: self.status.as_u16(),
             detail: self.detail.clone(),
             instance: None,
-            field: self.field.clone(),
+            field: self.field.as_deref().map(str::to_owned),
+            etag: self.etag.as_deref().map(str::to_owned),
         }
     }
 
@@ -337,6 +353,13 @@ impl ApiProblem {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
+        if let Some(etag) = self
+            .etag
+            .as_deref()
+            .and_then(|tag| HeaderValue::from_str(tag).ok())
+        {
+            headers.insert(header::ETAG, etag);
+        }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

@@ -13,8 +13,9 @@ use serde::Deserialize;
 
 use super::accept::{Acceptance, Ids, Write};
 use super::caller::Caller;
+use super::conditions::IfMatch;
 use super::datasets::find_own;
-use super::openapi::{ReadRefused, WriteAccepted, WriteRefused};
+use super::openapi::{ChangeRefused, ReadRefused, WriteAccepted};
 use super::parameters::{self, Segment};
 use super::problem::ApiProblem;
 use crate::audit::Decision;
@@ -35,13 +36,14 @@ const USUAL_PAGE: u32 = 100;
     summary = "Encrypt a dataset's volume under another data key",
     description = "",
     tag = "keys",
-    params(("dataset" = String, Path, description = "Id or name", min_length = 1, max_length = 64), ("Idempotency-Key" = Option<String>, Header, description = "The same for each try of one write", pattern = "^[!-~]{1,128}$")),
-    responses(WriteAccepted, WriteRefused)
+    params(("dataset" = String, Path, description = "Id or name", min_length = 1, max_length = 64), ("Idempotency-Key" = Option<String>, Header, description = "The same for each try of one write", pattern = "^[!-~]{1,128}$"), ("If-Match" = Option<String>, Header, description = "Tags of the dataset as the caller knows it, or `*`", pattern = "^(\\*|\"[!#-+\\--~]{0,64}\")$")),
+    responses(WriteAccepted, ChangeRefused)
 )]
 pub async fn rotate(
     State(broker): State<Arc<Broker>>,
     caller: Caller,
     write: Write,
+    expected: IfMatch,
     Segment(reference): Segment,
 ) -> Result<Response, ApiProblem> {
     caller.require(Role::Steward, VERB).await?;
@@ -49,7 +51,9 @@ pub async fn rotate(
         Ok(acceptance) => acceptance,
         Err(before) => return Ok(before),
     };
-    let dataset = find_own(&broker, &caller, &reference, VERB).await?.id;
+    let entry = find_own(&broker, &caller, &reference, VERB).await?;
+    let expected = expected.holds(&entry)?;
+    let dataset = entry.dataset.id;
     // Before anything is decrypted.
     let event = caller
         .event(VERB, dataset.as_str(), Decision::Allowed, "own_dataset")
@@ -71,6 +75,7 @@ pub async fn rotate(
         key_version: next,
     };
     acceptance
+        .expecting(expected)
         .accept(Ids::new(&broker)?, command, Some(data_key))
         .await
 }

@@ -26,6 +26,8 @@ pub struct Claimed {
     pub tries: u32,
     /// Whose.
     pub submitter: String,
+    /// The revision that the command's dataset must have, where its caller said which.
+    pub expected_revision: Option<u64>,
     /// What to ask the ledger, or why that cannot be read.
     pub command: Result<Command, String>,
 }
@@ -60,12 +62,24 @@ struct Row {
     command: Option<String>,
     tries: i64,
     due_ms: i64,
+    expected_revision: Option<i64>,
 }
 
-type Columns = (String, Option<String>, String, String, Option<String>, i64, i64);
+type Columns = (
+    String,
+    Option<String>,
+    String,
+    String,
+    Option<String>,
+    i64,
+    i64,
+    Option<i64>,
+);
 
 impl From<Columns> for Row {
-    fn from((id, transaction_id, status, submitter, command, tries, due_ms): Columns) -> Self {
+    fn from(
+        (id, transaction_id, status, submitter, command, tries, due_ms, expected_revision): Columns,
+    ) -> Self {
         Self {
             id,
             transaction_id,
@@ -74,12 +88,13 @@ impl From<Columns> for Row {
             command,
             tries,
             due_ms,
+            expected_revision,
         }
     }
 }
 
 const DUE: &str = "
-    SELECT id, transaction_id, status, submitter, command, tries, due_ms FROM (
+    SELECT id, transaction_id, status, submitter, command, tries, due_ms, expected_revision FROM (
         SELECT *, row_number() OVER (PARTITION BY submitter ORDER BY sequence) AS turn FROM (
             SELECT * FROM operations AS one
             WHERE status IN ('pending', 'running') AND (tries > 0) = ?1
@@ -135,6 +150,9 @@ impl Store {
             transaction_id: row.transaction_id.unwrap_or_else(|| row.id.clone()),
             again: row.status == "running",
             tries: u32::try_from(row.tries).unwrap_or(u32::MAX),
+            expected_revision: row
+                .expected_revision
+                .and_then(|revision| u64::try_from(revision).ok()),
             command: serde_json::from_str(&row.command.unwrap_or_default())
                 .map_err(|error| error.to_string()),
             id: row.id,
@@ -196,6 +214,7 @@ mod tests {
                 },
                 data_key: None,
                 idempotency: None,
+                expected_revision: None,
             };
             let accepted = store.accept(&operation).await.unwrap();
             assert!(matches!(accepted, Accepted::Operation(_)));

@@ -34,6 +34,8 @@ pub struct NewOperation {
     pub data_key: Option<DataKey>,
     /// The caller's idempotency key and the keyed fingerprint of the request.
     pub idempotency: Option<(String, [u8; 32])>,
+    /// The revision that the command's dataset must have when it is submitted, where there is one.
+    pub expected_revision: Option<u64>,
 }
 
 /// What became of a request to accept.
@@ -136,7 +138,7 @@ impl Store {
         if undecided >= MOST_UNDECIDED {
             return Ok(Accepted::TooMany);
         }
-        sqlx::query("INSERT INTO operations (id, transaction_id, kind, submitter, status, command, created_at, due_ms) VALUES (?, ?, ?, ?, 'pending', ?, ?, ?)")
+        sqlx::query("INSERT INTO operations (id, transaction_id, kind, submitter, status, command, created_at, due_ms, expected_revision) VALUES (?, ?, ?, ?, 'pending', ?, ?, ?, ?)")
             .bind(&operation.id)
             .bind(&operation.transaction_id)
             .bind(operation.command.name())
@@ -144,6 +146,7 @@ impl Store {
             .bind(command)
             .bind(now())
             .bind(now_ms())
+            .bind(operation.expected_revision.map(|revision| i64::try_from(revision).unwrap_or(i64::MAX)))
             .execute(&mut *transaction)
             .await?;
         if let Some(key) = &operation.data_key {

@@ -12,6 +12,7 @@
 mod audit;
 mod balancer;
 mod canary;
+mod conditions;
 mod copies;
 mod doomed;
 #[allow(dead_code, reason = "shared with the tests of a channel")]

@@ -79,7 +79,7 @@ async fn whatever_is_sent_the_broker_answers_as_its_document_says() {
 parameters = {{ "path.dataset" = "{dataset}", "path.lease" = "{lease}" }}
 
 [checks.positive_data_acceptance]
-expected-statuses = ["2xx", "401", "403", "404", "409", "422", "429"]
+expected-statuses = ["2xx", "401", "403", "404", "409", "412", "422", "429"]
 "#
     );
     for operation in [
@@ -92,7 +92,7 @@ expected-statuses = ["2xx", "401", "403", "404", "409", "422", "429"]
             r#"
 [[operations]]
 include-operation-id = "{operation}"
-checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "404", "409", "422", "429"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "404", "409", "412", "422", "429"]
 "#
         ));
     }

@@ -35,6 +35,7 @@ pub fn operation(id: &str, name: &str) -> NewOperation {
             wrapped: vec![1],
         }),
         idempotency: None,
+        expected_revision: None,
     }
 }
 

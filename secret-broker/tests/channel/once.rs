@@ -53,6 +53,7 @@ fn operation(channel: &Channel, name: &str) -> NewOperation {
             wrapped: vec![1],
         }),
         idempotency: None,
+        expected_revision: None,
     }
 }
 

@@ -470,6 +470,9 @@ pub struct Problem {
     /// The field of the body that is wrong.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub field: Option<String>,
+    /// The entity tag of what is there, where it is not what `If-Match` said.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub etag: Option<String>,
 }
 
 /// A whole number as JSON has it: `60` and `60.0` are the same (RFC 8259 section 6; JSON Schema counts both as integers).

@@ -9,8 +9,8 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{FromRequestParts, State};
+use axum::response::Response;
 use http::request::Parts;
 use leasehold_broker_wire::rest::{Lease, List};
 use leasehold_chaincode::{DatasetId, DatasetRef, Lease as LedgerLease, LeaseState, Page, PageRequest, key};
@@ -19,7 +19,8 @@ use serde::Deserialize;
 use super::places::Places;
 use super::{is_own, shown};
 use crate::api::caller::Caller;
-use crate::api::openapi::ReadRefused;
+use crate::api::conditions::IfNoneMatch;
+use crate::api::openapi::{NotModified, ReadRefused};
 use crate::api::parameters::{self, Page as AskedPage};
 use crate::api::problem::ApiProblem;
 use crate::broker::Broker;
@@ -227,14 +228,15 @@ async fn of(reading: &mut Reading, caller: &Caller, dataset: Option<&str>) -> Re
     summary = "The caller's leases, and for stewards those of their datasets that are not over, page by page",
     description = "The caller's own come first, by state: requested, waiting, active, ending, ended. Other people's that are over are                    listed with `state=ended` and a `dataset`. A page may have fewer items than `limit`, or none, and a `next`.",
     tag = "leases",
-    params(Wanted),
-    responses((status = 200, description = "A page of leases", body = List<Lease>), ReadRefused)
+    params(Wanted, ("If-None-Match" = Option<String>, Header, description = "Tags of answers that the caller has")),
+    responses((status = 200, description = "A page of leases", body = List<Lease>, headers(("ETag" = String, description = "Its tag"))), NotModified, ReadRefused)
 )]
 pub async fn list(
     State(broker): State<Arc<Broker>>,
     caller: Caller,
+    had: IfNoneMatch,
     asked: Asked,
-) -> Result<Json<List<Lease>>, ApiProblem> {
+) -> Result<Response, ApiProblem> {
     let mut reading = broker.ledger.snapshot().await?;
     let of = of(&mut reading, &caller, asked.dataset.as_deref()).await?;
     let parts = Part::of(&caller, asked.state, &of);
@@ -260,7 +262,7 @@ pub async fn list(
         let yours = is_own(&broker, &caller, &lease);
         items.push(shown(lease, yours, place));
     }
-    Ok(Json(List { items, next }))
+    had.content(&List::<Lease> { items, next })
 }
 
 /// The part that a cursor belongs to, and from where on.
