@@ -30,6 +30,7 @@ pub mod catalogue;
 pub mod conditions;
 pub mod datasets;
 pub mod decisions;
+pub mod events;
 pub mod leases;
 pub mod openapi;
 pub mod parameters;
@@ -59,6 +60,7 @@ fn v1() -> OpenApiRouter<Arc<Broker>> {
         .routes(routes!(decisions::revoke))
         .routes(routes!(decisions::declare_ended))
         .routes(routes!(accept::show))
+        .routes(routes!(events::stream))
         .routes(routes!(rotation::rotate))
         .routes(routes!(rotation::receipts))
         .routes(routes!(audit::list))

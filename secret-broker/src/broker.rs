@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use leasehold_chaincode::{Msp, PageRequest};
 use leasehold_process::places::Places;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +53,10 @@ pub struct Broker {
     pub metrics: Arc<Metrics>,
     /// Wakes the worker of operations.
     pub accepted: Notify,
+    /// Tells streams of events which operations are new or decided.
+    pub news: broadcast::Sender<News>,
+    /// Places of streams of events, by their listeners' pseudonyms.
+    pub streams: Places<String>,
     /// Wakes who leaves nothing of destroyed keys in the files.
     pub key_work: Notify,
     /// What each person has asked for of late.
@@ -63,6 +67,28 @@ pub struct Broker {
     pub binding: tokio::sync::Mutex<()>,
     /// The broker's end.
     pub shutdown: CancellationToken,
+}
+
+/// An operation that is new or decided.
+#[derive(Debug, Clone)]
+pub struct News {
+    /// Whose, a pseudonym.
+    pub submitter: Arc<str>,
+    /// Which.
+    pub operation: Arc<str>,
+}
+
+/// News that may wait for one stream.
+const NEWS: usize = 1_024;
+
+impl Broker {
+    /// Tells streams of events of an operation. Who listens to nothing is told nothing.
+    pub fn tell(&self, submitter: &str, operation: &str) {
+        let _nobody_listens = self.news.send(News {
+            submitter: submitter.into(),
+            operation: operation.into(),
+        });
+    }
 }
 
 /// Why the broker could not start.
@@ -223,6 +249,8 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
         roles,
         metrics,
         accepted,
+        news: broadcast::Sender::new(NEWS),
+        streams: Places::new(api::events::MOST_STREAMS, api::events::MOST_STREAMS_OF_ONE),
         key_work,
         pace,
         bodies: Places::new(api::body::MOST_BODIES, api::body::MOST_BODIES_OF_ONE),

@@ -177,6 +177,7 @@ async fn decide(broker: &Broker, claimed: &Claimed) -> Result<(), StepError> {
         Ending::Failed { .. } => &broker.metrics.operations_failed,
     };
     broker.store.finish(&claimed.id, &ending).await?;
+    broker.tell(&claimed.submitter, &claimed.id);
     if ending.destroys() {
         broker.key_work.notify_one();
     }

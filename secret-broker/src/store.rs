@@ -114,6 +114,11 @@ impl Store {
                 "expected revisions",
                 include_str!("../migrations/store/0009_expected_revisions.sql"),
             ),
+            migration(
+                10,
+                "operations of a person",
+                include_str!("../migrations/store/0010_operations_of_a_person.sql"),
+            ),
         ])
         .run(&pool)
         .await?;

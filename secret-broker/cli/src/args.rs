@@ -125,6 +125,9 @@ pub(crate) enum Command {
         /// Only those of this dataset, by name or id
         #[arg(long, value_parser = reference, value_name = "DATASET")]
         dataset: Option<String>,
+        /// Go on with those that change, until interrupted
+        #[arg(long)]
+        watch: bool,
     },
     /// Grant a lease that was asked for (data stewards)
     Approve {
@@ -193,6 +196,9 @@ pub(crate) enum DatasetsCommand {
         /// Only those in which these words stand, or begin; the best first
         #[arg(long, value_name = "WORDS")]
         search: Option<String>,
+        /// Go on with what changes, until interrupted
+        #[arg(long, conflicts_with = "search")]
+        watch: bool,
     },
     /// Show one dataset
     #[command(alias = "get")]

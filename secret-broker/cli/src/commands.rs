@@ -2,6 +2,7 @@
 
 mod datasets;
 mod leases;
+mod watch;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -30,6 +31,8 @@ struct Session<'a> {
     broker: PeopleClient,
     format: Format,
     patience: Duration,
+    /// Whether what is watched was listed before.
+    has_begun: bool,
     out: &'a mut dyn Write,
     err: &'a mut dyn Write,
 }
@@ -44,13 +47,15 @@ pub(crate) async fn run(args: Args, out: &mut dyn Write, err: &mut dyn Write) ->
         broker,
         format: args.output,
         patience: args.timeout,
+        has_begun: false,
         out,
         err,
     };
     match args.command {
         Command::Whoami => session.whoami().await,
         Command::Datasets { command } => match command {
-            DatasetsCommand::List { search } => session.list_datasets(search.as_deref()).await,
+            DatasetsCommand::List { watch: true, .. } => session.watch_datasets().await,
+            DatasetsCommand::List { search, .. } => session.list_datasets(search.as_deref()).await,
             DatasetsCommand::Show { dataset } => session.show_dataset(&dataset).await,
             DatasetsCommand::Line { dataset } => session.line(&dataset).await,
             DatasetsCommand::Register { file, waiting } => session.register(&file, waiting).await,
@@ -96,9 +101,18 @@ pub(crate) async fn run(args: Args, out: &mut dyn Write, err: &mut dyn Write) ->
             reason,
             waiting,
         } => session.declare_ended(&lease, reason, waiting).await,
-        Command::Leases { state, dataset } => {
+        Command::Leases {
+            state,
+            dataset,
+            watch,
+        } => {
             let state = state.map(|state| state.word().to_owned());
-            session.leases(&LeasesWanted { state, dataset }).await
+            let wanted = LeasesWanted { state, dataset };
+            if watch {
+                session.watch_leases(&wanted).await
+            } else {
+                session.leases(&wanted).await
+            }
         }
         Command::Operation { id } => session.operation(&id).await,
         Command::Skeleton {

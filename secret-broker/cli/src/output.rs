@@ -193,6 +193,19 @@ pub(crate) fn row<T: Serialize>(
     }
 }
 
+/// Prints one thing that changed as a row below those before.
+pub(crate) fn update<T: Serialize>(
+    out: &mut dyn Write,
+    format: Format,
+    item: &T,
+    view: &View<T>,
+) -> io::Result<()> {
+    match format {
+        Format::Table | Format::Wide => rows(out, format, std::slice::from_ref(item), view, false),
+        _ => row(out, format, item, view),
+    }
+}
+
 /// Prints everything about one thing, a line each.
 pub(crate) fn details<T: Serialize>(
     out: &mut dyn Write,
@@ -232,6 +245,17 @@ fn document(out: &mut dyn Write, format: Format, value: &impl Serialize) -> io::
 }
 
 fn table<T>(out: &mut dyn Write, format: Format, items: &[T], view: &View<T>) -> io::Result<()> {
+    rows(out, format, items, view, true)
+}
+
+/// As wide as their cells and titles, whether these are printed or not.
+fn rows<T>(
+    out: &mut dyn Write,
+    format: Format,
+    items: &[T],
+    view: &View<T>,
+    with_titles: bool,
+) -> io::Result<()> {
     let now = now();
     let columns: Vec<_> = view
         .columns
@@ -259,7 +283,7 @@ fn table<T>(out: &mut dyn Write, format: Format, items: &[T], view: &View<T>) ->
                 .unwrap_or_default()
         })
         .collect();
-    for row in &rows {
+    for row in rows.iter().skip(usize::from(!with_titles)) {
         let line = row
             .iter()
             .zip(&widths)

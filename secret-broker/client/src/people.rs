@@ -6,6 +6,7 @@
 //! same write again.
 
 mod error;
+mod events;
 mod lists;
 
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ use tokio::sync::Mutex;
 use crate::files::{self, EndpointError};
 
 pub use error::PeopleError;
+pub use events::{Heard, Listening};
 pub use lists::LeasesWanted;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -86,6 +86,36 @@ def test_the_same_from_an_event_loop(free: Broker) -> None:
     asyncio.run(main())
 
 
+def test_what_happens_is_heard_as_it_happens_and_words_find_what_it_is_about(free: Broker) -> None:
+    with free.client("alice") as client:
+        events = client.events("leases", "operations")
+        assert next(events).kind == "opened"
+        lease = client.request_lease("texts", ttl=600)
+        for event in events:
+            if isinstance(event.data, leasehold.Lease):
+                assert (event.data.id, event.data.state, event.data.yours) == (lease.id, "active", True)
+                break
+        client.release(lease)
+        for later in client.events("leases", after=event.id):
+            if isinstance(later.data, leasehold.Lease) and not later.data.is_open:
+                assert later.data.id == lease.id
+                break
+        assert [dataset.name for dataset in client.datasets(search="TEXT three")] == ["texts"]
+        assert list(client.datasets(search="nothing OR texts")) == []
+        assert lease.id in [other.id for other in client.leases(dataset="texts", page_size=1)]
+
+    async def main() -> None:
+        async with free.async_client("steward") as steward:
+            async for event in steward.events("catalogue"):
+                if event.kind == "opened":
+                    await steward.amend("texts", description="by words")
+                if isinstance(event.data, leasehold.CatalogueChange):
+                    assert event.data.what["event"] in {"dataset_described", "lease_ended", "mount_ready"}
+                    return
+
+    asyncio.run(main())
+
+
 def test_who_waits_gets_the_lease_when_the_first_gives_it_back(free: Broker) -> None:
     with free.client("alice") as alice, free.client("bob") as bob:
         with alice.lease("texts"):

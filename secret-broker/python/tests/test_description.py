@@ -44,6 +44,7 @@ CALLS: list[Any] = [
     lambda client: client.skeletons(),
     lambda client: client.operation("op-1"),
     lambda client: client.audit(who="w", about="texts"),
+    lambda client: client.events("leases"),
 ]
 
 
@@ -99,6 +100,7 @@ def test_every_request_is_one_that_the_broker_describes_and_none_is_missing(ask:
     "record",
     [
         leasehold.AuditRecord,
+        leasehold.CatalogueChange,
         leasehold.Dataset,
         leasehold.Event,
         leasehold.Finding,

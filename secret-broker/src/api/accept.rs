@@ -203,6 +203,7 @@ impl<'a> Acceptance<'a> {
             return Err(ApiProblem::too_many_operations());
         }
         self.broker.accepted.notify_one();
+        self.broker.tell(&self.caller.person.pseudonym, &id);
         if let Err(error) = recorded {
             tracing::error!(operation = %id, %error, "an accepted operation could not be recorded yet");
             return Err(ApiProblem::audit_unavailable());
@@ -226,7 +227,7 @@ fn answer(accepted: Accepted) -> Result<Response, ApiProblem> {
     Ok((StatusCode::ACCEPTED, headers, Json(shown(row)?)).into_response())
 }
 
-fn shown(row: OperationRow) -> Result<Operation, ApiProblem> {
+pub(super) fn shown(row: OperationRow) -> Result<Operation, ApiProblem> {
     let problem = row
         .problem
         .map(serde_json::from_value)

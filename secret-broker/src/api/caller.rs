@@ -101,6 +101,19 @@ impl Caller {
             .await;
     }
 
+    /// Who asks by the same headers now; nobody where the token is good no longer, or cannot be checked, or is somebody else's.
+    pub async fn again(broker: &Broker, headers: &http::HeaderMap, before: &Self) -> Option<Self> {
+        let verified = who(broker, headers).await.ok()?;
+        let caller = identify(broker, verified, before.origin.clone()).await.ok()?;
+        (caller.pseudonym == before.pseudonym).then_some(caller)
+    }
+
+    /// Whether the caller has a role in which one reads the catalogue.
+    #[must_use]
+    pub fn may_read_catalogue(&self) -> bool {
+        self.is_steward() || self.roles.contains(&Role::Researcher)
+    }
+
     /// Whether the caller is a data steward.
     #[must_use]
     pub fn is_steward(&self) -> bool {

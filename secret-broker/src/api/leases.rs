@@ -36,7 +36,7 @@ const MOST_LEASES: usize = 64;
 const SHARE_GAINED: u64 = 10;
 const MOST_NEEDED_GAIN_SECONDS: i64 = 60;
 
-fn shown(lease: LedgerLease, yours: bool, place: Option<u64>) -> Lease {
+pub(super) fn shown(lease: LedgerLease, yours: bool, place: Option<u64>) -> Lease {
     let (granted_at, expires_at) = (lease.granted_at_ms() / 1000, lease.due_at_ms() / 1000);
     let fencing_token = lease.fencing_token();
     let (mount, finding) = match lease.mount {
@@ -87,16 +87,20 @@ pub(super) async fn find(broker: &Broker, caller: &Caller, id: &str) -> Result<L
         .await?
         .filter(|lease| lease.id == id)
         .ok_or_else(ApiProblem::not_found)?;
-    let own = is_own(broker, caller, &lease);
-    let stewarded = caller.is_steward() && lease.owner == broker.config.organisation;
-    if own || stewarded {
+    if is_visible(broker, caller, &lease) {
         Ok(lease)
     } else {
         Err(ApiProblem::not_found())
     }
 }
 
-fn is_own(broker: &Broker, caller: &Caller, lease: &LedgerLease) -> bool {
+/// Whether a lease is the caller's to see: their own, or one of the organisation's datasets for its stewards.
+pub(super) fn is_visible(broker: &Broker, caller: &Caller, lease: &LedgerLease) -> bool {
+    let stewarded = caller.is_steward() && lease.owner == broker.config.organisation;
+    stewarded || is_own(broker, caller, lease)
+}
+
+pub(super) fn is_own(broker: &Broker, caller: &Caller, lease: &LedgerLease) -> bool {
     lease.subject == caller.pseudonym && lease.cluster_msp == broker.config.organisation
 }
 

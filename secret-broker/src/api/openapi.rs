@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use leasehold_broker_wire::rest::{Operation, Problem};
+use leasehold_broker_wire::rest::{CatalogueChange, Operation, Problem};
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{
@@ -22,7 +22,7 @@ use utoipa::{IntoResponses, Modify, OpenApi};
                        which happen exactly once: follow the `Location` of a 202. Refusals are problems (RFC 9457) with a stable `type`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
-    components(schemas(Problem, Operation)),
+    components(schemas(Problem, Operation, CatalogueChange)),
     security(("bearer" = [])),
     modifiers(&Bearer),
     tags(
@@ -31,6 +31,7 @@ use utoipa::{IntoResponses, Modify, OpenApi};
         (name = "leases", description = "What is leased, waited for and asked for"),
         (name = "decisions", description = "What the data stewards of a dataset's owner decide"),
         (name = "operations", description = "What became of a write"),
+        (name = "events", description = "What happens, as it happens"),
         (name = "keys", description = "Data keys: replaced, and destroyed"),
         (name = "audit", description = "What the broker decided")
     )
@@ -105,6 +106,20 @@ impl IntoResponses for WriteRefused {
                  `Retry-After` says",
             ),
         ]));
+        all
+    }
+}
+
+/// Why a stream is refused.
+pub struct StreamRefused;
+
+impl IntoResponses for StreamRefused {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let mut all = ReadRefused::responses();
+        all.extend(problems(&[(
+            "429",
+            "Too many streams are open; close one of yours",
+        )]));
         all
     }
 }

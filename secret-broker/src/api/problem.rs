@@ -211,6 +211,18 @@ impl ApiProblem {
         .after(wait)
     }
 
+    /// As many streams of events are open as there may be.
+    pub fn too_many_streams(most: usize) -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_streams",
+            "Too many streams",
+            format!(
+                "you have {most} streams of events open, or everybody together has all that there are; close one, or try again later"
+            ),
+        )
+    }
+
     /// The storage failed. What exactly is for the log.
     pub fn unavailable() -> Self {
         Self::new(

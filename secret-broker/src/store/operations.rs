@@ -181,6 +181,27 @@ impl Store {
             .filter(|row| row.submitter == submitter))
     }
 
+    /// So many of a person's operations, the last first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn latest_operations(
+        &self,
+        submitter: &str,
+        most: i64,
+    ) -> Result<Vec<OperationRow>, StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        let rows = sqlx::query(
+            "SELECT id, kind, submitter, status, result, problem, created_at, finished_at FROM operations
+             WHERE submitter = ? ORDER BY sequence DESC LIMIT ?",
+        )
+        .bind(submitter)
+        .bind(most)
+        .fetch_all(&mut *connection)
+        .await?;
+        rows.iter().map(operation).collect()
+    }
+
     /// Records how an operation ended, and takes away the key that nobody needs any longer; those of a retired dataset wait
     /// ([`super::doomed`]).
     ///

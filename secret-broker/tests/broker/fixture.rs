@@ -422,6 +422,7 @@ impl Drop for Fixture {
 }
 
 /// A REST answer.
+#[derive(Debug)]
 pub struct Answer {
     pub status: u16,
     pub headers: http::HeaderMap,

@@ -15,6 +15,7 @@ mod canary;
 mod conditions;
 mod copies;
 mod doomed;
+mod events;
 #[allow(dead_code, reason = "shared with the tests of a channel")]
 mod fixture;
 mod hostile;

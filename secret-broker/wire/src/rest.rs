@@ -347,6 +347,17 @@ pub struct Event {
     pub subject: Option<String>,
 }
 
+/// A dataset is shown otherwise from now on: the data of an event `catalogue`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CatalogueChange {
+    /// Id of the dataset.
+    pub dataset: String,
+    /// What happened, as in its history.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub what: serde_json::Value,
+}
+
 /// The directories of all that the caller leases.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

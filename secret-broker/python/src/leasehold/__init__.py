@@ -27,10 +27,12 @@ from leasehold.errors import (
     Unavailable,
     Unmountable,
 )
+from leasehold.feed import StreamEvent
 from leasehold.flow import Pace
 from leasehold.notebook import NotebookLease, lease
 from leasehold.records import (
     AuditRecord,
+    CatalogueChange,
     Dataset,
     Event,
     Finding,
@@ -49,6 +51,7 @@ __all__ = [
     "AsyncLeaseBlock",
     "AuditRecord",
     "BrokerFailed",
+    "CatalogueChange",
     "Client",
     "Conflict",
     "CredentialsUnreadable",
@@ -74,6 +77,7 @@ __all__ = [
     "Problem",
     "Refused",
     "Skeleton",
+    "StreamEvent",
     "Unauthenticated",
     "Unavailable",
     "Unmountable",

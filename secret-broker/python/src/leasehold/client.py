@@ -16,6 +16,7 @@ from leasehold import questions, wire
 from leasehold.blocks import LeaseBlock
 from leasehold.endpoint import Endpoint, TokenSource
 from leasehold.errors import LeaseholdError
+from leasehold.feed import Feed, Kind, StreamEvent
 from leasehold.flow import Answer, Budget, Flow, NoAnswer, Pace, Pause, Send
 from leasehold.records import AuditRecord, Dataset, Event, Lease, Me, Operation, Place, Policy, Skeleton
 
@@ -140,6 +141,28 @@ class Client:
         """What the broker decided, for auditors; of a pseudonym, about an object, from a time until before another."""
         times: dict[str, Any] = {"since": questions.moment(since), "until": questions.moment(until)}
         return self._pages(questions.Pages(AuditRecord, ("audit",), who=who, object=about, **times), timeout)
+
+    def events(self, *kinds: Kind, after: str | None = None, timeout: float | None = None) -> Iterator[StreamEvent]:
+        """What becomes of the caller's operations, of leases that they may see, and of the catalogue, as it happens:
+        all of it, or some `kinds`. It does not end by itself: when the broker ends the stream it goes on, also after
+        the event whose id is given. Where no stream can be had for `timeout`, it raises.
+        """
+        feed = Feed(kinds, after, self._seconds(timeout), self._pace)
+        while True:
+            reply: Answer | NoAnswer | None = None
+            url, headers = wire.url(self._endpoint, feed.request), feed.headers(self._headers(feed.send))
+            try:
+                with self._trusting().stream("GET", url, headers=headers, timeout=feed.timeout()) as response:
+                    if response.status_code == 200:
+                        feed.opened()
+                        for line in response.iter_lines():
+                            if event := feed.line(line):
+                                yield event
+                    else:
+                        reply = wire.answer(response, response.read())
+            except httpx.HTTPError as error:
+                reply = wire.no_answer(error)
+            time.sleep(feed.pause(reply))
 
     # Leasing.
 

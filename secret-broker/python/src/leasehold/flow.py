@@ -126,7 +126,7 @@ def call(request: Request, budget: Budget, pace: Pace, *, patient: bool = False)
             return reply
         tries += 1
         was_sent = was_sent or not isinstance(reply, NoAnswer) or reply.was_sent
-        if not _may_pass(reply, failure) or (tries >= pace.tries and not patient):
+        if not may_pass(reply, failure) or (tries >= pace.tries and not patient):
             break
         pause = pace.pause(tries, reply.retry_after if isinstance(reply, Answer) else None)
         if pause >= budget.left:
@@ -194,7 +194,8 @@ def failure_of(reply: Answer | NoAnswer | None) -> LeaseholdError | None:
     return errors.of_problem(problem, request_id)
 
 
-def _may_pass(reply: Answer | NoAnswer | None, failure: LeaseholdError) -> bool:
+def may_pass(reply: Answer | NoAnswer | None, failure: LeaseholdError) -> bool:
+    """Tell whether the same may be answered otherwise in a moment."""
     if isinstance(reply, NoAnswer):
         return reply.may_pass
     return isinstance(failure, Unavailable) and failure.code not in NOT_PASSING

@@ -207,6 +207,16 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
+class CatalogueChange:
+    """A dataset is shown otherwise from now on."""
+
+    dataset: str
+    """Its id."""
+    what: Mapping[str, Any]
+    """What happened, as in its history."""
+
+
+@dataclass(frozen=True, slots=True)
 class AuditRecord:
     """A decision that the broker recorded."""
 
