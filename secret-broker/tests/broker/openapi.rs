@@ -72,7 +72,7 @@ async fn whatever_is_sent_the_broker_answers_as_its_document_says() {
     let lease = fixture.lease("texts", &fixture.person("alice")).await;
     let authority = fixture.directory.path().join("ca.pem");
     std::fs::write(&authority, fixture.authority()).unwrap();
-    // What is there to be found, and what no document can say: that an Idempotency-Key was used before, where a volume may lie, which
+    // What is there to be found, and what no document can say: which cursors and tags there are, that an Idempotency-Key was used before, where a volume may lie, which
     // terms contradict each other, and how long the dataset may be leased.
     let mut settings = format!(
         r#"
@@ -83,8 +83,12 @@ expected-statuses = ["2xx", "401", "403", "404", "409", "412", "422", "429"]
 "#
     );
     for operation in [
+        "list_datasets",
+        "list_leases",
         "register_dataset",
         "amend_dataset",
+        "remove_dataset",
+        "rotate_data_key",
         "request_lease",
         "renew_lease",
     ] {

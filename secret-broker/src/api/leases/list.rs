@@ -30,6 +30,9 @@ use crate::ledgers::Reading;
 /// Leases that one answer looks at before it says that there may be more.
 const MOST_WALKED: usize = 2_000;
 
+/// Longest id or name of a dataset, characters.
+const LONGEST_REFERENCE: usize = 64;
+
 const STATES: [LeaseState; 5] = [
     LeaseState::Requested,
     LeaseState::Waiting,
@@ -69,6 +72,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiProblem> {
         let wanted: Wanted = parameters::query(parts, state).await?;
+        let fits = |dataset: &String| (1..=LONGEST_REFERENCE).contains(&dataset.chars().count());
+        if wanted.dataset.as_ref().is_some_and(|dataset| !fits(dataset)) {
+            return Err(ApiProblem::field(
+                "dataset",
+                "expected the id or name of a dataset",
+            ));
+        }
         Ok(Self {
             page: AskedPage::checked(wanted.after, wanted.limit)?.into(),
             state: wanted.state,
