@@ -288,6 +288,12 @@ pub async fn renew(
         Ok(acceptance) => acceptance,
         Err(before) => return Ok(before),
     };
+    // What the dataset's terms say is the ledger's to check.
+    let bounds = limit::MIN_TTL_SECONDS..=limit::MAX_TTL_SECONDS;
+    if ttl_seconds.is_some_and(|ttl| !bounds.contains(&ttl)) {
+        let detail = format!("expected {} to {} seconds", bounds.start(), bounds.end());
+        return Err(ApiProblem::field("ttl_seconds", detail));
+    }
     let lease = find_open(&broker, &caller, &id).await?;
     let dataset = datasets::find(&broker, lease.dataset.as_str()).await?.dataset;
     let longest = dataset.policy.max_ttl_seconds;
