@@ -91,6 +91,8 @@ impl Notes {
         };
         let (file, accepted) = (self.file.clone(), self.accepted);
         let done = spawn_blocking(move || {
+            #[cfg(test)]
+            hanging::wait(&file)?;
             let note = serde_json::to_vec(&Note { seen, accepted })?;
             private_file::replace(&file, &note)
         });
@@ -119,13 +121,35 @@ impl Notes {
     }
 }
 
+/// A disk that hangs, for tests.
+#[cfg(test)]
+pub(super) mod hanging {
+    use nix::sys::stat::Mode;
+    use std::fs::OpenOptions;
+    use std::io;
+    use std::path::{Path, PathBuf};
+
+    /// Has each writing of a file hang until somebody reads the pipe that this makes, and takes it away.
+    pub(in crate::ledger) fn hang(file: &Path) -> PathBuf {
+        let pipe = file.with_extension("hangs");
+        nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        pipe
+    }
+
+    /// Opening it for writing waits for somebody who reads.
+    pub(super) fn wait(file: &Path) -> io::Result<()> {
+        match OpenOptions::new().write(true).open(file.with_extension("hangs")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ledger::block::{BLOCK_SCHEMA, Body, Genesis, StoredBlock};
     use crate::ledger::key::LedgerKey;
-    use nix::sys::stat::Mode;
-    use nix::unistd::mkfifo;
     use std::path::Path;
     use tempfile::TempDir;
 
@@ -173,9 +197,7 @@ mod tests {
         let directory = TempDir::new().unwrap();
         let block = block(&directory);
         let file = directory.path().join("ledger.seen");
-        // Opening it for writing waits for somebody who reads.
-        let hung = directory.path().join("ledger.seen.partial");
-        mkfifo(&hung, Mode::S_IRWXU).unwrap();
+        let hung = hanging::hang(&file);
         let mut notes = Notes::new(file.clone(), block.hash, None);
         notes.note(&block.head()).await;
         let begun = notes.begun;

@@ -322,9 +322,7 @@ async fn a_broker_whose_disk_hangs_hears_of_others_blocks_as_ever() {
     };
     let bench = Bench::on(&server.database().await).await;
     let file = bench.directory.path().join("ledger.seen");
-    // Opening it for writing waits for somebody who reads.
-    let hung = bench.directory.path().join("ledger.seen.partial");
-    nix::unistd::mkfifo(&hung, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let hung = crate::ledger::notes::hanging::hang(&file);
     let mut options = bench.options();
     options.seen = Some(file.clone());
     let ledger = Ledger::open(options).await.unwrap();
