@@ -122,6 +122,7 @@ impl SpawnError {
             status: status.as_u16(),
             detail: self.to_string(),
             instance: None,
+            etag: None,
             field: match self {
                 Self::Field(error) => Some(error.field.to_owned()),
                 _ => None,
