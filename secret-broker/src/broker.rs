@@ -22,6 +22,7 @@ use crate::pace::Pace;
 use crate::search::Search;
 use crate::server::{Served, Speaks};
 use crate::shredding::CompareError;
+use crate::shredding::waiting::Watch;
 use crate::store::{Store, StoreError};
 use crate::tls::{Certificate, TlsError};
 use crate::view::{View, ViewError};
@@ -257,8 +258,9 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
         binding: tokio::sync::Mutex::new(()),
         shutdown: shutdown.clone(),
     });
-    shredding::compare(&broker).await?;
-    shredding::waiting::carry_out(&broker).await?;
+    let unread = shredding::compare(&broker).await?;
+    let mut watch = Watch::begin();
+    shredding::waiting::carry_out(&broker, &mut watch).await?;
 
     let mut tasks = JoinSet::new();
     let b = &broker;
@@ -291,7 +293,11 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
         operations::work(Arc::clone(b)),
     );
     own(&mut tasks, "index of the catalogue", search::run(Arc::clone(b)));
-    own(&mut tasks, "keeping of keys", keeping::run(Arc::clone(b)));
+    own(
+        &mut tasks,
+        "keeping of keys",
+        keeping::run(Arc::clone(b), watch, unread > 0),
+    );
     own(
         &mut tasks,
         "expiry of leases",

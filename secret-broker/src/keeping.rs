@@ -13,7 +13,10 @@ use crate::audit::Event;
 use crate::broker::Broker;
 use crate::keys::KeyRingError;
 use crate::keys::rewrap::rewrap;
-use crate::shredding::{self, waiting};
+use crate::shredding::{
+    self,
+    waiting::{self, Watch},
+};
 use crate::store::StoreError;
 
 /// How often the ring's file is looked at.
@@ -37,14 +40,16 @@ struct Left {
     rewrap: bool,
     scrub: bool,
     compare: bool,
+    name: bool,
 }
 
-/// Works until shutdown.
-pub async fn run(broker: Arc<Broker>) {
+/// Works until shutdown. Where `compare` says so, not all keys could be held against the ledger yet.
+pub async fn run(broker: Arc<Broker>, mut watch: Watch, compare: bool) {
     let mut left = Left {
         rewrap: true,
         scrub: true,
-        compare: true,
+        compare,
+        name: true,
     };
     let mut tried: Option<Instant> = None;
     while !broker.shutdown.is_cancelled() {
@@ -69,7 +74,7 @@ pub async fn run(broker: Arc<Broker>) {
             tried = Some(Instant::now());
             left = work(&broker, left, is_refused).await;
         }
-        match waiting::carry_out(&broker).await {
+        match waiting::carry_out(&broker, &mut watch).await {
             Ok(0) => {}
             Ok(_) => left.scrub = true,
             Err(error) => {
@@ -134,13 +139,26 @@ async fn work(broker: &Broker, mut left: Left, is_refused: bool) -> Left {
                     );
                 }
             }
-            Err(error) => tracing::warn!(%error, "could not wrap all data keys anew; trying again"),
+            Err(error) => {
+                // Some may have been.
+                left.scrub = true;
+                tracing::warn!(%error, "could not wrap all data keys anew; trying again");
+            }
         }
     }
     if left.compare {
+        left.scrub = true;
+        match shredding::compare(broker).await {
+            Ok(unread) => left.compare = unread > 0,
+            Err(error) => {
+                tracing::warn!(%error, "could not hold the key store against the ledger; trying again");
+            }
+        }
+    }
+    if left.name {
         match shredding::name_missing(broker).await {
             Ok(missing) => {
-                left.compare = false;
+                left.name = false;
                 let missing = u64::try_from(missing).unwrap_or(u64::MAX);
                 broker
                     .metrics

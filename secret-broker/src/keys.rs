@@ -120,8 +120,8 @@ impl KeyRing {
     }
 
     /// Reads the file again. Yields which of its versions are not `known` yet, or nothing where it is the same file; a broken one, one with
-    /// another pseudonym key, one that does not open the data keys that are `held`, or one with a version that nobody vouches for, is not
-    /// taken.
+    /// another pseudonym key, one that does not open the data keys that are `held`, one with a version that nobody vouches for, or one
+    /// into which a retired version was put back, is not taken.
     ///
     /// # Errors
     /// [`KeyRingError`]; the ring stays what it was.
@@ -140,6 +140,13 @@ impl KeyRing {
         if loaded.pseudonym_key.expose() != before.pseudonym_key.expose() {
             let why = "the key ring has another pseudonym key than before, which would make other people of everybody; restore its line";
             return Err(KeyRingError::Refused(why.to_owned()));
+        }
+        let retired = endorsement::retired(&loaded.file, known).into_iter();
+        let mut put_back = retired.filter(|version| !before.file.keks.contains_key(version));
+        if let Some(version) = put_back.next() {
+            return Err(KeyRingError::Refused(format!(
+                "version {version} was retired and is in the key ring again: take its line out"
+            )));
         }
         let new = accept(&self.services, &loaded, known).await?;
         opens(&self.services, &loaded, organisation, held).await?;

@@ -22,6 +22,8 @@ use crate::store::receipts::{Grounds, Reason};
 
 /// So many datasets without a key are named in the log; all are counted.
 const MOST_NAMED: usize = 100;
+/// So many pages of a history are read; a peer could go on for ever.
+const MOST_PAGES: usize = 10_000;
 
 /// Ledger or key store could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +34,9 @@ pub enum CompareError {
     /// The key store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// It goes on and on.
+    #[error("the history of dataset {0} does not end: look at the peer that answers for this organisation")]
+    Endless(String),
     /// It cannot be recorded.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -46,31 +51,45 @@ struct Needless {
     is_replaced: bool,
 }
 
-/// Finds the data keys of retired datasets, and those that another one took over from: what may not go at once waits. Yields how many went.
+/// Finds the data keys of retired datasets, and those that another one took over from: what may not go at once waits. Yields of how many
+/// datasets that could not be said; their keys stay.
 ///
 /// # Errors
-/// [`CompareError`].
+/// [`CompareError`] where the key store or the ledger as a whole cannot be read.
 pub async fn compare(broker: &Broker) -> Result<usize, CompareError> {
     let (mut reading, height) = broker.ledger.one_state().await?;
-    let mut count = 0;
+    let mut unread = 0;
     for held in broker.store.held_keys().await? {
-        let Some(needless) = needless(broker, &mut reading, &held).await? else {
-            continue;
-        };
-        if needless.is_replaced {
-            count += destroy_replaced(broker, held.dataset_id, needless, height).await?;
-            continue;
-        }
-        let seen = seen(&mut reading, height, &held.dataset_id, needless.reason).await?;
-        let doomed = Doomed::now(held.dataset_id, needless.versions, needless.reason, seen);
-        if broker.store.doom(&doomed).await? {
-            tracing::warn!(
-                dataset = %doomed.dataset_id, reason = doomed.reason.name(),
-                "found data keys that the ledger says nobody needs: the key store is from before they went, or the broker was ended meanwhile"
-            );
+        if let Err(error) = compare_one(broker, &mut reading, height, &held).await {
+            tracing::error!(dataset = %held.dataset_id, %error, "could not hold data keys against the ledger; they stay, and it is tried again");
+            broker.ledger.ready().await?;
+            unread += 1;
         }
     }
-    Ok(count)
+    Ok(unread)
+}
+
+async fn compare_one(
+    broker: &Broker,
+    reading: &mut Reading,
+    height: u64,
+    held: &HeldKeys,
+) -> Result<(), CompareError> {
+    let Some(needless) = needless(broker, reading, held).await? else {
+        return Ok(());
+    };
+    if needless.is_replaced {
+        return destroy_replaced(broker, held.dataset_id.clone(), needless, height).await;
+    }
+    let seen = seen(reading, height, &held.dataset_id, needless.reason).await?;
+    let doomed = Doomed::now(held.dataset_id.clone(), needless.versions, needless.reason, seen);
+    if broker.store.doom(&doomed).await? {
+        tracing::warn!(
+            dataset = %doomed.dataset_id, reason = doomed.reason.name(),
+            "found data keys that the ledger says nobody needs: the key store is from before they went, or the broker was ended meanwhile"
+        );
+    }
+    Ok(())
 }
 
 async fn destroy_replaced(
@@ -78,7 +97,7 @@ async fn destroy_replaced(
     dataset_id: String,
     needless: Needless,
     height: u64,
-) -> Result<usize, CompareError> {
+) -> Result<(), CompareError> {
     let destroy = Destroy {
         dataset_id,
         versions: needless.versions,
@@ -98,7 +117,7 @@ async fn destroy_replaced(
             "destroyed data keys that another one took over from: the key store is from before they went, or the broker was ended meanwhile"
         );
     }
-    Ok(destroyed)
+    Ok(())
 }
 
 async fn needless(
@@ -178,7 +197,7 @@ async fn said_in(
     };
     let mut page = PageRequest::default();
     let mut last = None;
-    loop {
+    for _ in 0..MOST_PAGES {
         let found = reading.history(&id, &page).await?;
         for entry in found.items {
             let says = match reason {
@@ -191,10 +210,12 @@ async fn said_in(
             }
         }
         match found.next {
-            Some(next) => page.after = Some(next),
             None => return Ok(last),
+            Some(next) if page.after.as_ref() == Some(&next) => break,
+            Some(next) => page.after = Some(next),
         }
     }
+    Err(CompareError::Endless(dataset_id.to_owned()))
 }
 
 /// Names the organisation's datasets whose data key the key store lacks: it is older than the ledger, or another one's. Yields how many there

@@ -1,8 +1,8 @@
 //! Which versions of the key-encryption key the broker wraps with: those that it has known, and those that one of them vouches for.
 //!
 //! Whoever can write the ring's file and has no key of it could add a version of their own, which would wrap every data key from then on.
-//! So each new version is endorsed in the file by the one that was the newest before: in an envelope that only the older key makes stand
-//! the version, where it is, and an envelope that only the new key makes. What was accepted once is noted in the key store, sealed by the
+//! So each new version is endorsed in the file by the one that was the newest before, and by no other: in an envelope that only that key makes
+//! stand the version, where it is, and an envelope that only the new key makes. What was accepted once is noted in the key store, sealed by the
 //! ring; there the versions of a ring from before there were endorsements are noted as they are found, once.
 
 use std::collections::BTreeSet;
@@ -25,6 +25,8 @@ pub struct KnownKek {
     pub check: Vec<u8>,
     /// That it was accepted.
     pub seal: Vec<u8>,
+    /// Whether it was retired since.
+    pub is_retired: bool,
 }
 
 const fn context(purpose: &'static str, key_version: u32) -> Context<'static> {
@@ -82,7 +84,7 @@ fn opened_or_not(opened: Result<Secret<Vec<u8>>, KeyError>) -> Result<Option<Sec
     }
 }
 
-/// Whether a version is endorsed by one of those that are accepted.
+/// Whether a version is endorsed by the newest before it that is accepted. An older one may be had from an old copy of the ring.
 async fn is_endorsed(
     services: &Services,
     file: &RingFile,
@@ -93,7 +95,10 @@ async fn is_endorsed(
         return Ok(false);
     };
     let by = crypto::key_version(envelope)?;
-    let Some(older) = file.keks.get(&by).filter(|_| accepted.contains(&by)) else {
+    if accepted.range(..version).next_back() != Some(&by) {
+        return Ok(false);
+    }
+    let Some(older) = file.keks.get(&by) else {
         return Ok(false);
     };
     let opened = services
@@ -115,14 +120,21 @@ pub(super) async fn accept(
     known: &[KnownKek],
     seal: impl Fn(u32, &[u8]) -> Vec<u8>,
 ) -> Result<Vec<KnownKek>, KeyRingError> {
-    let mut accepted = BTreeSet::new();
+    let is_sealed = |known: &&KnownKek| known.seal == seal(known.version, &known.check);
+    // Those too that the file has no longer: taking the newest out must not let an older one vouch.
+    let mut accepted: BTreeSet<u32> = known
+        .iter()
+        .filter(is_sealed)
+        .map(|known| known.version)
+        .collect();
     let mut new = Vec::new();
     for (version, place) in &file.keks {
         let version = *version;
         let failed = |source| KeyRingError::Key { version, source };
         let sealed = known
             .iter()
-            .find(|known| known.version == version && known.seal == seal(version, &known.check));
+            .filter(is_sealed)
+            .find(|known| known.version == version);
         if let Some(known) = sealed {
             let is_same = is_key(services, version, place, &known.check).await;
             if !is_same.map_err(failed)? {
@@ -138,7 +150,7 @@ pub(super) async fn accept(
                     .map_err(failed)?;
             if !is_accepted {
                 return Err(KeyRingError::Refused(format!(
-                    "version {version} of the key ring is endorsed by no version that this broker knows: somebody else may have put it there; take its line out, and add versions with `keys rotate`"
+                    "version {version} of the key ring is not endorsed by the newest before it that this broker knows: somebody else may have put it there; take its line out, and add versions with `keys rotate`"
                 )));
             }
             let check = check(services, version, place).await.map_err(failed)?;
@@ -146,9 +158,29 @@ pub(super) async fn accept(
                 version,
                 seal: seal(version, &check),
                 check,
+                is_retired: false,
             });
         }
         accepted.insert(version);
     }
+    for version in retired(file, known) {
+        if !new.is_empty() {
+            return Err(KeyRingError::Refused(format!(
+                "the key ring has version {version}, which was retired, beside one that is new: if nobody put it back, end its retirement with `keys retire {version}`; else take both lines out"
+            )));
+        }
+        tracing::error!(
+            version,
+            "the key ring has a version that was retired: if nobody put it back, its retirement was cut off; end it with `keys retire`"
+        );
+    }
     Ok(new)
+}
+
+/// Versions of a ring that were retired.
+pub(super) fn retired(file: &RingFile, known: &[KnownKek]) -> Vec<u32> {
+    let gone = known.iter().filter(|known| known.is_retired);
+    gone.map(|known| known.version)
+        .filter(|version| file.keks.contains_key(version))
+        .collect()
 }

@@ -5,8 +5,10 @@
 
 use tokio_util::sync::CancellationToken;
 
+use super::pkcs11::Pkcs11Error;
 use super::service::KeyError;
 use super::{DataKeyOf, KeyRing};
+use crate::crypto::CryptoError;
 use crate::store::data_keys::DataKey;
 use crate::store::{Store, StoreError};
 
@@ -17,7 +19,7 @@ const PAGE: u32 = 64;
 pub struct Rewrapped {
     /// So many data keys are wrapped by the newest version now that were not.
     pub done: u64,
-    /// So many cannot be opened and stay as they are; the log names them.
+    /// So many are damaged, or their version is not in the ring, and stay as they are; the log names them.
     pub stuck: u64,
 }
 
@@ -43,41 +45,89 @@ pub async fn rewrap(
     shutdown: &CancellationToken,
 ) -> Result<Rewrapped, RewrapError> {
     let mut came = Rewrapped::default();
+    // Of one version's key perhaps: those of the others are done meanwhile.
+    let mut failed = None;
     let mut after = (String::new(), 0);
     loop {
         let page = store.not_wrapped_by(ring.current(), &after, PAGE).await?;
-        let Some(last) = page.last() else { return Ok(came) };
+        let Some(last) = page.last() else {
+            return failed.map_or(Ok(came), Err);
+        };
         after = (last.dataset_id.clone(), last.version);
         for before in &page {
             if shutdown.is_cancelled() {
                 return Ok(came);
             }
             match again(ring, organisation, before).await {
-                Ok(key) => came.done += u64::from(store.rewrapped(before, &key).await?),
+                Ok(Some(key)) => came.done += u64::from(store.rewrapped(before, &key).await?),
+                Ok(None) => came.stuck += 1,
                 Err(error) if error.may_pass() => return Err(error.into()),
-                Err(error) => {
-                    came.stuck += 1;
-                    tracing::error!(
-                        dataset = %before.dataset_id, version = before.version, kek_version = before.kek_version, %error,
-                        "a data key cannot be wrapped anew"
-                    );
-                }
+                Err(error) => failed = failed.or(Some(error.into())),
             }
         }
     }
 }
 
-async fn again(ring: &KeyRing, organisation: &str, before: &DataKey) -> Result<DataKey, KeyError> {
+/// Whether no later try opens it: every other error may be of the key service, its PIN or its configuration.
+const fn is_stuck(error: &KeyError) -> bool {
+    match error {
+        KeyError::NoSuchVersion(_) => true,
+        KeyError::Crypto(error) | KeyError::Pkcs11(Pkcs11Error::Crypto(error)) => {
+            matches!(error, CryptoError::Malformed | CryptoError::NotAuthentic)
+        }
+        KeyError::NoModule | KeyError::Pkcs11(_) => false,
+    }
+}
+
+/// None where it is stuck.
+async fn again(ring: &KeyRing, organisation: &str, before: &DataKey) -> Result<Option<DataKey>, KeyError> {
     let of = DataKeyOf {
         organisation,
         dataset: &before.dataset_id,
         version: before.version,
     };
-    let key = ring.unwrap(of, &before.wrapped).await?;
+    let key = match ring.unwrap(of, &before.wrapped).await {
+        Ok(key) => key,
+        Err(error) if is_stuck(&error) => {
+            tracing::error!(
+                dataset = %before.dataset_id, version = before.version, kek_version = before.kek_version, %error,
+                "a data key cannot be wrapped anew"
+            );
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
     let (kek_version, wrapped) = ring.wrap(of, &key).await?;
-    Ok(DataKey {
+    Ok(Some(DataKey {
         kek_version,
         wrapped,
         ..before.clone()
-    })
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    #[test]
+    fn only_a_damaged_key_or_a_missing_version_is_stuck() {
+        let pin = || Pkcs11Error::PinFile {
+            path: PathBuf::from("pin"),
+            source: std::io::ErrorKind::NotFound.into(),
+        };
+        for (error, stuck) in [
+            (KeyError::NoSuchVersion(1), true),
+            (CryptoError::NotAuthentic.into(), true),
+            (Pkcs11Error::Crypto(CryptoError::NotAuthentic).into(), true),
+            (CryptoError::NoRandomness.into(), false),
+            (KeyError::NoModule, false),
+            (pin().into(), false),
+            (Pkcs11Error::WrongPin("t".to_owned()).into(), false),
+            (Pkcs11Error::NoKey("k".to_owned()).into(), false),
+            (Pkcs11Error::Deadline.into(), false),
+        ] {
+            assert_eq!(is_stuck(&error), stuck, "{error}");
+        }
+    }
 }

@@ -199,7 +199,7 @@ async fn a_version_that_no_known_one_vouches_for_is_not_taken() {
     refused(
         &format!("{first}{stranger}"),
         &known,
-        "version 2 of the key ring is endorsed by no",
+        "version 2 of the key ring is not endorsed",
     )
     .await;
 
@@ -249,6 +249,69 @@ async fn a_version_that_no_known_one_vouches_for_is_not_taken() {
     let forged: Vec<_> = forged.collect();
     let started = KeyRing::load(&path, None).await.unwrap();
     assert!(started.accept(&forged).await.is_err());
+}
+
+#[tokio::test]
+async fn only_the_newest_version_vouches_for_a_newer_one_and_no_retired_one_comes_back() {
+    let (directory, ring) = ring().await;
+    let path = directory.path().join("ring");
+    let mut known = ring.accept(&[]).await.unwrap();
+    rotation::rotate(&path, None).await.unwrap();
+    let second = fs::read_to_string(&path).unwrap();
+    known.extend(ring.reload("o", &[], &known).await.unwrap().unwrap());
+    // What somebody can make who has the first version's key, from an old copy of the ring.
+    let services = Services::default();
+    let file = RingFile::parse(&second).unwrap();
+    let (one, place) = (
+        &file.keks[&1],
+        ring_file::Place::Ring(Key::from_bytes(&[7; 64]).unwrap()),
+    );
+    let endorsed = endorsement::endorse(&services, (1, one), (3, &place))
+        .await
+        .unwrap();
+    let added = format!(
+        "kek:3:{}\nendorsed:3:{}\n",
+        STANDARD.encode([7; 64]),
+        STANDARD.encode(endorsed)
+    );
+    let without = |text: &str, version: u32| {
+        let lines = text
+            .lines()
+            .filter(|line| !line.starts_with(&format!("kek:{version}:")));
+        lines.map(|line| format!("{line}\n")).collect::<String>()
+    };
+    // Beside the newest, and with the newest taken out.
+    for text in [
+        format!("{second}{added}"),
+        format!("{}{added}", without(&second, 2)),
+    ] {
+        fs::write(&path, &text).unwrap();
+        let refused = ring.reload("o", &[], &known).await.unwrap_err().to_string();
+        assert!(
+            refused.contains("version 3 of the key ring is not endorsed"),
+            "{refused}"
+        );
+        let started = KeyRing::load(&path, None).await.unwrap();
+        assert!(started.accept(&known).await.is_err());
+    }
+
+    // The first was retired.
+    known[0].is_retired = true;
+    let retired = without(&second, 1);
+    fs::write(&path, &retired).unwrap();
+    ring.reload("o", &[], &known).await.unwrap().unwrap();
+    fs::write(&path, &second).unwrap();
+    let refused = ring.reload("o", &[], &known).await.unwrap_err().to_string();
+    assert!(refused.contains("version 1 was retired"), "{refused}");
+    // A start cannot tell that from a retirement that was cut off; but nothing new comes in beside it.
+    let started = KeyRing::load(&path, None).await.unwrap();
+    assert_eq!(started.accept(&known).await.unwrap(), []);
+    rotation::rotate(&path, None).await.unwrap();
+    let started = KeyRing::load(&path, None).await.unwrap();
+    let refused = started.accept(&known).await.unwrap_err().to_string();
+    assert!(refused.contains("`keys retire 1`"), "{refused}");
+    rotation::remove(&path, 1, None, false).await.unwrap();
+    assert_eq!(ring.reload("o", &[], &known).await.unwrap().unwrap().len(), 1);
 }
 
 #[tokio::test]

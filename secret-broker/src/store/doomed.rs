@@ -148,18 +148,6 @@ impl Store {
         Ok(())
     }
 
-    /// Keys wait no longer, and stay.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn spare(&self, dataset_id: &str) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM doomed_keys WHERE dataset_id = ? AND destroyed_at IS NULL")
-            .bind(dataset_id)
-            .execute(&self.pool)
-            .await?;
-        Ok(())
-    }
-
     /// Notes that keys are due and held back.
     ///
     /// # Errors
@@ -356,7 +344,5 @@ mod tests {
         store.see_anew(&before, &other, before.seen_at).await.unwrap();
         assert_eq!(store.destroy_doomed(&before).await.unwrap(), 0);
         assert_eq!(store.doomed().await.unwrap().len(), 1, "it waits on");
-        store.spare("d").await.unwrap();
-        assert!(store.doomed().await.unwrap().is_empty());
     }
 }

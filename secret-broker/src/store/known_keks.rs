@@ -9,13 +9,19 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn known_keks(&self) -> Result<Vec<KnownKek>, StoreError> {
-        let rows: Vec<(u32, Vec<u8>, Vec<u8>)> =
-            sqlx::query_as("SELECT version, check_value, seal FROM known_keks ORDER BY version")
-                .fetch_all(&self.pool)
-                .await?;
+        let rows: Vec<(u32, Vec<u8>, Vec<u8>, bool)> = sqlx::query_as(
+            "SELECT version, check_value, seal, version IN (SELECT version FROM retired_keks) FROM known_keks ORDER BY version",
+        )
+        .fetch_all(&self.pool)
+        .await?;
         let rows = rows.into_iter();
         Ok(rows
-            .map(|(version, check, seal)| KnownKek { version, check, seal })
+            .map(|(version, check, seal, is_retired)| KnownKek {
+                version,
+                check,
+                seal,
+                is_retired,
+            })
             .collect())
     }
 

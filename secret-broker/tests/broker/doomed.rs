@@ -91,27 +91,54 @@ async fn a_ledger_that_lost_the_block_in_which_a_dataset_was_retired_destroys_no
     }
     fixture.run().await;
     remove(&fixture, "texts").await;
-    doomed(&fixture).await;
+    let before = doomed(&fixture).await;
     fixture.terminate();
-    for file in ledger_files(&fixture.data_dir()) {
-        std::fs::remove_file(file).unwrap();
-    }
     // With the note of what was seen of it, as somebody would who has the volume.
-    for file in files(&kept) {
-        std::fs::copy(&file, fixture.data_dir().join(file.file_name().unwrap())).unwrap();
-    }
-    fixture.set(DELAY, "0");
+    let retired = fixture.directory.path().join("retired");
+    std::fs::create_dir(&retired).unwrap();
+    exchange(&fixture, &kept, &retired);
+    // Also where the delay is not over yet: the ledger has to say so for all of it.
     fixture.run().await;
     let log = fixture.log();
-    let kept = log
+    let told = log
         .lines()
         .any(|line| line.contains("the ledger is not the one that let data keys go"));
-    assert!(kept, "it is told");
-    assert!(fixture.keys_done(&["doomed"]).is_empty());
-    assert!(receipts(&fixture, "").await.is_empty());
+    assert!(told, "it is told");
+    fixture.terminate();
+    fixture.set(DELAY, "0");
+    fixture.run().await;
     let lease = fixture.lease("texts", &fixture.person("alice")).await;
     assert!(open(&fixture, &lease).await.is_ok());
+    fixture.terminate();
+    assert!(receipts(&fixture, "").await.is_empty());
     assert!(wrapped(&fixture, &dataset, 1).await.is_some());
+
+    // It is looked for again, and the delay is a whole one.
+    exchange(&fixture, &retired, &kept);
+    fixture.set(DELAY, "86400");
+    fixture.run().await;
+    let after = doomed(&fixture).await;
+    assert!(after["seen_at"].as_i64() >= before["seen_at"].as_i64());
+    assert_ne!(after["block_hash"], json!(null));
+    fixture.terminate();
+    assert!(wrapped(&fixture, &dataset, 1).await.is_some());
+    fixture.set(DELAY, "0");
+    fixture.run().await;
+    eventually("the key to be destroyed", async || {
+        wrapped(&fixture, &dataset, 1).await.is_none().then_some(())
+    })
+    .await;
+}
+
+/// Puts another ledger in the place of the one that is there, which goes to `away`.
+fn exchange(fixture: &Fixture, other: &Path, away: &Path) {
+    let name = |file: &Path| file.file_name().unwrap().to_owned();
+    for file in ledger_files(&fixture.data_dir()) {
+        std::fs::rename(&file, away.join(name(&file))).unwrap();
+    }
+    for file in files(other) {
+        std::fs::rename(&file, fixture.data_dir().join(name(&file))).unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

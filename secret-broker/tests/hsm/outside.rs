@@ -120,7 +120,7 @@ pub async fn a_version_of_the_module_vouches_for_the_next_and_no_stranger_does(l
         .err()
         .unwrap()
         .to_string();
-    assert!(refused.contains("endorsed by no version"), "{refused}");
+    assert!(refused.contains("not endorsed by the newest"), "{refused}");
     std::fs::write(&path, &before).unwrap();
     rotation::rotate(&path, Some(&token.settings)).await.unwrap();
     let new = ring.reload("UiSMSP", &[], &known).await.unwrap().unwrap();
