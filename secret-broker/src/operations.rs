@@ -261,7 +261,14 @@ async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<
                         transaction: Some(committed.tx_id.to_string()),
                     },
                 });
-            Ok(Ending::Succeeded { result, destroy })
+            // A channel's answer is one peer's, which nobody has signed.
+            let is_retired = |destroy: &Destroy| destroy.grounds.reason == Reason::Retired;
+            let waits = destroy.as_ref().is_some_and(is_retired) || !broker.ledger.refuses_for_good();
+            Ok(Ending::Succeeded {
+                result,
+                destroy,
+                waits,
+            })
         }
         Err(SubmitError::Refused(refusal)) => {
             denied(refusal.code()).await?;

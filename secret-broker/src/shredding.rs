@@ -2,8 +2,8 @@
 //! named.
 //!
 //! A ledger can be the wrong one: swapped, rolled back, forked, another channel. So the keys of a dataset that it says is retired
-//! [wait](waiting), and so does what it says was superseded by a key that is not here. What was superseded by a key that opens what the
-//! ledger has goes at once: nobody but this organisation could have made that. Keys of datasets that the ledger does not know stay: either
+//! [wait](waiting), and so does what it says was superseded by a key that is not here. What was superseded by a key that opens what an
+//! embedded ledger has goes at once: nobody but this organisation could have made that. On a channel a peer may say so of what was only proposed. Keys of datasets that the ledger does not know stay: either
 //! their registration is still to be submitted, or the ledger is not the one that they belong to, and then they must not be lost.
 
 pub mod waiting;
@@ -78,7 +78,8 @@ async fn compare_one(
     let Some(needless) = needless(broker, reading, held).await? else {
         return Ok(());
     };
-    if needless.is_replaced {
+    // Who has seen a ciphertext that was proposed could say that it is on the channel.
+    if needless.is_replaced && reading.is_embedded() {
         return destroy_replaced(broker, held.dataset_id.clone(), needless, height).await;
     }
     let seen = seen(reading, height, &held.dataset_id, needless.reason).await?;

@@ -304,6 +304,7 @@ mod tests {
                 &Ending::Succeeded {
                     result: serde_json::Value::Null,
                     destroy: None,
+                    waits: false,
                 },
             )
             .await

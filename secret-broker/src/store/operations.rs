@@ -8,7 +8,6 @@ use sqlx::sqlite::SqliteRow;
 
 use super::data_keys::{self, DataKey, Destroy};
 use super::doomed::{self, Doomed, Seen};
-use super::receipts::Reason;
 use super::{Store, StoreError, now, now_ms};
 
 /// Remembered answers are given again for this long.
@@ -79,6 +78,8 @@ pub enum Ending {
         result: Value,
         /// Data keys that nothing needs any longer: a retired dataset's, or those before the one that took over.
         destroy: Option<Destroy>,
+        /// Whether they wait until the ledger has gone on saying so ([`super::doomed`]).
+        waits: bool,
     },
     /// The ledger refused it.
     Failed {
@@ -202,15 +203,20 @@ impl Store {
         rows.iter().map(operation).collect()
     }
 
-    /// Records how an operation ended, and takes away the key that nobody needs any longer; those of a retired dataset wait
-    /// ([`super::doomed`]).
+    /// Records how an operation ended, and takes away the key that nobody needs any longer, or notes that it waits.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn finish(&self, id: &str, ending: &Ending) -> Result<(), StoreError> {
-        let (status, result, problem, destroy) = match ending {
-            Ending::Succeeded { result, destroy } => ("succeeded", Some(result.to_string()), None, destroy),
-            Ending::Failed { problem, destroy } => ("failed", None, Some(problem.to_string()), destroy),
+        let (status, result, problem, destroy, waits) = match ending {
+            Ending::Succeeded {
+                result,
+                destroy,
+                waits,
+            } => ("succeeded", Some(result.to_string()), None, destroy, *waits),
+            Ending::Failed { problem, destroy } => {
+                ("failed", None, Some(problem.to_string()), destroy, false)
+            }
         };
         let mut transaction = self.write().await?;
         sqlx::query(
@@ -225,14 +231,14 @@ impl Store {
         .await?;
         match destroy {
             // What the ledger says of a dataset is looked at again before its keys go.
-            Some(destroy) if destroy.grounds.reason == Reason::Retired => {
+            Some(destroy) if waits => {
                 let seen = Seen {
                     height: destroy.grounds.height.unwrap_or_default(),
                     block_hash: None,
                     transaction: destroy.grounds.transaction.clone(),
                 };
                 let id = destroy.dataset_id.clone();
-                let doomed = Doomed::now(id, destroy.versions, Reason::Retired, seen);
+                let doomed = Doomed::now(id, destroy.versions, destroy.grounds.reason, seen);
                 doomed::insert(&mut transaction, &doomed).await?;
             }
             Some(destroy) => {

@@ -191,3 +191,46 @@ async fn no_other_organisations_refusal_ends_an_operation() {
     assert_eq!(uis.decided(&accepted, &alice).await["status"], "succeeded");
     assert_eq!(consortium.happened("lease_granted"), 1);
 }
+
+/// Nobody has signed the answer that a rotation was committed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_key_that_another_one_replaced_on_a_channel_waits_for_the_delay() {
+    const DELAY: &str = "LEASEHOLD_KEY_DESTRUCTION_DELAY_SECONDS";
+    let consortium = Consortium::start(Terms::default()).await;
+    let mut fixture = consortium.broker("UiSMSP", &[0]).await;
+    fixture.terminate();
+    fixture.set(DELAY, "86400");
+    fixture.run().await;
+    let dataset = fixture.register("texts").await;
+    let steward = fixture.person("steward");
+    let rotated = fixture
+        .call("POST", "/v1/datasets/texts/rotation", &steward, None)
+        .await;
+    assert_eq!(fixture.decided(&rotated, &steward).await["status"], "succeeded");
+    // Nor at a start, where the ledger is looked at as well.
+    fixture.terminate();
+    fixture.run().await;
+    let [waits] = fixture.keys_done(&["doomed"]).try_into().unwrap();
+    let waits: serde_json::Value = waits;
+    assert_eq!(
+        (&waits["dataset"], &waits["reason"], &waits["before_version"]),
+        (&json!(dataset), &json!("superseded"), &json!(2))
+    );
+    assert!(waits["transaction"].is_string());
+    assert!(has_key(&fixture, &dataset, 1).await && has_key(&fixture, &dataset, 2).await);
+    fixture.terminate();
+    fixture.set(DELAY, "0");
+    fixture.run().await;
+    eventually("the old key to be destroyed", async || {
+        (!has_key(&fixture, &dataset, 1).await).then_some(())
+    })
+    .await;
+    assert!(has_key(&fixture, &dataset, 2).await);
+}
+
+async fn has_key(fixture: &Fixture, dataset: &str, version: u32) -> bool {
+    let store = Store::open(&fixture.data_dir().join("broker.db")).await.unwrap();
+    let key = store.data_key(dataset, version).await.unwrap();
+    store.close().await;
+    key.is_some()
+}
