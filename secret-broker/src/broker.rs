@@ -23,6 +23,7 @@ use crate::search::Search;
 use crate::server::{Served, Speaks};
 use crate::shredding::CompareError;
 use crate::shredding::waiting::Watch;
+use crate::store::backup::{self, BackupError};
 use crate::store::{Store, StoreError};
 use crate::tls::{Certificate, TlsError};
 use crate::view::{View, ViewError};
@@ -106,6 +107,9 @@ pub enum StartError {
     /// The key ring is unusable.
     #[error(transparent)]
     Keys(#[from] KeyRingError),
+    /// What a restore left cannot be taken away.
+    #[error(transparent)]
+    HalfMade(#[from] BackupError),
     /// The key store is unusable.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -199,7 +203,9 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
         source,
     })?;
     let certificate = Certificate::new(&config.tls, &config.data_dir)?;
-    let store = Store::open(&config.data_dir.join("broker.db")).await?;
+    let database = config.data_dir.join("broker.db");
+    backup::forget_half_made(&database)?;
+    let store = Store::open(&database).await?;
     let (ring, ledger) = open_ring(&config, &store).await?;
     store.seal_receipts(ring.receipt_seal());
     let audit_file = config.data_dir.join("audit.db");

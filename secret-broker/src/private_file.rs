@@ -58,7 +58,11 @@ fn write_beside(path: &Path, content: &[u8]) -> io::Result<PathBuf> {
     Ok(partial)
 }
 
-fn sync_name(path: &Path) -> io::Result<()> {
+/// Makes a name durable that was made or taken away.
+///
+/// # Errors
+/// What the operating system says.
+pub fn sync_name(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) if parent != Path::new("") => File::open(parent)?.sync_all(),
         _ => File::open(".")?.sync_all(),

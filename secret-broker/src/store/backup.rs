@@ -14,6 +14,8 @@ use crate::keys::{DataKeyOf, KeyRing};
 use crate::{private_file, sqlite};
 
 const PAGE: u32 = 64;
+/// What the file is called, after its final name, while a copy is tried.
+const RESTORING: &str = ".restoring";
 
 /// Why a copy was not made, or not restored.
 #[derive(Debug, thiserror::Error)]
@@ -50,11 +52,14 @@ pub enum BackupError {
         /// Which file.
         path: PathBuf,
         /// So many.
-        count: u64,
+        count: usize,
     },
     /// It cannot be tried.
     #[error("the copy's data keys cannot be tried now: {0}")]
     Key(#[from] KeyError),
+    /// Deleted bytes may still be in its files.
+    #[error("the files of {0} could not be rid of what was deleted: somebody else has it open; try again")]
+    InUse(PathBuf),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -93,9 +98,17 @@ impl Store {
     }
 
     /// Makes of a copy what a broker may go on from: operations that were not decided end with a problem, since what became of them since
-    /// is not known, and the ring's versions are looked at anew. Yields the operations.
-    async fn settle_copy(&self, problem: &Value) -> Result<Vec<String>, StoreError> {
+    /// is not known, and the ring's versions are looked at anew. Data keys that are `lost` go, since a broker takes one that its ring does not
+    /// open for a sign of another ring. Yields the operations.
+    async fn settle_copy(&self, lost: &[Lost], problem: &Value) -> Result<Vec<String>, StoreError> {
         let mut transaction = self.write().await?;
+        for key in lost {
+            sqlx::query("DELETE FROM data_keys WHERE dataset_id = ? AND version = ?")
+                .bind(&key.dataset_id)
+                .bind(key.version)
+                .execute(&mut *transaction)
+                .await?;
+        }
         let dropped = sqlx::query_scalar(
             "UPDATE operations SET status = 'failed', problem = ?, finished_at = ?, command = NULL
              WHERE status IN ('pending', 'running') RETURNING id",
@@ -115,19 +128,28 @@ impl Store {
 /// What to do with data keys of a copy that the ring does not open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unopened {
-    /// Take the copy with them.
+    /// Take the copy without them.
     Accept,
     /// Leave the copy alone.
     Refuse,
+}
+
+/// A data key that was left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// Whose.
+    pub dataset_id: String,
+    /// Which.
+    pub version: u32,
 }
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restored {
     /// So many data keys.
-    pub keys: i64,
-    /// So many of them that the ring does not open; the log names them.
-    pub unopened: u64,
+    pub keys: u64,
+    /// Those that the ring does not open, and that were left out.
+    pub lost: Vec<Lost>,
     /// Operations that were not decided yet: they are not submitted again, since their time is over, and are shown as failed.
     pub dropped: Vec<String>,
 }
@@ -144,6 +166,13 @@ pub async fn restore(
     unopened: Unopened,
     problem: &Value,
 ) -> Result<Restored, BackupError> {
+    let created = |source| BackupError::Create {
+        path: to.to_owned(),
+        source,
+    };
+    // Beside its final place: cut off, this leaves no key store there.
+    let beside = with_tail(to, RESTORING);
+    remove(&beside).map_err(created)?;
     // A journal without its database would be taken for the new one's.
     for tail in ["", "-wal", "-shm"] {
         let path = with_tail(to, tail);
@@ -159,13 +188,6 @@ pub async fn restore(
         path: from.to_owned(),
         source,
     })?;
-    let created = |source| BackupError::Create {
-        path: to.to_owned(),
-        source,
-    };
-    // Beside its final place: cut off, this leaves no key store there.
-    let beside = with_tail(to, ".restoring");
-    remove(&beside).map_err(created)?;
     private_file::create(&beside, &content).map_err(created)?;
     let made = async {
         let store = Store::open(&beside).await?;
@@ -175,15 +197,31 @@ pub async fn restore(
     };
     let made = made.await;
     let placed = match made {
-        Ok(made) => std::fs::hard_link(&beside, to).map(|()| made).map_err(created),
+        Ok(made) => std::fs::hard_link(&beside, to)
+            .and_then(|()| private_file::sync_name(to))
+            .map(|()| made)
+            .map_err(created),
         Err(error) => Err(error),
     };
     remove(&beside).map_err(created)?;
-    let (unopened, dropped) = placed?;
+    let (lost, dropped) = placed?;
+    let all: i64 = wrapped_by.iter().map(|(_, keys)| keys).sum();
+    let all = u64::try_from(all).unwrap_or_default();
     Ok(Restored {
-        keys: wrapped_by.iter().map(|(_, keys)| keys).sum(),
-        unopened,
+        keys: all.saturating_sub(u64::try_from(lost.len()).unwrap_or(u64::MAX)),
+        lost,
         dropped,
+    })
+}
+
+/// Takes away what a restore of this key store left that was cut off: it has the data keys of its copy. Called where none goes on.
+///
+/// # Errors
+/// [`BackupError::Create`].
+pub fn forget_half_made(store: &Path) -> Result<(), BackupError> {
+    remove(&with_tail(store, RESTORING)).map_err(|source| BackupError::Create {
+        path: store.to_owned(),
+        source,
     })
 }
 
@@ -193,8 +231,8 @@ async fn made_usable(
     (ring, organisation): (&KeyRing, &str),
     unopened: Unopened,
     problem: &Value,
-) -> Result<(u64, Vec<String>), BackupError> {
-    let mut count = 0;
+) -> Result<(Vec<Lost>, Vec<String>), BackupError> {
+    let mut lost = Vec::new();
     let mut after = (String::new(), 0);
     loop {
         // No version is numbered 0: these are all.
@@ -211,7 +249,10 @@ async fn made_usable(
                 Ok(_) => {}
                 Err(error) if error.may_pass() => return Err(error.into()),
                 Err(error) => {
-                    count += 1;
+                    lost.push(Lost {
+                        dataset_id: key.dataset_id.clone(),
+                        version: key.version,
+                    });
                     tracing::error!(
                         dataset = %key.dataset_id, version = key.version, kek_version = key.kek_version, %error,
                         "the key ring does not open a data key of the copy"
@@ -220,15 +261,17 @@ async fn made_usable(
             }
         }
     }
-    if count > 0 && unopened == Unopened::Refuse {
+    if !lost.is_empty() && unopened == Unopened::Refuse {
         return Err(BackupError::Unopened {
             path: from.to_owned(),
-            count,
+            count: lost.len(),
         });
     }
-    let dropped = store.settle_copy(problem).await?;
-    store.scrub().await?;
-    Ok((count, dropped))
+    let dropped = store.settle_copy(&lost, problem).await?;
+    match store.scrub().await? {
+        true => Ok((lost, dropped)),
+        false => Err(BackupError::InUse(from.to_owned())),
+    }
 }
 
 fn with_tail(path: &Path, tail: &str) -> PathBuf {

@@ -119,11 +119,27 @@ async fn a_copy_that_the_ring_does_not_open_takes_no_key_stores_place() {
     assert!(left.is_empty(), "{left:?}");
     let restored = fixture.keys_done(&with(&["--accept-unopened"]));
     assert_eq!(
-        (&restored[0]["data_keys"], &restored[0]["unopened"]),
-        (&json!(1), &json!(0))
+        (&restored[0]["data_keys"], &restored[0]["lost"]),
+        (&json!(1), &json!([]))
     );
     fixture.run().await;
     assert!(wrapped(&fixture, &dataset, 1).await.is_some());
+
+    // What no key opens is left out and named, and a broker goes on from the rest.
+    without_store(&fixture);
+    let half_made = fixture.data_dir().join("broker.db.restoring");
+    std::fs::write(&half_made, "cut off").unwrap();
+    let accepted = [of_other.as_slice(), &["--accept-unopened"]].concat();
+    let restored = fixture.keys_done(&accepted);
+    assert_eq!(
+        (&restored[0]["data_keys"], &restored[0]["lost"]),
+        (&json!(0), &json!([{"dataset": dataset, "version": 1}]))
+    );
+    assert!(!half_made.exists());
+    std::fs::write(&half_made, "cut off").unwrap();
+    fixture.run().await;
+    assert!(!half_made.exists());
+    assert!(wrapped(&fixture, &dataset, 1).await.is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]

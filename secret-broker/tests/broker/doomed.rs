@@ -109,8 +109,8 @@ async fn a_ledger_that_lost_the_block_in_which_a_dataset_was_retired_destroys_no
     fixture.run().await;
     let lease = fixture.lease("texts", &fixture.person("alice")).await;
     assert!(open(&fixture, &lease).await.is_ok());
-    fixture.terminate();
     assert!(receipts(&fixture, "").await.is_empty());
+    fixture.terminate();
     assert!(wrapped(&fixture, &dataset, 1).await.is_some());
 
     // It is looked for again, and the delay is a whole one.

@@ -119,8 +119,12 @@ pub(super) async fn restore(places: &Places, pkcs11: &Pkcs11Args, what: Restore<
     };
     let tried_by = (&ring, what.organisation);
     let restored = backup::restore(what.from, &places.database(), tried_by, unopened, &problem).await?;
+    let lost: Vec<_> = restored
+        .lost
+        .iter()
+        .map(|key| json!({"dataset": key.dataset_id, "version": key.version}))
+        .collect();
     print(&json!({
-        "restored": places.database(), "data_keys": restored.keys, "unopened": restored.unopened,
-        "operations_dropped": restored.dropped,
+        "restored": places.database(), "data_keys": restored.keys, "lost": lost, "operations_dropped": restored.dropped,
     }))
 }
