@@ -166,7 +166,7 @@ pub(super) async fn accept(
     for version in retired(file, known) {
         if !new.is_empty() {
             return Err(KeyRingError::Refused(format!(
-                "the key ring has version {version}, which was retired, beside one that is new: if nobody put it back, end its retirement with `keys retire {version}`; else take both lines out"
+                "the key ring has version {version}, which was retired, beside one that is new: take its line out, as `keys retire {version}` does, and the new one's too if somebody put it back"
             )));
         }
         tracing::error!(

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 
 use super::{Store, StoreError, now};
@@ -183,7 +184,7 @@ pub async fn restore(
             });
         }
     }
-    let wrapped_by = wrapped_by(from).await?;
+    let wrapped_by = content(from).await?.wrapped_by;
     let content = std::fs::read(from).map_err(|source| BackupError::Read {
         path: from.to_owned(),
         source,
@@ -291,11 +292,45 @@ fn remove(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// How many data keys of a copy each version of the key-encryption key wraps.
+/// What a copy has.
+#[derive(Debug)]
+pub struct Content {
+    /// How many data keys each version of the key-encryption key wraps.
+    pub wrapped_by: Vec<(u32, i64)>,
+    /// Which data keys there are: see [`Store::which_data_keys`].
+    pub which: [u8; 32],
+}
+
+impl Store {
+    /// A hash of which data keys there are, by dataset and version: whatever wraps them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn which_data_keys(&self) -> Result<[u8; 32], StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        Ok(which(&mut connection).await?)
+    }
+}
+
+async fn which(connection: &mut SqliteConnection) -> Result<[u8; 32], sqlx::Error> {
+    let keys: Vec<(String, u32)> =
+        sqlx::query_as("SELECT dataset_id, version FROM data_keys ORDER BY dataset_id, version")
+            .fetch_all(connection)
+            .await?;
+    let mut hash = Sha256::new();
+    for (dataset_id, version) in keys {
+        hash.update((dataset_id.len() as u64).to_be_bytes());
+        hash.update(dataset_id);
+        hash.update(version.to_be_bytes());
+    }
+    Ok(hash.finalize().into())
+}
+
+/// What a copy has.
 ///
 /// # Errors
 /// [`BackupError::Unusable`] where it is no key store, or a damaged one.
-pub async fn wrapped_by(copy: &Path) -> Result<Vec<(u32, i64)>, BackupError> {
+pub async fn content(copy: &Path) -> Result<Content, BackupError> {
     let looked = look(copy).await;
     looked.map_err(|error| BackupError::Unusable {
         path: copy.to_owned(),
@@ -303,7 +338,7 @@ pub async fn wrapped_by(copy: &Path) -> Result<Vec<(u32, i64)>, BackupError> {
     })
 }
 
-async fn look(path: &Path) -> Result<Vec<(u32, i64)>, sqlx::Error> {
+async fn look(path: &Path) -> Result<Content, sqlx::Error> {
     let options = sqlite::options(path)
         .create_if_missing(false)
         .read_only(true)
@@ -320,6 +355,7 @@ async fn look(path: &Path) -> Result<Vec<(u32, i64)>, sqlx::Error> {
     )
     .fetch_all(&mut connection)
     .await?;
+    let which = which(&mut connection).await?;
     connection.close().await?;
-    Ok(wrapped_by)
+    Ok(Content { wrapped_by, which })
 }

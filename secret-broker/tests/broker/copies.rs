@@ -59,8 +59,27 @@ async fn a_key_encryption_key_goes_only_after_a_copy_that_does_without_it_or_by_
     assert_eq!(copied["receipt"], text(&at("older.receipt")));
     fixture.register("scans").await;
     let refused = retire("1", "older.receipt");
-    assert!(refused.contains("data keys were made since"), "{refused}");
+    assert!(refused.contains("some were made or destroyed since"), "{refused}");
     assert_eq!(fixture.wrapped_by(), [(1, 0), (2, 2)]);
+    // Another broker's key store, of the same ring.
+    let elsewhere = at("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let other_store = Store::open(&elsewhere.join("broker.db")).await.unwrap();
+    other_store.close().await;
+    let copied = std::process::Command::new(env!("CARGO_BIN_EXE_leasehold-secret-broker"))
+        .env_clear()
+        .args(["keys", "backup", "--without-audit", "--to", text(&at("of-other"))])
+        .args(["--data-dir", text(&elsewhere)])
+        .arg("--kek-file")
+        .arg(fixture.data_dir().join("keys"))
+        .output()
+        .unwrap();
+    assert!(copied.status.success(), "{copied:?}");
+    let refused = retire("1", "of-other.receipt");
+    assert!(
+        refused.contains("other data keys than this key store"),
+        "{refused}"
+    );
     // The second in which a data key was made has to be over.
     let mut tries = 0_u32..;
     let mut receipt = at("none");

@@ -28,6 +28,8 @@ struct Receipt {
     taken_at: i64,
     /// Version of the key-encryption key, and how many data keys it wraps in the copy.
     wrapped_by: Vec<(u32, i64)>,
+    /// A hash of which data keys are in the copy: another key store of the same ring has others.
+    which: String,
     seal: String,
 }
 
@@ -35,7 +37,13 @@ impl Receipt {
     async fn seal(&self, places: &Places, pkcs11: &Pkcs11Args) -> Result<String, Failure> {
         let wrapped_by = serde_json::to_vec(&self.wrapped_by)?;
         let taken_at = self.taken_at.to_be_bytes();
-        let parts: [&[u8]; 4] = [b"backup receipt", self.sha256.as_bytes(), &taken_at, &wrapped_by];
+        let parts: [&[u8]; 5] = [
+            b"backup receipt of data keys",
+            self.sha256.as_bytes(),
+            &taken_at,
+            &wrapped_by,
+            self.which.as_bytes(),
+        ];
         let seal = keys::sealed_by(&places.ring(), pkcs11.settings()?.as_ref(), &parts).await?;
         Ok(hex::encode(seal))
     }
@@ -49,10 +57,12 @@ pub(super) async fn backup_to(places: &Places, pkcs11: &Pkcs11Args, to: &Path) -
     let copied = store.backup(to).await;
     store.close().await;
     copied?;
+    let content = backup::content(to).await?;
     let mut receipt = Receipt {
         sha256: hex::encode(Sha256::digest(fs::read(to)?)),
         taken_at,
-        wrapped_by: backup::wrapped_by(to).await?,
+        wrapped_by: content.wrapped_by,
+        which: hex::encode(content.which),
         seal: String::new(),
     };
     receipt.seal = receipt.seal(places, pkcs11).await?;
@@ -82,6 +92,12 @@ pub(super) async fn is_backed_up(
     if receipt.wrapped_by.iter().any(|(by, _)| *by == version) {
         return Err(format!(
             "the copy of {path} has data keys that version {version} wraps, and is of no use without it: make a new one with `keys backup`"
+        )
+        .into());
+    }
+    if hex::encode(store.which_data_keys().await?) != receipt.which {
+        return Err(format!(
+            "the copy of {path} has other data keys than this key store: some were made or destroyed since, or it is of another one; make a new one with `keys backup`"
         )
         .into());
     }
