@@ -1,6 +1,6 @@
 //! Receipts of destroyed data keys: which key it was, by the hash of its wrapped bytes, when it went, and which block of the ledger
 //! allowed it. They stay, each sealed by the ring over the one before, so that none is changed, taken out or put in unseen by who has not the
-//! ring; what was cut off at the end shows in the audit, which has a record of each destruction.
+//! ring. What was cut off at the end, or that all seals were taken off, shows in the audit alone, which has a record of each destruction.
 
 use sha2::{Digest as _, Sha256};
 use sqlx::Row as _;
