@@ -8,8 +8,8 @@
 //! same id, and hears the same answer.
 //!
 //! An operation whose caller said which revision of the dataset it is meant for is submitted only while the dataset has it, read right
-//! before. The contract knows of no such condition: what another transaction changes between that look and this one's place in a block is not
-//! seen.
+//! before. The contract knows of no such condition: what another transaction changes between that look and this one's endorsement, or on the
+//! embedded ledger its place in a block, is not seen. On a channel it is not proposed anew once another transaction came between.
 //!
 //! A data key goes only when its dataset cannot come to be: where what became of a registration is not known, it stays.
 
@@ -215,6 +215,7 @@ async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<
     let recorded = Recorded {
         transaction,
         again: claimed.again,
+        conditional: claimed.expected_revision.is_some(),
     };
     let submission = Submission { tx_id, command };
     // What became of it is on disk before it counts as done. Where that fails it is tried again, and hears the same answer.
@@ -277,7 +278,18 @@ async fn submit(broker: &Broker, claimed: &Claimed, command: Command) -> Result<
             Ok(failed(&ApiProblem::refused(&refusal), unused.filter(|_| is_lost)))
         }
         Err(SubmitError::Abandoned(reason)) => {
-            let problem = ApiProblem::not_committed(&reason);
+            // None of its transactions counts: where the dataset is not as it was expected, that is why.
+            let problem = match claimed.expected_revision {
+                None => None,
+                Some(revision) => {
+                    let first = Recorded {
+                        again: false,
+                        ..recorded
+                    };
+                    changed(broker, &about, revision, &first).await?
+                }
+            };
+            let problem = problem.unwrap_or_else(|| ApiProblem::not_committed(&reason));
             denied(problem.code()).await?;
             Ok(failed(&problem, unused.filter(|_| is_lost)))
         }

@@ -24,6 +24,8 @@ use crate::ledger::{Committed, ReadError, Submission, SubmitError};
 const MOST_TRANSACTIONS: u32 = 64;
 /// How many of them are proposed in a row; then the caller hears that the ledger is busy.
 const IN_A_ROW: u32 = 8;
+/// Why a submission ends that is not proposed on a later state.
+const CONFLICT: &str = "another transaction came between; send the request again";
 /// How long the event of a committed transaction is waited for.
 const EVENT: Duration = Duration::from_secs(10);
 /// Bound of the wait before the next transaction; a random part of it is waited.
@@ -36,6 +38,9 @@ pub struct Recorded {
     pub transaction: TxId,
     /// Whether it may have been tried before.
     pub again: bool,
+    /// Whether it is meant for one state of its dataset, which its caller has looked at: once another transaction came between, it is not
+    /// proposed on a later state.
+    pub conditional: bool,
 }
 
 /// What became of one transaction.
@@ -92,6 +97,9 @@ impl Channel {
                 .await?
             {
                 Fate::Committed(committed) => return Ok(*committed),
+                Fate::Lost(_) if recorded.is_some_and(|recorded| recorded.conditional) => {
+                    return Err(SubmitError::Abandoned(CONFLICT.to_owned()));
+                }
                 Fate::Lost(code) => {
                     tracing::info!(transaction = %one.transaction, %code, "a transaction came after another; proposing it anew");
                 }
@@ -251,9 +259,7 @@ impl One<'_> {
     async fn refusal_or_conflict(&self, call: &Call) -> SubmitError {
         match self.identity.contract.endorse(call).await {
             Err(ProposalError::Refused(refusal)) => refused(&refusal),
-            _ => {
-                SubmitError::Abandoned("another transaction came between; send the request again".to_owned())
-            }
+            _ => SubmitError::Abandoned(CONFLICT.to_owned()),
         }
     }
 }

@@ -100,6 +100,7 @@ async fn an_operation_that_the_channel_took_before_the_kill_succeeds_once() {
     let recorded = Recorded {
         transaction: TxId::new(accepted.transaction_id.clone()).unwrap(),
         again: false,
+        conditional: false,
     };
     let committed = channel.submit(&submission, Some(&recorded)).await.unwrap();
     assert_eq!(committed.tx_id, recorded.transaction);
@@ -302,4 +303,50 @@ async fn operations_that_cannot_be_decided_do_not_keep_others_from_it() {
         assert_eq!(fixture.decided(answer, &steward).await["status"], "succeeded");
     }
     assert_eq!(consortium.happened("dataset_registered"), 11 + stuck.len());
+}
+
+/// Both are endorsed on the state that they are meant for, and one of them comes first in its block.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_changes_at_once_that_are_meant_for_one_revision_exactly_one_is_made() {
+    let batch = Duration::from_millis(300);
+    let consortium = Consortium::start(Terms {
+        batch,
+        ..Terms::default()
+    })
+    .await;
+    let fixture = consortium.broker("UiSMSP", &[0]).await;
+    fixture.register("texts").await;
+    let steward = fixture.person("steward");
+    let path = "/v1/datasets/texts";
+    let read = fixture.call("GET", path, &steward, None).await;
+    let tag = read.headers["etag"].to_str().unwrap();
+    let change = async |title: &str| {
+        let request = fixture
+            .client()
+            .patch(fixture.rest_url(path))
+            .bearer_auth(&steward)
+            .header("If-Match", tag)
+            .json(&serde_json::json!({ "title": title }));
+        fixture.send(request).await
+    };
+    let accepted = tokio::join!(change("One"), change("Two"));
+    let mut made = Vec::new();
+    for (title, accepted) in [("One", accepted.0), ("Two", accepted.1)] {
+        assert_eq!(accepted.status, 202, "{}", accepted.body);
+        let operation = fixture.decided(&accepted, &steward).await;
+        match operation["status"].as_str() {
+            Some("succeeded") => made.push(title),
+            _ => {
+                let kind = operation["problem"]["type"].as_str().unwrap();
+                let is_told = ["precondition_failed", "not_committed"]
+                    .iter()
+                    .any(|code| kind.ends_with(code));
+                assert!(is_told, "{operation}");
+            }
+        }
+    }
+    assert_eq!(made.len(), 1, "{made:?}");
+    assert_eq!(consortium.happened("dataset_described"), 1);
+    let read = fixture.call("GET", path, &steward, None).await;
+    assert_eq!(read.body["title"], made[0]);
 }
