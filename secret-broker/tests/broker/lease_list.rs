@@ -168,6 +168,8 @@ async fn a_cursor_shows_nobody_what_is_not_theirs() {
     for after in [
         "others.active.",
         "others.active.00000000000000000000/0",
+        "own.active.",
+        "own.active.0.00000000000000000000000000000000",
         "own.elsewhere.",
         "own",
         "0",
@@ -182,7 +184,27 @@ async fn a_cursor_shows_nobody_what_is_not_theirs() {
         );
         assert_eq!(refused.body["field"], "after");
     }
-    let path = "/v1/leases?after=own.active.";
+    // A steward steps through no index by a cursor of their own making, nor by one of another list or person.
+    let steward = fixture.person("steward");
+    let page = fixture.call("GET", "/v1/leases?limit=1", &steward, None).await;
+    let next = page.body["next"].as_str().unwrap();
+    let forged = next.replacen("others.active.", "others.active.0", 1);
+    assert_ne!(forged, next);
+    for (who, query) in [
+        (&steward, "after=others.active.00000000000000000000/0".to_owned()),
+        (&steward, format!("after={forged}")),
+        (&steward, format!("after={next}&dataset=texts")),
+        (&alice, format!("after={next}")),
+    ] {
+        let path = format!("/v1/leases?{query}");
+        let refused = fixture.call("GET", &path, who, None).await;
+        assert_eq!(
+            (refused.status, refused.code()),
+            (400, "invalid_field"),
+            "{query}"
+        );
+    }
+    let path = "/v1/leases?state=active";
     let own = fixture.call("GET", path, &alice, None).await.body;
     assert_eq!(own["items"].as_array().unwrap().len(), 1);
     assert_eq!(own["items"][0]["id"], json!(alices));

@@ -30,6 +30,9 @@ use crate::ledgers::Reading;
 /// Leases that one answer looks at before it says that there may be more.
 const MOST_WALKED: usize = 2_000;
 
+/// Hexadecimal digits of a cursor's seal: 128 bits.
+const SEAL: usize = 32;
+
 /// Longest id or name of a dataset, characters.
 const LONGEST_REFERENCE: usize = 64;
 
@@ -250,10 +253,16 @@ pub async fn list(
     let mut reading = broker.ledger.snapshot().await?;
     let of = of(&mut reading, &caller, asked.dataset.as_deref()).await?;
     let parts = Part::of(&caller, asked.state, &of);
+    let seal = |cursor: &str| seal(&broker, &caller, asked.dataset.as_deref(), cursor);
     let (first, after) = match asked.page.after.as_deref().filter(|after| !after.is_empty()) {
         None => (0, None),
-        Some(cursor) => begin(&parts, cursor)
-            .ok_or_else(|| ApiProblem::field("after", "expected the `next` of a page of this list"))?,
+        Some(sealed) => unsealed(sealed, |cursor, given| {
+            // Hashed once more: how long it takes to compare them says nothing of the right one.
+            let hashed = |seal: &str| broker.ring.fingerprint(&[seal.as_bytes()]);
+            hashed(&seal(cursor)) == hashed(given)
+        })
+        .and_then(|cursor| begin(&parts, cursor))
+        .ok_or_else(|| ApiProblem::field("after", "expected the `next` of a page of this list"))?,
     };
     let (found, next) = walk(
         &broker,
@@ -272,7 +281,29 @@ pub async fn list(
         let yours = is_own(&broker, &caller, &lease);
         items.push(shown(lease, yours, place));
     }
+    let next = next.map(|cursor| format!("{cursor}.{}", seal(&cursor)));
     had.content(&List::<Lease> { items, next })
+}
+
+/// What shows that a cursor is one that this caller was given for this list: with one of their own making a steward would step through an
+/// index that has other organisations' leases.
+fn seal(broker: &Broker, caller: &Caller, dataset: Option<&str>, cursor: &str) -> String {
+    let dataset = dataset.unwrap_or_default();
+    let parts = [
+        "cursor of the list of leases",
+        caller.pseudonym.as_str(),
+        dataset,
+        cursor,
+    ];
+    let mut seal = hex::encode(broker.ring.fingerprint(&parts.map(str::as_bytes)));
+    seal.truncate(SEAL);
+    seal
+}
+
+/// A cursor without its seal; none where that is not the right one.
+fn unsealed(sealed: &str, is_right: impl Fn(&str, &str) -> bool) -> Option<&str> {
+    let (cursor, given) = sealed.rsplit_once('.')?;
+    is_right(cursor, given).then_some(cursor)
 }
 
 /// The part that a cursor belongs to, and from where on.
@@ -349,6 +380,22 @@ mod tests {
         let others = Part::Stewarded(LeaseState::Active).cursor("00ff");
         for cursor in [others.as_str(), "own", "own.active", "own.waiting.", "00ff", "."] {
             assert_eq!(begin(&parts, cursor), None, "{cursor}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_with_another_seal_than_its_own_leads_nowhere() {
+        let seal = |cursor: &str| format!("{:032x}", cursor.len());
+        let sealed = format!("own.active.00ff.{}", seal("own.active.00ff"));
+        let is_right = |cursor: &str, given: &str| seal(cursor) == given;
+        assert_eq!(unsealed(&sealed, is_right), Some("own.active.00ff"));
+        for forged in [
+            "own.active.00ff",
+            "own.active.00ff.",
+            "own.active.00fff.0000000000000000000000000000000f",
+            "",
+        ] {
+            assert_eq!(unsealed(forged, is_right), None, "{forged}");
         }
     }
 
