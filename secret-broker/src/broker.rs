@@ -20,11 +20,11 @@ use crate::ledgers::{BrokerLedger, LedgerError};
 use crate::metrics::Metrics;
 use crate::pace::Pace;
 use crate::search::Search;
-use crate::server::{Served, Speaks};
+use crate::server::{Doors, Served, Speaks};
 use crate::shredding::CompareError;
 use crate::shredding::waiting::Watch;
 use crate::store::backup::{self, BackupError};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, now};
 use crate::tls::{Certificate, TlsError};
 use crate::view::{View, ViewError};
 use crate::{
@@ -59,6 +59,10 @@ pub struct Broker {
     pub news: broadcast::Sender<News>,
     /// Places of streams of events, by their listeners' pseudonyms.
     pub streams: Places<String>,
+    /// Places of streams of events, by where they come from.
+    pub stream_doors: Doors,
+    /// Places of searches, by the pseudonyms of who searches.
+    pub searches: Places<String>,
     /// Wakes who leaves nothing of destroyed keys in the files.
     pub key_work: Notify,
     /// What each person has asked for of late.
@@ -78,6 +82,8 @@ pub struct News {
     pub submitter: Arc<str>,
     /// Which.
     pub operation: Arc<str>,
+    /// When that was told, Unix seconds.
+    pub at: i64,
 }
 
 /// News that may wait for one stream.
@@ -89,6 +95,7 @@ impl Broker {
         let _nobody_listens = self.news.send(News {
             submitter: submitter.into(),
             operation: operation.into(),
+            at: now(),
         });
     }
 }
@@ -238,7 +245,13 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
         certificate.server(Speaks::Http1)?,
         certificate.server(Speaks::Both)?,
     );
-    let proxies = config.proxy_networks.clone().into();
+    let proxies: Arc<[_]> = config.proxy_networks.clone().into();
+    let most_streams = api::events::MOST_STREAMS;
+    let stream_doors = Doors::new(
+        Places::new(most_streams, api::events::MOST_STREAMS_OF_A_PEER),
+        Places::new(most_streams, most_streams),
+        Arc::clone(&proxies),
+    );
     let authority = certificate.authority().map(str::to_owned);
     let publish_ca = config.publish_ca.clone().zip(authority.clone());
     let (accepted, key_work) = (Notify::new(), Notify::new());
@@ -257,7 +270,9 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
         metrics,
         accepted,
         news: broadcast::Sender::new(NEWS),
-        streams: Places::new(api::events::MOST_STREAMS, api::events::MOST_STREAMS_OF_ONE),
+        streams: Places::new(most_streams, api::events::MOST_STREAMS_OF_ONE),
+        stream_doors,
+        searches: Places::new(search::MOST_SEARCHES, search::MOST_SEARCHES_OF_ONE),
         key_work,
         pace,
         bodies: Places::new(api::body::MOST_BODIES, api::body::MOST_BODIES_OF_ONE),

@@ -3,7 +3,8 @@
 //!
 //! The index is a file of its own that may be thrown away, and is at each start. It only finds: what is shown of a dataset is read from
 //! the ledger at the time. What people type is never the index's query language: words become quoted phrases, all of which
-//! have to be there, the beginnings of longer words included. However many datasets fit, one search ranks [`MOST_RANKED`] of them.
+//! have to be there, the beginnings of longer words included. However many datasets fit, one search ranks [`MOST_RANKED`] of them. A search is interrupted after two seconds,
+//! and people's searches take nothing from who keeps the index.
 
 mod query;
 
@@ -27,8 +28,17 @@ pub use query::{LONGEST_QUERY, MOST_WORDS};
 
 /// Datasets that one search ranks: what fits more than these has to be said more exactly.
 pub const MOST_RANKED: i64 = 2_000;
-/// Searches at the same time; others wait for their turn.
-const CONNECTIONS: u32 = 3;
+/// Datasets on a page of a search, each of which is read from the ledger.
+pub const MOST_FOUND: usize = 50;
+/// Searches at the same time, of everybody and of one person.
+pub const MOST_SEARCHES: usize = 16;
+/// See [`MOST_SEARCHES`].
+pub const MOST_SEARCHES_OF_ONE: usize = 2;
+/// Searches that are carried out at the same time; others wait for their turn. Who writes has a connection apart.
+const READERS: u32 = 3;
+/// How long one search may take, and after how many steps of SQLite's machine that is looked at.
+const LONGEST_SEARCH: Duration = Duration::from_secs(2);
+const STEPS: i32 = 10_000;
 /// How long a search waits for what was committed before it.
 const CATCH_UP: Duration = Duration::from_secs(1);
 /// How long the peer that is asked may lack a block of which another one told, and when to look again.
@@ -72,6 +82,9 @@ pub enum SearchError {
     /// It did not take over what changed as fast as it came.
     #[error("the index of the catalogue does not keep up")]
     Cut,
+    /// What changes is not told any longer.
+    #[error("the ledger is followed no longer")]
+    Unfollowed,
     /// Nobody has a block of which was told.
     #[error("no own peer has block {0} yet")]
     Behind(u64),
@@ -119,27 +132,33 @@ impl Search {
         drop(tokio::time::timeout(CATCH_UP, caught_up).await);
         let pool = self.index.borrow().as_ref().map(|(pool, _)| pool.clone());
         let pool = pool.ok_or(SearchError::NotReady)?;
+        let mut reader = pool.acquire().await?;
+        let deadline = std::time::Instant::now() + LONGEST_SEARCH;
+        // The next search on this connection has a deadline of its own.
+        let mut handle = reader.lock_handle().await?;
+        handle.set_progress_handler(STEPS, move || std::time::Instant::now() < deadline);
+        drop(handle);
         let ids: Vec<String> = sqlx::query_scalar(FIND)
             .bind(expression)
             .bind(MOST_RANKED)
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .bind(i64::try_from(offset).unwrap_or(i64::MAX))
-            .fetch_all(&pool)
+            .fetch_all(&mut *reader)
             .await?;
         Ok(ids.into_iter().filter_map(|id| DatasetId::new(id).ok()).collect())
     }
 
     /// Makes the index of what the ledger has, and keeps it for as long as changes are told.
     async fn keep(&self, ledger: &BrokerLedger, changes: &Changes) -> Result<(), SearchError> {
-        let pool = empty(&self.path).await?;
-        let mut told = changes.listen(None);
+        let mut told = changes.listen(None).ok_or(SearchError::Unfollowed)?;
+        let (writer, readers) = empty(&self.path).await?;
         // A page may be of a later state than the one before: what changed meanwhile is told afterwards.
-        let mut indexed = fill(&pool, ledger, told.height).await?;
-        self.index.send_replace(Some((pool.clone(), indexed)));
+        let mut indexed = fill(&writer, ledger, told.height).await?;
+        self.index.send_replace(Some((readers.clone(), indexed)));
         while let Some(change) = told.changes.recv().await {
-            take(&pool, ledger, &change).await?;
+            take(&writer, ledger, &change).await?;
             indexed = indexed.max(change.height);
-            self.index.send_replace(Some((pool.clone(), indexed)));
+            self.index.send_replace(Some((readers.clone(), indexed)));
         }
         Err(SearchError::Cut)
     }
@@ -163,7 +182,8 @@ pub async fn run(broker: Arc<Broker>) {
     }
 }
 
-async fn empty(path: &Path) -> Result<SqlitePool, SearchError> {
+/// A new index: a connection to write it, and others to read it.
+async fn empty(path: &Path) -> Result<(SqlitePool, SqlitePool), SearchError> {
     for end in ["", "-wal", "-shm"] {
         let mut old = path.as_os_str().to_owned();
         old.push(end);
@@ -177,9 +197,10 @@ async fn empty(path: &Path) -> Result<SqlitePool, SearchError> {
     }
     // Nothing in it is needed after a crash.
     let options = sqlite::options(path).synchronous(SqliteSynchronous::Off);
-    let pool = sqlite::pool(CONNECTIONS).connect_with(options).await?;
-    sqlx::raw_sql(TABLES).execute(&pool).await?;
-    Ok(pool)
+    let writer = sqlite::pool(1).connect_with(options.clone()).await?;
+    sqlx::raw_sql(TABLES).execute(&writer).await?;
+    let readers = sqlite::pool(READERS).connect_with(options).await?;
+    Ok((writer, readers))
 }
 
 /// The state of one peer that has a block of which was told, and its height.

@@ -89,15 +89,27 @@ impl Served {
     }
 }
 
-/// The connections that there may be.
-struct Doors {
+/// Places by the address that somebody comes from, and others for proxies, who come for many.
+pub struct Doors {
     peers: Places<IpAddr>,
     through_proxies: Places<IpAddr>,
     proxies: Arc<[IpNet]>,
 }
 
 impl Doors {
-    fn of(&self, peer: IpAddr) -> &Places<IpAddr> {
+    /// Places of peers and of proxies.
+    #[must_use]
+    pub const fn new(peers: Places<IpAddr>, through_proxies: Places<IpAddr>, proxies: Arc<[IpNet]>) -> Self {
+        Self {
+            peers,
+            through_proxies,
+            proxies,
+        }
+    }
+
+    /// Where somebody from an address takes a place.
+    #[must_use]
+    pub fn of(&self, peer: IpAddr) -> &Places<IpAddr> {
         // A socket for both families has IPv4 addresses in IPv6's form.
         let peer = peer.to_canonical();
         match self.proxies.iter().any(|network| network.contains(&peer)) {
@@ -116,11 +128,11 @@ pub async fn serve(listener: TcpListener, served: Served, shutdown: Cancellation
         router,
     } = served;
     let acceptor = tls.map(TlsAcceptor::from);
-    let doors = Doors {
-        peers: Places::new(MOST_CONNECTIONS, MOST_OF_A_PEER),
-        through_proxies: Places::new(MOST_OF_PROXIES, MOST_OF_PROXIES),
+    let doors = Doors::new(
+        Places::new(MOST_CONNECTIONS, MOST_OF_A_PEER),
+        Places::new(MOST_OF_PROXIES, MOST_OF_PROXIES),
         proxies,
-    };
+    );
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -293,11 +305,8 @@ mod tests {
 
     #[test]
     fn a_proxys_connections_are_not_one_peers() {
-        let doors = Doors {
-            peers: Places::new(4, 1),
-            through_proxies: Places::new(4, 4),
-            proxies: ["10.0.0.0/8".parse().unwrap()].into(),
-        };
+        let proxies = ["10.0.0.0/8".parse().unwrap()].into();
+        let doors = Doors::new(Places::new(4, 1), Places::new(4, 4), proxies);
         let taken = |peer: &str| {
             let peer = peer.parse().unwrap();
             let places: Vec<_> = (0..3).map_while(|_| doors.of(peer).take(peer).ok()).collect();

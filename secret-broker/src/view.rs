@@ -119,7 +119,7 @@ impl View {
         }
         Ok((
             Arc::new(Self {
-                changes: Changes::after(height),
+                changes: Changes::after(height, matches!(ledger, BrokerLedger::Embedded(_))),
                 organisation,
                 cluster,
                 inner: Mutex::new(inner),
@@ -146,6 +146,8 @@ impl View {
                 change = changes.next() => match change {
                     Err(ReadError::Distrust(error)) => {
                         tracing::error!(%error, "the lease view stops");
+                        // Of what comes now nobody is told.
+                        self.changes.close();
                         shutdown.cancelled().await;
                         None
                     }

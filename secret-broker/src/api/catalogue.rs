@@ -18,7 +18,7 @@ use super::openapi::{NotModified, ReadRefused};
 use super::parameters::{self, Page};
 use super::problem::ApiProblem;
 use crate::broker::Broker;
-use crate::search::{LONGEST_QUERY, SearchError};
+use crate::search::{LONGEST_QUERY, MOST_FOUND, SearchError};
 
 /// Datasets that one search has looked up at the same time.
 const AT_ONCE: usize = 8;
@@ -72,7 +72,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
     path = "/datasets",
     operation_id = "list_datasets",
     summary = "The catalogue, page by page, or what of it fits some words",
-    description = "By name; with `q` the best first, of up to 2000 that fit. What is registered or changed is found within moments.",
+    description = "By name; with `q` the best first, of up to 2000 that fit, 50 on a page. What is registered or changed is found within moments.",
     tag = "datasets",
     params(Wanted, ("If-None-Match" = Option<String>, Header, description = "Tags of answers that the caller has")),
     responses((status = 200, description = "A page of the catalogue", body = List<Dataset>, headers(("ETag" = String, description = "Its tag"))), NotModified, ReadRefused)
@@ -85,7 +85,11 @@ pub async fn list(
 ) -> Result<Response, ApiProblem> {
     may_read(&caller).await?;
     let list = match asked.words {
-        Some(words) => search(&broker, &words, &asked.page).await?,
+        Some(words) => {
+            let place = broker.searches.take(caller.person.pseudonym.clone());
+            let _place = place.map_err(|_| ApiProblem::too_many_requests())?;
+            search(&broker, &words, &asked.page).await?
+        }
         None => {
             let found = broker.ledger.snapshot().await?.datasets(&asked.page).await?;
             List {
@@ -104,7 +108,8 @@ async fn search(broker: &Broker, words: &str, page: &PageRequest) -> Result<List
             .ok_or_else(|| ApiProblem::field("after", "expected the `next` of a page of this search"))?,
     };
     // One more tells whether there is another page.
-    let wanted = page.limit.saturating_add(1);
+    let limit = page.limit.min(MOST_FOUND);
+    let wanted = limit.saturating_add(1);
     let found = broker.search.find(&broker.ledger, words, wanted, offset).await;
     let mut ids = found.map_err(|error| match error {
         SearchError::NotReady => ApiProblem::search_unavailable(),
@@ -113,8 +118,8 @@ async fn search(broker: &Broker, words: &str, page: &PageRequest) -> Result<List
             ApiProblem::search_unavailable()
         }
     })?;
-    let next = (ids.len() > page.limit).then(|| format!("{FOUND}{}", offset.saturating_add(page.limit)));
-    ids.truncate(page.limit);
+    let next = (ids.len() > limit).then(|| format!("{FOUND}{}", offset.saturating_add(limit)));
+    ids.truncate(limit);
     let mut entries = Vec::with_capacity(ids.len());
     for some in ids.chunks(AT_ONCE) {
         let asked: Vec<_> = some.iter().map(|id| entry(broker, id)).collect();

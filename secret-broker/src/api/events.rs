@@ -2,7 +2,7 @@
 //!
 //! Each event's `id` says how far the caller has been told; sent back as `Last-Event-ID`, the stream goes on from there. What happened meanwhile is
 //! told as far as it is kept, and where it is not, that is told (`lost`). An event may come twice, and none is left out in
-//! between. Streams are bounded, of everybody and of one person; one that does not keep up is cut and comes again.
+//! between. Streams are bounded, of everybody, of one person and from one address; one that does not keep up is cut and comes again.
 
 mod mark;
 mod stream;
@@ -29,6 +29,8 @@ use stream::Stream;
 pub const MOST_STREAMS: usize = 256;
 /// See [`MOST_STREAMS`].
 pub const MOST_STREAMS_OF_ONE: usize = 8;
+/// Streams at the same time from one address that is no proxy's, whoever they are of.
+pub const MOST_STREAMS_OF_A_PEER: usize = 16;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -103,11 +105,11 @@ fn kinds(text: &str) -> Result<Kinds, ApiProblem> {
     path = "/events",
     operation_id = "stream_events",
     summary = "What happens, as it happens (server-sent events)",
-    description = "Events are `opened` (first, always), `operation` (an Operation), `lease` (a Lease, without its place), `catalogue` (a \
-                   CatalogueChange) and `lost` (something happened that is not kept: read the lists again). `id` goes into `Last-Event-ID` to \
+    description = "Events are `opened` (what follows is told), `operation` (an Operation), `lease` (a Lease, without its place), `catalogue` (a \
+                   CatalogueChange) and `lost` (something happened that is not kept: read the lists again; comes before `opened`). `id` goes into `Last-Event-ID` to \
                    go on from there. An event may come twice. The stream ends when the token does, after an hour, and when it is not read.",
     tag = "events",
-    params(Wanted, ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that was heard", pattern = "^[0-9]{1,16}\\.[0-9]{1,16}$")),
+    params(Wanted, ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that was heard", pattern = "^[0-9a-f]{16}\\.[0-9]{1,16}\\.[0-9]{1,16}$")),
     responses((status = 200, description = "A stream of events that does not end", body = String, content_type = "text/event-stream"), StreamRefused)
 )]
 pub async fn stream(
@@ -128,7 +130,14 @@ pub async fn stream(
     }
     let place = broker.streams.take(caller.person.pseudonym.clone());
     let place = place.map_err(|_| ApiProblem::too_many_streams(MOST_STREAMS_OF_ONE))?;
-    let stream = Stream::open(broker, caller, kinds, asked.after, asked.headers, place).await?;
+    let door = caller
+        .origin
+        .source
+        .map(|source| broker.stream_doors.of(source).take(source));
+    let door = door.transpose();
+    let door = door.map_err(|_| ApiProblem::too_many_streams(MOST_STREAMS_OF_ONE))?;
+    let places = (place, door);
+    let stream = Stream::open(broker, caller, kinds, asked.after, asked.headers, places).await?;
     let headers = [
         (
             header::CONTENT_TYPE,

@@ -182,7 +182,7 @@ impl ApiProblem {
             StatusCode::TOO_MANY_REQUESTS,
             "too_many_requests",
             "Too many requests",
-            "too many requests of yours, or of everybody, are being read at the same time; send it again in a moment",
+            "too many requests of yours, or of everybody, are being read or searched for at the same time; send it again in a moment",
         )
     }
 
@@ -218,7 +218,7 @@ impl ApiProblem {
             "too_many_streams",
             "Too many streams",
             format!(
-                "you have {most} streams of events open, or everybody together has all that there are; close one, or try again later"
+                "you have {most} streams of events open, or as many are open from your address, or of everybody, as there may be; close one, or try again later"
             ),
         )
     }
@@ -250,6 +250,16 @@ impl ApiProblem {
             "audit_unavailable",
             "Audit unavailable",
             "the broker cannot record what it decides, and decides nothing until it can; send it again with the same Idempotency-Key",
+        )
+    }
+
+    /// The broker does not follow the ledger any longer.
+    pub fn events_unavailable() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "events_unavailable",
+            "Events unavailable",
+            "the broker does not hear of what happens on the ledger; read the lists instead, and ask your operator if this lasts",
         )
     }
 

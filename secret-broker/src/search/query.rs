@@ -2,7 +2,7 @@
 
 /// Longest query, characters.
 pub const LONGEST_QUERY: usize = 200;
-/// Words of a query that count; there is room for more of one letter each.
+/// Words of a query that count; what is parted by other than spaces is as many as it has parts, each of which is looked up.
 pub const MOST_WORDS: usize = 16;
 
 /// Characters that a word has at least for its beginning to be enough: what begins with one letter would be half of the catalogue.
@@ -14,7 +14,16 @@ const SHORTEST_BEGINNING: usize = 2;
 pub fn expression(typed: &str) -> Option<String> {
     let words = typed.split(|c: char| c.is_whitespace() || c.is_control() || c == '"');
     let words = words.filter(|word| word.chars().any(char::is_alphanumeric));
-    let phrases: Vec<_> = words.take(MOST_WORDS).map(phrase).collect();
+    let mut left = MOST_WORDS;
+    let fitting = words.take_while(|word| {
+        let parts = word
+            .split(|c: char| !c.is_alphanumeric())
+            .filter(|part| !part.is_empty());
+        let rest = left.checked_sub(parts.count());
+        left = rest.unwrap_or_default();
+        rest.is_some()
+    });
+    let phrases: Vec<_> = fitting.map(phrase).collect();
     (!phrases.is_empty()).then(|| phrases.join(" AND "))
 }
 
@@ -54,5 +63,23 @@ mod tests {
         }
         let many = "ab ".repeat(100);
         assert_eq!(expression(&many).unwrap().matches("AND").count() + 1, MOST_WORDS);
+    }
+
+    #[test]
+    fn the_parts_of_a_word_count_and_one_that_has_too_many_ends_the_query() {
+        let eight = "\"a-b-c-d-e-f-g-h\"";
+        for (typed, expected) in [
+            (
+                "a-b-c-d-e-f-g-h a-b-c-d-e-f-g-h x".to_owned(),
+                Some(format!("{eight} AND {eight}")),
+            ),
+            (
+                "xy a-b-c-d-e-f-g-h-i-j-k-l-m-n-o-p z".to_owned(),
+                Some("\"xy\"*".to_owned()),
+            ),
+            ("a-".repeat(17), None),
+        ] {
+            assert_eq!(expression(&typed), expected, "{typed}");
+        }
     }
 }

@@ -192,7 +192,14 @@ async fn who_comes_again_hears_what_happened_meanwhile_or_that_it_is_not_kept() 
     fixture.call("DELETE", &path, &alice, None).await;
     assert_eq!(rest.next().await.unwrap().data["state"], "ending");
 
-    for id in ["nonsense", "1", "-1.0", "99999999999999999999.1"] {
+    for id in [
+        "nonsense",
+        "1",
+        "-1.0",
+        "1.1",
+        "00000000000000ab.1",
+        "99999999999999999999.1",
+    ] {
         let refused = Listener::open(&fixture, &alice, "", Some(id))
             .await
             .err()
@@ -201,12 +208,13 @@ async fn who_comes_again_hears_what_happened_meanwhile_or_that_it_is_not_kept() 
     }
     fixture.kill();
     fixture.run().await;
-    for (id, is_kept) in [(first.as_str(), false), ("9999999.1", false)] {
+    for (id, is_kept) in [(first.as_str(), false), ("00000000000000ab.9999999.1", false)] {
         let mut again = Listener::open(&fixture, &alice, "?kinds=leases", Some(id))
             .await
             .unwrap();
-        assert_eq!(again.next().await.unwrap().kind, "opened");
+        // Before anything that leads on.
         assert_eq!(again.next().await.unwrap().kind == "lost", !is_kept, "{id}");
+        assert_eq!(again.next().await.unwrap().kind, "opened");
     }
 }
 
@@ -237,7 +245,20 @@ async fn one_person_has_so_many_streams_and_keeps_nobody_elses_away_nor_the_brok
     }
     let refused = Listener::open(&fixture, &alice, "", None).await.err().unwrap();
     assert_eq!((refused.status, refused.code()), (429, "too_many_streams"));
-    let mut bobs = open(&fixture, &bob, "").await;
+    // One address has its own bound, whoever comes from there.
+    let steward = fixture.person("steward");
+    let mut stewards = Vec::new();
+    for _ in 0..8 {
+        stewards.push(open(&fixture, &steward, "").await);
+    }
+    let refused = Listener::open(&fixture, &bob, "", None).await.err().unwrap();
+    assert_eq!((refused.status, refused.code()), (429, "too_many_streams"));
+    drop(stewards);
+    let mut bobs = eventually("a place of the address to be free", async || {
+        Listener::open(&fixture, &bob, "", None).await.ok()
+    })
+    .await;
+    assert_eq!(bobs.next().await.unwrap().kind, "opened");
     drop(streams.pop());
     eventually("a place to be free again", async || {
         Listener::open(&fixture, &alice, "", None).await.ok().map(drop)
