@@ -31,8 +31,8 @@ class StreamEvent:
     """Something that happened."""
 
     kind: str
-    """`operation`, `lease` or `catalogue`; `opened` at the beginning of each stream; `lost`, before that, where some of what
-    happened is not kept: read the lists again.
+    """`operation`, `lease` or `catalogue`; `opened` at the beginning of each stream; `lost`, before that, where some of
+    what happened is not kept: read the lists again.
     """
     id: str
     """Where to go on after it."""
