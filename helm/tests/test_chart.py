@@ -457,7 +457,7 @@ def test_owners_roots_reach_broker_and_provisioner_alike(render: Render) -> None
         assert roots in arguments(render(values=EVERYTHING), workload)
 
 
-PROCESS = "secret-broker/process/src/lib.rs"
+SHARED = ["secret-broker/process/src/lib.rs", "secret-broker/src/pace.rs"]
 SOURCES = {
     "leasehold-secret-broker": "secret-broker/src/config.rs",
     "leasehold-webhook": "webhook/src/admission/arguments.rs",
@@ -473,7 +473,7 @@ OF_THE_DATABASES_CLIENT = {"PGSSLROOTCERT"}
 @BOTH
 def test_every_component_knows_the_flags_that_it_is_given(render: Render, values: str | None) -> None:
     for name, pod in pods(render(values=values)):
-        source = "".join((CHART.parents[1] / path).read_text() for path in (SOURCES[name], PROCESS))
+        source = "".join((CHART.parents[1] / path).read_text() for path in [SOURCES[name], *SHARED])
         (container,) = pod["containers"]
         for argument in container.get("args", []):
             field = argument.partition("=")[0].removeprefix("--").replace("-", "_")
