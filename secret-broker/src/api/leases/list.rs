@@ -239,7 +239,8 @@ async fn of(reading: &mut Reading, caller: &Caller, dataset: Option<&str>) -> Re
     path = "/leases",
     operation_id = "list_leases",
     summary = "The caller's leases, and for stewards those of their datasets that are not over, page by page",
-    description = "The caller's own come first, by state: requested, waiting, active, ending, ended. Other people's that are over are                    listed with `state=ended` and a `dataset`. A page may have fewer items than `limit`, or none, and a `next`.",
+    description = "The caller's own come first, by state: requested, waiting, active, ending, ended. Other people's that are over are listed \
+                   with `state=ended` and a `dataset`. A page may have fewer items than `limit`, or none, and a `next`.",
     tag = "leases",
     params(Wanted, ("If-None-Match" = Option<String>, Header, description = "Tags of answers that the caller has")),
     responses((status = 200, description = "A page of leases", body = List<Lease>, headers(("ETag" = String, description = "Its tag"))), NotModified, ReadRefused)
