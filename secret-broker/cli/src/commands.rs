@@ -18,6 +18,7 @@ use crate::failure::Failure;
 use crate::output::{self, ME, OPERATION};
 use crate::progress::Progress;
 use crate::skeleton;
+use watch::Watched;
 
 /// A write that nobody answered is sent again after these pauses, under the same key.
 const RETRY_AFTER: [Duration; 3] = [
@@ -54,7 +55,7 @@ pub(crate) async fn run(args: Args, out: &mut dyn Write, err: &mut dyn Write) ->
     match args.command {
         Command::Whoami => session.whoami().await,
         Command::Datasets { command } => match command {
-            DatasetsCommand::List { watch: true, .. } => session.watch_datasets().await,
+            DatasetsCommand::List { watch: true, .. } => session.watch(Watched::Datasets).await,
             DatasetsCommand::List { search, .. } => session.list_datasets(search.as_deref()).await,
             DatasetsCommand::Show { dataset } => session.show_dataset(&dataset).await,
             DatasetsCommand::Line { dataset } => session.line(&dataset).await,
@@ -109,7 +110,7 @@ pub(crate) async fn run(args: Args, out: &mut dyn Write, err: &mut dyn Write) ->
             let state = state.map(|state| state.word().to_owned());
             let wanted = LeasesWanted { state, dataset };
             if watch {
-                session.watch_leases(&wanted).await
+                session.watch(Watched::Leases(&wanted)).await
             } else {
                 session.leases(&wanted).await
             }

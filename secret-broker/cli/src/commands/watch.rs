@@ -1,6 +1,6 @@
 //! `--watch`: what is there, and then what changes, until the command is ended.
 
-use leasehold_broker_client::people::{LeasesWanted, PeopleError};
+use leasehold_broker_client::people::{Heard, LeasesWanted, PeopleError};
 use leasehold_broker_wire::rest::{CatalogueChange, Lease};
 
 use super::Session;
@@ -8,50 +8,52 @@ use crate::args::Format;
 use crate::failure::Failure;
 use crate::output::{self, DATASET, LEASE};
 
+/// What is watched.
+#[derive(Clone, Copy)]
+pub(super) enum Watched<'w> {
+    Leases(&'w LeasesWanted),
+    Datasets,
+}
+
 impl Session<'_> {
-    pub(super) async fn watch_leases(&mut self, wanted: &LeasesWanted) -> Result<(), Failure> {
+    pub(super) async fn watch(&mut self, what: Watched<'_>) -> Result<(), Failure> {
         // Listening comes first: what happens while the list is read is told afterwards.
-        let mut events = self.broker.listen("leases");
+        let mut events = self.broker.listen(match what {
+            Watched::Leases(_) => "leases",
+            Watched::Datasets => "catalogue",
+        });
         loop {
             let heard = events.next(self.patience).await?;
             match heard.kind.as_str() {
-                "opened" if self.has_begun => {}
+                "opened" if self.has_begun => continue,
                 "opened" | "lost" => {
                     self.has_begun = true;
-                    self.leases(wanted).await?;
-                    self.out.flush()?;
-                }
-                "lease" => {
-                    if let Some(lease) = heard.about::<Lease>().filter(|lease| fits(lease, wanted)) {
-                        output::update(self.out, self.format, &lease, &LEASE)?;
-                        self.out.flush()?;
+                    match what {
+                        Watched::Leases(wanted) => self.leases(wanted).await?,
+                        Watched::Datasets => self.list_datasets(None).await?,
                     }
                 }
-                _ => {}
+                _ => self.tell(what, &heard).await?,
             }
+            self.out.flush()?;
         }
     }
 
-    pub(super) async fn watch_datasets(&mut self) -> Result<(), Failure> {
-        let mut events = self.broker.listen("catalogue");
-        loop {
-            let heard = events.next(self.patience).await?;
-            match heard.kind.as_str() {
-                "opened" if self.has_begun => {}
-                "opened" | "lost" => {
-                    self.has_begun = true;
-                    self.list_datasets(None).await?;
-                    self.out.flush()?;
+    async fn tell(&mut self, what: Watched<'_>, heard: &Heard) -> Result<(), Failure> {
+        match (what, heard.kind.as_str()) {
+            (Watched::Leases(wanted), "lease") => {
+                if let Some(lease) = heard.about::<Lease>().filter(|lease| fits(lease, wanted)) {
+                    output::update(self.out, self.format, &lease, &LEASE)?;
                 }
-                "catalogue" => {
-                    if let Some(change) = heard.about::<CatalogueChange>() {
-                        self.show_changed(&change.dataset).await?;
-                        self.out.flush()?;
-                    }
-                }
-                _ => {}
             }
+            (Watched::Datasets, "catalogue") => {
+                if let Some(change) = heard.about::<CatalogueChange>() {
+                    self.show_changed(&change.dataset).await?;
+                }
+            }
+            _ => {}
         }
+        Ok(())
     }
 
     async fn show_changed(&mut self, id: &str) -> Result<(), Failure> {
