@@ -22,7 +22,7 @@ use fabric_network::{Binaries, Network, SKIPPED};
 use fabric_shim::{Chaincode, Config, Response, Server, Stub};
 use futures::stream::{self, StreamExt};
 use leasehold_chaincode::Role;
-use real::{Real, Served};
+use real::{Real, Served, free_address};
 use serde_json::json;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
@@ -85,9 +85,7 @@ async fn main() {
     };
     let network = Network::start(binaries).await.unwrap();
     let served = {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap().to_string();
-        drop(free);
+        let address = free_address();
         let package = network.package("leasehold", &address, None).await.unwrap();
         let served = Served::start(&package, &address).await;
         network.deploy(&package, &[]).await.unwrap();

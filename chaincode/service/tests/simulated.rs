@@ -13,6 +13,7 @@ mod simulated;
 
 use answered::told;
 use fabric_sim::{EndorseError, Options, ValidationCode};
+use futures::future::join_all;
 use leasehold_chaincode::{EventKind, Role};
 use leasehold_conformance::{BenchError, cases, run, run_some};
 use serde_json::{Value, json};
@@ -217,35 +218,39 @@ async fn a_caller_whose_certificate_says_nothing_sensible_is_refused() {
 }
 
 #[tokio::test]
-async fn of_twelve_who_lease_one_dataset_in_one_block_one_gets_it() {
-    let bench = network().await;
-    prepared(&bench).await;
-    committed(&bench, "Org1MSP", &["AddDataBlock", &dataset("texts")])
-        .await
-        .unwrap();
-    let mut endorsed = Vec::new();
-    for number in 0..12 {
-        let person = format!("{number:02x}").repeat(32);
-        let msp = simulated::ORGANISATIONS[number % 3];
-        endorsed.push(
+async fn of_those_who_lease_one_dataset_in_one_block_one_gets_it() {
+    for count in [12, 100] {
+        let bench = network().await;
+        prepared(&bench).await;
+        committed(&bench, "Org1MSP", &["AddDataBlock", &dataset("texts")])
+            .await
+            .unwrap();
+        let endorsements = (0..count).map(async |number: usize| {
+            let person = format!("{number:02x}").repeat(32);
+            let msp = simulated::ORGANISATIONS[number % 3];
             bench
                 .endorse(msp, &["LeaseData", "texts", &person])
                 .await
-                .unwrap(),
+                .unwrap()
+        });
+        let endorsed = join_all(endorsements).await;
+        let codes: Vec<_> = bench
+            .network
+            .submit_block(endorsed)
+            .iter()
+            .map(|committed| committed.code)
+            .collect();
+        assert_eq!(codes[0], ValidationCode::Valid);
+        assert_eq!(codes[1..], vec![ValidationCode::MvccReadConflict; count - 1]);
+        let blocks = bench.network.blocks();
+        let event = blocks.last().unwrap().transactions[0].0.event.clone().unwrap();
+        assert_eq!(
+            told(&event.payload).unwrap().events[0].kind,
+            EventKind::LeaseGranted {}
         );
+        let holders = asked(&bench, &["ReadDataBlock", "texts"]).await.unwrap()["status"]["holders"].take();
+        assert_eq!(holders.as_array().unwrap().len(), 1);
+        let late = committed(&bench, "Org2MSP", &["LeaseData", "texts", &"fe".repeat(32)]).await;
+        assert!(late.unwrap_err().to_string().contains("leased to others"));
     }
-    let codes: Vec<_> = bench
-        .network
-        .submit_block(endorsed)
-        .iter()
-        .map(|committed| committed.code)
-        .collect();
-    assert_eq!(codes[0], ValidationCode::Valid);
-    assert_eq!(codes[1..], [ValidationCode::MvccReadConflict; 11]);
-    let blocks = bench.network.blocks();
-    let event = blocks.last().unwrap().transactions[0].0.event.clone().unwrap();
-    assert_eq!(
-        told(&event.payload).unwrap().events[0].kind,
-        EventKind::LeaseGranted {}
-    );
 }

@@ -16,10 +16,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A chaincode that is packaged and, once deployed, defined on the channel.
 #[derive(Debug, Clone)]
 pub struct Chaincode {
-    /// Name on the channel and label of the package.
+    /// Name on the channel.
     pub name: String,
     /// With which it must register.
     pub package_id: String,
+    /// Counts the definitions of this name on the channel, from 1; its version is the same number.
+    pub sequence: u32,
     /// Whose peers endorse, as `OR('Org1MSP.peer', …)`; without, the channel's default, a majority.
     pub policy: Option<String>,
     archive: PathBuf,
@@ -54,7 +56,8 @@ pub fn package_id(label: &str, archive: &[u8]) -> String {
 }
 
 impl Network {
-    /// Packages a chaincode that listens at `address`, with TLS or without. The bytes, and so the id, follow from the arguments.
+    /// Packages a chaincode that listens at `address`, with TLS or without, labelled with its name. The bytes, and so the id, follow from
+    /// the arguments.
     ///
     /// # Errors
     /// Where a file cannot be written; needs `tar` and `gzip`.
@@ -64,7 +67,21 @@ impl Network {
         address: &str,
         tls: Option<&DialTls>,
     ) -> Result<Chaincode, FabricError> {
-        let directory = self.root.join("packages").join(name);
+        self.package_as(name, name, address, tls).await
+    }
+
+    /// The same with a label of its own, for a package that comes after another.
+    ///
+    /// # Errors
+    /// As [`Network::package`].
+    pub async fn package_as(
+        &self,
+        label: &str,
+        name: &str,
+        address: &str,
+        tls: Option<&DialTls>,
+    ) -> Result<Chaincode, FabricError> {
+        let directory = self.root.join("packages").join(label);
         let connection = match tls {
             None => json!({ "address": address, "dial_timeout": "10s", "tls_required": false }),
             Some(tls) => json!({
@@ -75,7 +92,7 @@ impl Network {
         write_json(&directory.join("connection.json"), &connection)?;
         write(
             &directory.join("metadata.json"),
-            &format!("{}\n", json!({ "type": "ccaas", "label": name })),
+            &format!("{}\n", json!({ "type": "ccaas", "label": label })),
             0o644,
         )?;
         pack(&directory, "code.tar.gz", &["connection.json"]).await?;
@@ -83,7 +100,8 @@ impl Network {
         let bytes = std::fs::read(&archive).map_err(io("cannot read the package"))?;
         Ok(Chaincode {
             name: name.to_owned(),
-            package_id: package_id(name, &bytes),
+            package_id: package_id(label, &bytes),
+            sequence: 1,
             policy: None,
             archive,
         })
@@ -110,16 +128,35 @@ impl Network {
         if !collections.is_empty() {
             write_json(&self.collections_file(chaincode), &definitions.collect())?;
         }
-        let collection_file = self.collections(chaincode);
-        let collection_file = collection_file.as_deref();
+        self.install(chaincode).await?;
+        self.define(chaincode).await
+    }
+
+    /// Installs its package on every peer, beside those that are there.
+    ///
+    /// # Errors
+    /// With what the failing step wrote.
+    pub async fn install(&self, chaincode: &Chaincode) -> Result<(), FabricError> {
         for (organisation, _) in &self.members {
-            self.install(organisation, chaincode, collection_file).await?;
+            self.install_on(organisation, chaincode).await?;
+        }
+        Ok(())
+    }
+
+    /// Has every organisation approve its definition, with the package that is installed, and one commit it. Every peer has the block
+    /// with it afterwards. The next definition of a name has the next sequence.
+    ///
+    /// # Errors
+    /// With what the failing step wrote.
+    pub async fn define(&self, chaincode: &Chaincode) -> Result<(), FabricError> {
+        for (organisation, _) in &self.members {
+            self.approve(organisation, chaincode).await?;
         }
         let Some((first, _)) = self.members.first() else {
             return Ok(());
         };
         until("the chaincode to be defined", PATIENCE, async || {
-            let mut commit = self.definition("commit", first, chaincode, collection_file);
+            let mut commit = self.definition("commit", first, chaincode);
             self.all_peers(&mut commit);
             tool(&mut commit).await
         })
@@ -128,7 +165,7 @@ impl Network {
     }
 
     /// The file with its private collections, where it is defined with some.
-    pub(crate) fn collections(&self, chaincode: &Chaincode) -> Option<PathBuf> {
+    fn collections(&self, chaincode: &Chaincode) -> Option<PathBuf> {
         Some(self.collections_file(chaincode)).filter(|file| file.is_file())
     }
 
@@ -137,22 +174,25 @@ impl Network {
         directory.join("collections.json")
     }
 
-    /// Installs it on an organisation's peer and has the organisation approve its definition.
-    pub(crate) async fn install(
+    /// Installs its package on an organisation's peer.
+    pub(crate) async fn install_on(
         &self,
         organisation: &Organisation,
         chaincode: &Chaincode,
-        collections: Option<&Path>,
     ) -> Result<(), FabricError> {
         let mut install = self.peer_as(organisation, "Admin");
-        tool(
-            install
-                .args(["lifecycle", "chaincode", "install"])
-                .arg(&chaincode.archive),
-        )
-        .await?;
+        install.args(["lifecycle", "chaincode", "install"]);
+        tool(install.arg(&chaincode.archive)).await.map(drop)
+    }
+
+    /// Has an organisation approve its definition.
+    pub(crate) async fn approve(
+        &self,
+        organisation: &Organisation,
+        chaincode: &Chaincode,
+    ) -> Result<(), FabricError> {
         until("an organisation to approve the chaincode", PATIENCE, async || {
-            let mut approve = self.definition("approveformyorg", organisation, chaincode, collections);
+            let mut approve = self.definition("approveformyorg", organisation, chaincode);
             tool(approve.args(["--package-id", &chaincode.package_id])).await
         })
         .await
@@ -231,28 +271,22 @@ impl Network {
         command
     }
 
-    fn definition(
-        &self,
-        verb: &str,
-        organisation: &Organisation,
-        chaincode: &Chaincode,
-        collections: Option<&Path>,
-    ) -> Command {
+    fn definition(&self, verb: &str, organisation: &Organisation, chaincode: &Chaincode) -> Command {
         let mut command = self.peer_as(organisation, "Admin");
+        command.args(["lifecycle", "chaincode", verb, "--channelID", CHANNEL]);
+        let sequence = chaincode.sequence.to_string();
         command.args([
-            "lifecycle",
-            "chaincode",
-            verb,
-            "--channelID",
-            CHANNEL,
             "--name",
             &chaincode.name,
+            "--version",
+            &sequence,
+            "--sequence",
+            &sequence,
         ]);
-        command.args(["--version", "1", "--sequence", "1"]);
         if let Some(policy) = &chaincode.policy {
             command.arg("--signature-policy").arg(policy);
         }
-        if let Some(collections) = collections {
+        if let Some(collections) = self.collections(chaincode) {
             command.arg("--collections-config").arg(collections);
         }
         self.orderer_flags(&mut command);

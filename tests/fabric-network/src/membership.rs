@@ -36,9 +36,8 @@ impl Network {
         self.listening(name).await?;
         self.join(&organisation).await?;
         for chaincode in chaincodes {
-            let collections = self.collections(chaincode);
-            self.install(&organisation, chaincode, collections.as_deref())
-                .await?;
+            self.install_on(&organisation, chaincode).await?;
+            self.approve(&organisation, chaincode).await?;
         }
         Ok(())
     }

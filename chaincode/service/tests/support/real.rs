@@ -30,6 +30,12 @@ const BEFORE: Duration = Duration::from_secs(14 * 60);
 /// How far apart its times may be. The rest of the 15 minutes after the peer's time is for the case to take.
 const SPAN: Duration = Duration::from_secs(26 * 60);
 
+/// Where nobody listens at this moment.
+pub fn free_address() -> String {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().to_string()
+}
+
 /// The program, killed when dropped.
 pub struct Served {
     child: Child,

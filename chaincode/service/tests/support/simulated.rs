@@ -13,7 +13,7 @@ use leasehold_conformance::{Abilities, Accepted, Bench, BenchError, Submission};
 use rcgen::{CertificateParams, CustomExtension, DnType, KeyPair};
 use serde_json::Value;
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -24,7 +24,7 @@ const BEGIN_MS: i64 = 1_767_225_600_000;
 
 /// Three simulated peers and one server that they dial.
 pub struct Simulated {
-    pub network: Network,
+    pub network: Arc<Network>,
     /// Cases that run side by side. One alone is quicker: peers that read keep the ledger from changing in place.
     pub at_once: usize,
     name: &'static str,
@@ -41,7 +41,7 @@ impl Simulated {
         let config = Config::new(address.clone(), package_id.clone());
         let server = Server::new(LeaseholdChaincode::new(Contract::FABRIC), config);
         tokio::spawn(server.serve_on(listener, shutdown.clone()));
-        let network = Network::with(options);
+        let network = Arc::new(Network::with(options));
         let deployment = Deployment {
             name: CHAINCODE.to_owned(),
             package_id,
