@@ -8,7 +8,8 @@ use fabric_shim::{
 };
 use tokio_util::sync::CancellationToken;
 
-struct AssetTransfer;
+/// Assets by id, and an index of them by owner.
+pub struct AssetTransfer;
 
 /// Why a transaction is refused.
 #[derive(Debug, thiserror::Error)]

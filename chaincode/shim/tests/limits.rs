@@ -16,8 +16,11 @@ mod talk;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use fabric_sim::{Client, Deployment, EndorseError, LinkError, Network, Options, RawError};
+use fabric_shim::MAX_MESSAGE_BYTES;
+use fabric_sim::{Client, Deployment, EndorseError, LinkError, Network, Options, RawError, RawPeer};
 use fabric_wire::protos::chaincode_message::Type;
+use fabric_wire::protos::{ChaincodeInput, ChaincodeMessage};
+use prost::Message as _;
 use serde_json::json;
 use served::{PATIENCE, Served};
 use talk::{answers, limits, next, response, text, transaction, until, works};
@@ -90,20 +93,68 @@ async fn a_request_or_an_answer_above_the_limit_fails_alone() {
     works(&mut peer, "large").await;
 }
 
+/// Beside a value of so many bytes there is room in a message for its envelope.
+const NEARLY_ALL: usize = MAX_MESSAGE_BYTES - 1024;
+
+/// As [`next`], with the time that a hundred mebibytes take where much else runs.
+async fn next_large(peer: &mut RawPeer, kind: Type) -> ChaincodeMessage {
+    let message = peer.next(PATIENCE * 3).await.unwrap();
+    assert_eq!(message.r#type(), kind, "{}", text(&message));
+    message
+}
+
 #[tokio::test]
-async fn values_far_above_four_mebibytes_pass_both_ways() {
-    const BYTES: usize = 24 << 20;
+async fn arguments_and_values_of_nearly_a_hundred_mebibytes_pass_both_ways() {
     let served = Served::start("probe").await;
     let mut peer = served.registered().await;
-    peer.send(transaction(
-        "large",
-        &json!([["get", "a"], ["put_bytes", "b", BYTES.to_string()]]),
+    let steps = json!([["argument_length", "1"]]).to_string();
+    let input = ChaincodeInput {
+        args: vec!["run".into(), steps.into(), vec![b'x'; NEARLY_ALL].into()],
+        ..ChaincodeInput::default()
+    };
+    peer.send(RawPeer::message(
+        Type::Transaction,
+        "argument",
+        input.encode_to_vec(),
     ));
-    next(&mut peer, Type::GetState, "large").await;
-    peer.send(response("large", &"x".repeat(BYTES)));
-    assert!(next(&mut peer, Type::PutState, "large").await.payload.len() > BYTES);
-    peer.send(response("large", ""));
-    assert!(next(&mut peer, Type::Completed, "large").await.payload.len() > BYTES);
+    drop(input);
+    let completed = next_large(&mut peer, Type::Completed).await;
+    assert_eq!(answers(&completed), json!([NEARLY_ALL]));
+
+    let steps = json!([["length", "a"], ["put_bytes", "b", NEARLY_ALL.to_string()]]);
+    peer.send(transaction("values", &steps));
+    next(&mut peer, Type::GetState, "values").await;
+    peer.send(RawPeer::message(Type::Response, "values", vec![b'x'; NEARLY_ALL]));
+    assert!(next_large(&mut peer, Type::PutState).await.payload.len() > NEARLY_ALL);
+    peer.send(response("values", ""));
+    let completed = next_large(&mut peer, Type::Completed).await;
+    assert_eq!(answers(&completed), json!([NEARLY_ALL, "done"]));
+}
+
+#[tokio::test]
+async fn what_is_above_a_hundred_mebibytes_is_refused_with_the_limit() {
+    let served = Served::start("probe").await;
+    let mut peer = served.registered().await;
+    let too_much = (MAX_MESSAGE_BYTES + 1).to_string();
+    peer.send(transaction("puts", &json!([["try", "put_bytes", "k", too_much]])));
+    let refused = answers(&next_large(&mut peer, Type::Completed).await);
+    let said = refused[0]["error"].as_str().unwrap();
+    assert!(said.contains("the limit is 104857600"), "{said}");
+    peer.send(transaction("waits", &json!([["length", "a"]])));
+    next(&mut peer, Type::GetState, "waits").await;
+    peer.send(RawPeer::message(
+        Type::Response,
+        "waits",
+        vec![b'x'; MAX_MESSAGE_BYTES],
+    ));
+    match peer.next(PATIENCE * 3).await {
+        Err(RawError::Broken(status)) => {
+            assert!(status.message().contains("the limit is: 104857600"), "{status}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(served.cut_off.load(Ordering::SeqCst), 1, "the call has failed");
+    works(&mut served.registered().await, "waits").await;
 }
 
 #[tokio::test]

@@ -10,6 +10,11 @@
     clippy::print_stdout
 )]
 
+#[path = "../examples/asset_transfer.rs"]
+#[allow(dead_code, reason = "its main is the program's")]
+mod asset_transfer;
+#[path = "support/assets.rs"]
+mod assets;
 #[path = "support/authority.rs"]
 mod authority;
 #[path = "support/conformance.rs"]
@@ -21,9 +26,11 @@ mod served;
 
 use std::time::Instant;
 
+use asset_transfer::AssetTransfer;
+use assets::{Assets, assets_change_hands};
 use conformance::{Bench, conforms};
 use fabric_network::{Binaries, DialTls, Invocation, Network, SKIPPED, Tap, Transcript};
-use fabric_shim::{Limits, TlsConfig};
+use fabric_shim::{Config, Limits, Server, TlsConfig};
 use serde_json::{Value, json};
 use served::Served;
 use tokio::net::TcpListener;
@@ -149,6 +156,8 @@ async fn every_call_is_answered_by_real_peers(binaries: Binaries) {
 
     serves_real_peers_over_mutual_tls(&bench).await;
     println!("real Fabric: mutual TLS after {:?}", start.elapsed());
+    serves_the_example(&bench).await;
+    println!("real Fabric: the example after {:?}", start.elapsed());
 
     for (served, streams) in servers.iter().zip(&streams) {
         let mut recorded = streams.lock().unwrap().clone();
@@ -213,6 +222,44 @@ async fn serves_real_peers_over_mutual_tls(bench: &Real) {
     );
     served.ask_to_stop();
     served.ended().await.unwrap();
+}
+
+/// The network, with the example on it.
+struct Example<'a>(&'a Network);
+
+impl Assets for Example<'_> {
+    async fn submit(&self, arguments: &[&str]) -> Result<(), String> {
+        let submitted = self.0.submit(&of_assets(arguments)).await;
+        submitted.map(drop).map_err(|error| error.to_string())
+    }
+
+    async fn evaluate(&self, arguments: &[&str]) -> Result<String, String> {
+        let answer = self.0.evaluate(&of_assets(arguments)).await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        Ok(String::from_utf8(answer).unwrap())
+    }
+}
+
+fn of_assets<'a>(arguments: &'a [&'a str]) -> Invocation<'a> {
+    Invocation {
+        chaincode: "assets",
+        arguments,
+        transient: None,
+    }
+}
+
+/// A fourth chaincode, the example.
+async fn serves_the_example(bench: &Real) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let chaincode = bench.network.package("assets", &address, None).await.unwrap();
+    let stop = CancellationToken::new();
+    let server = Server::new(AssetTransfer, Config::new(address, chaincode.package_id.clone()));
+    let server = tokio::spawn(server.serve_on(listener, stop.clone()));
+    bench.network.deploy(&chaincode, &[]).await.unwrap();
+    assets_change_hands(&Example(&bench.network)).await;
+    stop.cancel();
+    server.await.unwrap().unwrap();
 }
 
 /// Writes down the longest and the shortest of a chaincode's streams, where the environment says where.

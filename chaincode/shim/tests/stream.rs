@@ -90,19 +90,54 @@ async fn a_handler_that_panics_is_answered_with_an_error_and_harms_no_other() {
 }
 
 #[tokio::test]
-async fn a_stream_that_the_peer_closes_fails_its_calls_and_is_closed() {
+async fn a_stream_that_the_peer_closes_fails_all_its_calls_and_no_others() {
     let served = Served::start("probe").await;
-    let mut dying = served.registered().await;
-    let mut other = served.registered().await;
-    dying.send(transaction("waits", &json!([["get", "a"]])));
-    next(&mut dying, Type::GetState, "waits").await;
+    let (mut dying, mut other) = (served.registered().await, served.registered().await);
+    let pending = calls_are_pending(&mut dying).await;
+    other.send(transaction("elsewhere", &json!([["get", "a"]])));
+    next(&mut other, Type::GetState, "elsewhere").await;
     dying.hang_up();
-    until("the call has failed", || {
-        served.cut_off.load(Ordering::SeqCst) == 1
+    until("all calls have failed", || {
+        served.cut_off.load(Ordering::SeqCst) == pending
     })
     .await;
     assert!(matches!(dying.next(PATIENCE).await, Err(RawError::Closed)));
-    works(&mut other, "t").await;
+    other.send(response("elsewhere", "1"));
+    assert_eq!(
+        answers(&next(&mut other, Type::Completed, "elsewhere").await),
+        json!(["1"])
+    );
+    assert_eq!(served.cut_off.load(Ordering::SeqCst), pending);
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_fails_all_its_calls() {
+    let served = Served::start("probe").await;
+    let mut dying = served.registered().await;
+    let pending = calls_are_pending(&mut dying).await;
+    drop(dying);
+    until("all calls have failed", || {
+        served.cut_off.load(Ordering::SeqCst) == pending
+    })
+    .await;
+    works(&mut served.registered().await, "t").await;
+}
+
+/// Has calls of each kind wait for the peer's answer, of which one waits behind another of its transaction; how many transactions.
+async fn calls_are_pending(peer: &mut RawPeer) -> usize {
+    let calls = [
+        (json!([["get", "a"]]), Type::GetState),
+        (json!([["both", "a", "b"]]), Type::GetState),
+        (json!([["put", "a", "1"]]), Type::PutState),
+        (json!([["drop_after_first_of", "a", "b"]]), Type::GetStateByRange),
+    ];
+    let all: Vec<_> = calls.iter().cycle().take(40).collect();
+    for (number, (steps, kind)) in all.iter().enumerate() {
+        let txid = format!("t{number}");
+        peer.send(transaction(&txid, steps));
+        next(peer, *kind, &txid).await;
+    }
+    all.len()
 }
 
 #[tokio::test]

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use fabric_shim::{Bytes, CallError, Chaincode, KeyValue, Paging, Response, Rows, Stub};
+use fabric_shim::{
+    Bytes, CallError, Chaincode, EndorsementPolicy, KeyValue, Paging, Response, Rows, Stub,
+    VALIDATION_PARAMETER,
+};
 use serde_json::{Value, json};
 
 /// A chaincode for tests.
@@ -89,10 +92,18 @@ impl Probe {
             }
             ["put", key, value] => done(stub.put_state(key, (*value).to_owned()).await?),
             ["put_bytes", key, count] => done(stub.put_state(key, vec![b'x'; count.parse()?]).await?),
+            ["length", key] => json!(stub.get_state(key).await?.map(|value| value.len())),
+            ["argument_length", place] => {
+                json!(stub.parameters().get(place.parse::<usize>()?).map(Bytes::len))
+            }
             ["answer_bytes", count] => json!("x".repeat(count.parse()?)),
             ["delete", key] => done(stub.delete_state(key).await?),
             ["put_metadata", key, name, value] => {
                 done(stub.put_state_metadata(key, name, (*value).to_owned()).await?)
+            }
+            ["put_policy", key, member] => {
+                let policy = EndorsementPolicy::Peer((*member).to_owned()).encode();
+                done(stub.put_state_metadata(key, VALIDATION_PARAMETER, policy).await?)
             }
             ["get_metadata", key] => metadata(stub.get_state_metadata(key).await?),
             ["fill", prefix, count] => {
