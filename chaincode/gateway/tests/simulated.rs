@@ -8,6 +8,8 @@
 
 #[path = "support/bench.rs"]
 mod bench;
+#[path = "support/keys.rs"]
+mod keys;
 #[path = "../../shim/tests/support/probe.rs"]
 mod probe;
 #[path = "../../shim/tests/support/served.rs"]
@@ -300,6 +302,12 @@ async fn only_the_organisations_that_the_caller_names_endorse() {
         ),
         "{error:?}"
     );
+}
+
+#[tokio::test]
+async fn a_key_with_a_policy_is_written_with_its_endorsements_only() {
+    let bench = Bench::with_blocks_every(Duration::from_millis(200)).await;
+    keys::a_key_with_a_policy_is_written_with_its_endorsements_only(&bench.contract()).await;
 }
 
 #[tokio::test]

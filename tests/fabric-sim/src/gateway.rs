@@ -1,6 +1,7 @@
 //! A peer's gateway, served on a port of loopback in a runtime of its own, so that it can be killed as a process can.
 
 mod endorser;
+mod endorsers;
 mod refusal;
 mod service;
 
@@ -16,7 +17,8 @@ use tokio::sync::watch;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
-use crate::network::{Network, Refusal};
+use crate::network::Network;
+use crate::peer::Refusal;
 use service::Service;
 
 /// As a real peer's.

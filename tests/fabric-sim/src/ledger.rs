@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fabric_wire::protos;
 
+use crate::endorsement::{Changed, Policies};
 use crate::simulation::Effects;
 
 /// Block and place in it of the transaction that last wrote a key.
@@ -104,6 +105,8 @@ pub enum ValidationCode {
     Valid = 0,
     /// Its id was there before.
     DuplicateTxid = 9,
+    /// Those who endorsed it do not meet the policy of a key that it writes, or of its chaincode.
+    EndorsementPolicyFailure = 10,
     /// A key that it read has changed since.
     MvccReadConflict = 11,
     /// A range that it read has changed since.
@@ -119,6 +122,9 @@ pub struct Transaction {
     pub timestamp: protos::Timestamp,
     /// Its event, with the chaincode's name and the id filled in.
     pub event: Option<protos::ChaincodeEvent>,
+    pub(crate) chaincode: String,
+    /// Members whose peers endorsed it.
+    pub(crate) endorsers: Vec<String>,
     pub(crate) effects: Effects,
 }
 
@@ -141,14 +147,38 @@ pub struct Committed {
 }
 
 /// State and blocks of the one channel.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Ledger {
     world: Arc<World>,
     blocks: Vec<Block>,
     seen: HashSet<String>,
+    policies: Policies,
 }
 
 impl Ledger {
+    /// Of a channel with so many members.
+    pub(crate) fn of(members: usize) -> Self {
+        Self {
+            world: Arc::default(),
+            blocks: Vec::new(),
+            seen: HashSet::new(),
+            policies: Policies::of(members),
+        }
+    }
+
+    pub(crate) fn require(&mut self, chaincode: &str, members: usize) {
+        self.policies.require(chaincode, members);
+    }
+
+    /// Whether peers of these members suffice, by the state as it is now.
+    pub(crate) fn suffices(&self, transaction: &Transaction, endorsers: &[String]) -> bool {
+        let Transaction {
+            chaincode, effects, ..
+        } = transaction;
+        self.policies
+            .are_met(&self.world, &Changed::new(), chaincode, effects, endorsers)
+    }
+
     pub(crate) fn snapshot(&self) -> Arc<World> {
         Arc::clone(&self.world)
     }
@@ -179,20 +209,22 @@ impl Ledger {
         })
     }
 
-    /// Appends a block of these transactions, in this order.
+    /// Appends a block of these transactions, in this order. Ids and endorsements are judged first, by the state before the block; then
+    /// what was read, by the state that those before have left.
     pub(crate) fn commit(&mut self, transactions: Vec<Transaction>) -> Vec<Committed> {
         let number = self.height().saturating_add(1);
-        let world = Arc::make_mut(&mut self.world);
         let mut block = Block {
             number,
             transactions: Vec::with_capacity(transactions.len()),
         };
-        for (place, transaction) in transactions.into_iter().enumerate() {
-            let code = if self.seen.insert(transaction.txid.clone()) {
-                transaction.effects.validate(world)
-            } else {
-                ValidationCode::DuplicateTxid
-            };
+        let mut changed = Changed::new();
+        let judged: Vec<_> = transactions
+            .into_iter()
+            .map(|transaction| (self.judge(&mut changed, &transaction), transaction))
+            .collect();
+        let world = Arc::make_mut(&mut self.world);
+        for (place, (verdict, transaction)) in judged.into_iter().enumerate() {
+            let code = verdict.unwrap_or_else(|| transaction.effects.validate(world));
             if code == ValidationCode::Valid {
                 world.apply(&transaction, (number, place));
             }
@@ -208,5 +240,27 @@ impl Ledger {
             .collect();
         self.blocks.push(block);
         committed
+    }
+
+    /// Why it does not count, whatever it read.
+    fn judge(&mut self, changed: &mut Changed, transaction: &Transaction) -> Option<ValidationCode> {
+        let Transaction {
+            txid,
+            chaincode,
+            endorsers,
+            effects,
+            ..
+        } = transaction;
+        if !self.seen.insert(txid.clone()) {
+            return Some(ValidationCode::DuplicateTxid);
+        }
+        if !self
+            .policies
+            .are_met(&self.world, changed, chaincode, effects, endorsers)
+        {
+            return Some(ValidationCode::EndorsementPolicyFailure);
+        }
+        Policies::note(changed, effects);
+        None
     }
 }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::answers::{Collections, Context};
-use crate::network::Peer;
+use crate::peer::Peer;
 use crate::raw::{RawPeer, package_id};
 use crate::simulation::Simulation;
 

@@ -1,33 +1,30 @@
 //! The simulated network: one channel, a peer an organisation, and what a client does with them.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fabric_wire::protos::{self, ChaincodeMessage, chaincode_message::Type};
-use prost::Message as _;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use crate::endorse::{EndorseError, Endorsed};
 use crate::identity::Client;
-use crate::ledger::{Block, Committed, Ledger, Transaction, World};
-use crate::link::{Link, LinkError, LinkHandle, Run};
+use crate::ledger::{Block, Committed, Ledger, Transaction};
+use crate::link::{Link, LinkError};
 use crate::ordering::Ordered;
-use crate::proposal::{Proposal, Proposed};
-use crate::raw::{Dial, DialError};
-use crate::simulation::{Effects, Simulation};
+use crate::peer::{Peer, View};
+use crate::proposal::Proposal;
+use crate::raw::Dial;
 
 /// The name of the one channel.
 pub(crate) const CHANNEL: &str = "channel";
-/// From here on an answer is not endorsed.
-const ERROR_THRESHOLD: i32 = 400;
 
 /// How the simulated peers behave.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Ids of the members, a peer each.
+    /// Ids of the members, one for each peer.
     pub organisations: Vec<String>,
     /// Size of the batches that READY offers; none for a peer before Fabric 3.1.
     pub batches: Option<u32>,
@@ -64,112 +61,6 @@ pub struct Deployment {
     pub collections: Vec<(String, Vec<String>)>,
 }
 
-/// Why a proposal was not endorsed.
-#[derive(Debug, thiserror::Error)]
-pub enum EndorseError {
-    /// The chaincode cannot be reached.
-    #[error(transparent)]
-    Dial(#[from] DialError),
-    /// The chaincode did not answer, or did not register.
-    #[error(transparent)]
-    Link(#[from] LinkError),
-    /// The chaincode answered ERROR: the transaction failed.
-    #[error("the transaction failed: {0}")]
-    Failed(String),
-    /// The chaincode answered with a status that is not endorsed.
-    #[error("the chaincode refused with {status}: {message}")]
-    Refused {
-        /// 400 or more.
-        status: i32,
-        /// The chaincode's own words.
-        message: String,
-    },
-    /// The chaincode's answer is not a response.
-    #[error("the chaincode's answer cannot be decoded: {0}")]
-    Undecodable(#[from] prost::DecodeError),
-    /// The chaincode is not the same function on every peer.
-    #[error("the peers of {0} and {1} do not agree")]
-    Disagreement(String, String),
-}
-
-/// A transaction that all organisations endorsed.
-#[derive(Debug, Clone)]
-pub struct Endorsed {
-    /// To be submitted.
-    pub transaction: Transaction,
-    /// What the chaincode answered.
-    pub response: protos::Response,
-}
-
-/// A peer: its streams to chaincodes, by their name.
-pub(crate) struct Peer {
-    msp_id: String,
-    links: Mutex<HashMap<String, LinkHandle>>,
-    execute: Duration,
-    /// Whether it answers gateways; its own may have been killed.
-    up: AtomicBool,
-    behind: Mutex<Option<View>>,
-    /// What it says instead of what the chaincode does.
-    refusal: Mutex<Option<Refusal>>,
-}
-
-/// What a peer says no to of itself, and how.
-#[derive(Debug, Clone)]
-pub(crate) struct Refusal {
-    /// Proposals with this in an argument.
-    pub(crate) what: String,
-    pub(crate) status: i32,
-    pub(crate) message: String,
-}
-
-/// What a peer knows of the ledger.
-#[derive(Clone)]
-pub(crate) struct View {
-    world: Arc<World>,
-    /// Number of its newest block.
-    pub(crate) height: u64,
-}
-
-impl Peer {
-    /// What it knows, where that is less than what there is.
-    fn behind(&self) -> Option<View> {
-        self.behind.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(crate) fn refuse(&self, refusal: Option<Refusal>) {
-        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
-    }
-
-    pub(crate) fn msp_id(&self) -> &str {
-        &self.msp_id
-    }
-
-    pub(crate) fn is_up(&self) -> bool {
-        self.up.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn set_up(&self, up: bool) {
-        self.up.store(up, Ordering::Relaxed);
-    }
-
-    pub(crate) fn has(&self, chaincode: &str) -> bool {
-        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        links.contains_key(chaincode)
-    }
-
-    pub(crate) async fn run(&self, chaincode: &str, run: Run) -> Result<ChaincodeMessage, LinkError> {
-        let link = self
-            .links
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(chaincode)
-            .cloned();
-        link.ok_or_else(|| LinkError::Unknown(chaincode.to_owned()))?
-            .run(run, self.execute)
-            .await
-    }
-}
-
 /// A simulated network. Dropped, it closes its streams.
 pub struct Network {
     options: Options,
@@ -185,14 +76,6 @@ pub struct Network {
     _stop: DropGuard,
 }
 
-/// What a peer made of a proposal: what the peers have to agree on.
-#[derive(Debug, Clone, PartialEq)]
-struct Simulated {
-    effects: Effects,
-    response: protos::Response,
-    event: Option<protos::ChaincodeEvent>,
-}
-
 impl Network {
     /// Three organisations with peers as of Fabric 3.1, and no chaincode yet.
     #[must_use]
@@ -203,20 +86,13 @@ impl Network {
     /// The same with other options.
     #[must_use]
     pub fn with(options: Options) -> Self {
-        let peer = |msp_id: &String| {
-            Arc::new(Peer {
-                msp_id: msp_id.clone(),
-                links: Mutex::default(),
-                execute: options.execute,
-                up: AtomicBool::new(true),
-                behind: Mutex::default(),
-                refusal: Mutex::default(),
-            })
-        };
+        let peer = |msp_id: &String| Arc::new(Peer::new(msp_id.clone(), options.execute));
         let stop = CancellationToken::new();
         Self {
             peers: options.organisations.iter().map(peer).collect(),
-            ledger: Mutex::default(),
+            ledger: Mutex::new(Ledger::of(
+                options.organisations.iter().collect::<HashSet<_>>().len(),
+            )),
             height: watch::Sender::new(0),
             ordering: Ordered::default(),
             proposals: AtomicU64::new(0),
@@ -262,10 +138,7 @@ impl Network {
                 Ok(Err(_)) => return Err(LinkError::Ended.into()),
                 Err(_) => return Err(LinkError::Late(self.options.registration).into()),
             }
-            peer.links
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(deployment.name.clone(), handle);
+            peer.connect(deployment.name.clone(), handle);
         }
         Ok(())
     }
@@ -280,61 +153,10 @@ impl Network {
         )
     }
 
-    /// Runs a proposal on the peers of all organisations, on the same state.
-    ///
-    /// # Errors
-    /// Where a peer cannot endorse it, or they do not agree.
-    pub async fn endorse(&self, proposal: &Proposal) -> Result<Endorsed, EndorseError> {
-        self.endorse_on(
-            &self.peers.iter().collect::<Vec<_>>(),
-            &proposal.proposed(CHANNEL),
-        )
-        .await
-    }
-
-    /// The same on these peers.
-    pub(crate) async fn endorse_on(
-        &self,
-        peers: &[&Arc<Peer>],
-        proposal: &Proposed,
-    ) -> Result<Endorsed, EndorseError> {
-        let now = self.now();
-        let each = peers.iter().map(|peer| async {
-            let world = peer.behind().unwrap_or_else(|| now.clone()).world;
-            self.simulate(peer, Simulation::new(world), proposal)
-                .await
-                .map(|simulated| (&peer.msp_id, simulated))
-        });
-        // To the end, also where one fails: as long as a peer runs a transaction it does not begin the same one again.
-        let each = futures::future::join_all(each).await;
-        let all: Result<Vec<_>, _> = each.into_iter().collect();
-        let mut all = all?.into_iter();
-        let Some((first_msp, first)) = all.next() else {
-            return Err(LinkError::Unknown(proposal.chaincode.clone()).into());
-        };
-        if let Some((other, _)) = all.find(|(_, simulated)| *simulated != first) {
-            return Err(EndorseError::Disagreement(first_msp.clone(), other.clone()));
-        }
-        let Simulated {
-            effects,
-            response,
-            event,
-        } = first;
-        let event = event.map(|event| protos::ChaincodeEvent {
-            chaincode_id: proposal.chaincode.clone(),
-            tx_id: proposal.txid.clone(),
-            ..event
-        });
-        let transaction = Transaction {
-            txid: proposal.txid.clone(),
-            timestamp: proposal.timestamp,
-            event,
-            effects,
-        };
-        Ok(Endorsed {
-            transaction,
-            response,
-        })
+    /// Has so many members, in place of a majority, suffice for what no key's own policy is about, as the definition of a chaincode may
+    /// say.
+    pub fn require(&self, chaincode: &str, members: usize) {
+        self.ledger().require(chaincode, members);
     }
 
     /// Commits a transaction in a block of its own.
@@ -359,31 +181,8 @@ impl Network {
         committed
     }
 
-    /// Runs a proposal on the first peer and gives the answer; nothing is committed.
-    ///
-    /// # Errors
-    /// As [`Network::endorse`].
-    pub async fn evaluate(&self, proposal: &Proposal) -> Result<protos::Response, EndorseError> {
-        let peer = self
-            .peers
-            .first()
-            .ok_or_else(|| LinkError::Unknown(proposal.chaincode.clone()))?;
-        self.evaluate_on(peer, &proposal.proposed(CHANNEL)).await
-    }
-
-    pub(crate) async fn evaluate_on(
-        &self,
-        peer: &Peer,
-        proposal: &Proposed,
-    ) -> Result<protos::Response, EndorseError> {
-        let simulation = Simulation::new(self.view_of(peer).world);
-        self.simulate(peer, simulation, proposal)
-            .await
-            .map(|simulated| simulated.response)
-    }
-
     /// What all peers know that are not held back.
-    fn now(&self) -> View {
+    pub(crate) fn now(&self) -> View {
         let ledger = self.ledger();
         View {
             world: ledger.snapshot(),
@@ -397,8 +196,7 @@ impl Network {
 
     /// Has a peer take no further block, or catch up.
     pub(crate) fn hold_back(&self, peer: &Peer, hold: bool) {
-        let view = hold.then(|| self.view_of(peer));
-        *peer.behind.lock().unwrap_or_else(PoisonError::into_inner) = view;
+        peer.stay_at(hold.then(|| self.view_of(peer)));
         // Whoever waits for a block looks again.
         self.height.send_modify(|_| {});
     }
@@ -443,68 +241,5 @@ impl Network {
 
     pub(crate) fn ledger(&self) -> std::sync::MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn simulate(
-        &self,
-        peer: &Peer,
-        simulation: Simulation,
-        proposal: &Proposed,
-    ) -> Result<Simulated, EndorseError> {
-        let refusal = peer
-            .refusal
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let is_meant = |refusal: &Refusal| {
-            let mut arguments = proposal.input.args.iter();
-            arguments.any(|argument| String::from_utf8_lossy(argument).contains(&refusal.what))
-        };
-        if let Some(Refusal { status, message, .. }) = refusal.filter(is_meant) {
-            return Err(EndorseError::Refused { status, message });
-        }
-        let simulation = Arc::new(Mutex::new(simulation));
-        let kind = if proposal.input.is_init {
-            Type::Init
-        } else {
-            Type::Transaction
-        };
-        let message = ChaincodeMessage {
-            r#type: kind.into(),
-            payload: proposal.input.encode_to_vec().into(),
-            txid: proposal.txid.clone(),
-            channel_id: CHANNEL.to_owned(),
-            proposal: Some(proposal.signed.clone()),
-            timestamp: Some(proposal.timestamp),
-            ..ChaincodeMessage::default()
-        };
-        let run = Run {
-            message,
-            simulation: Arc::clone(&simulation),
-            msp_id: proposal.msp_id.clone(),
-        };
-        let last = peer.run(&proposal.chaincode, run).await?;
-        if last.r#type() != Type::Completed {
-            return Err(EndorseError::Failed(
-                String::from_utf8_lossy(&last.payload).into_owned(),
-            ));
-        }
-        let response = protos::Response::decode(last.payload)?;
-        if response.status >= ERROR_THRESHOLD {
-            return Err(EndorseError::Refused {
-                status: response.status,
-                message: response.message,
-            });
-        }
-        let effects = simulation
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .effects()
-            .clone();
-        Ok(Simulated {
-            effects,
-            response,
-            event: last.chaincode_event,
-        })
     }
 }

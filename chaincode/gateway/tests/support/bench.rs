@@ -27,13 +27,18 @@ pub struct Bench {
 #[allow(dead_code, reason = "each test file uses its part")]
 impl Bench {
     pub async fn start() -> Self {
+        Self::with_blocks_every(BATCH).await
+    }
+
+    /// So long after its first transaction a block is cut.
+    pub async fn with_blocks_every(batch: Duration) -> Self {
         let network = Arc::new(Network::with(Options::default()));
         let served = Served::start("probe").await;
         network
             .attach(&served.deployment("probe", &[("secrets", &["Org1MSP"])]))
             .await
             .unwrap();
-        network.order(BATCH);
+        network.order(batch);
         let peers = (0..3)
             .map(|place| GatewayPeer::start(&network, place, None).unwrap())
             .collect();

@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::refusal::message;
 use super::service::{CHAIN, Service, decoded, validated};
-use crate::network::EndorseError;
+use crate::endorse::EndorseError;
 use crate::proposal::encode;
 
 #[tonic::async_trait]

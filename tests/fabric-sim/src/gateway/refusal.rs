@@ -4,7 +4,7 @@ use fabric_wire::gateway::{Any, ErrorDetail, Status as RpcStatus};
 use prost::Message as _;
 use tonic::{Code, Status};
 
-use crate::network::EndorseError;
+use crate::endorse::EndorseError;
 
 pub(crate) const MISMATCH: &str = "ProposalResponsePayloads do not match";
 

@@ -18,9 +18,11 @@ use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status};
 
 use super::Faults;
-use super::refusal::{MISMATCH, message, status};
+use super::refusal::{message, status};
+use crate::endorse::Endorsed;
 use crate::ledger::{Block, ValidationCode};
-use crate::network::{CHANNEL, EndorseError, Endorsed, Network, Peer};
+use crate::network::{CHANNEL, Network};
+use crate::peer::Peer;
 use crate::proposal::{Parts, Proposed, encode};
 use crate::signature::verify;
 
@@ -96,19 +98,15 @@ impl gateway_server::Gateway for Service {
             let said = format!("duplicate transaction found [{}]. Creator [00]", proposed.txid);
             return Err(status(Code::Aborted, text, &[(self.peer.msp_id(), said)]));
         }
-        if request.endorsing_organizations.is_empty()
-            && let Err(error) = self.network.endorse_on(&[&self.peer], &proposed).await
-        {
-            return Err(status(
-                Code::Aborted,
-                text,
-                &[(self.peer.msp_id(), message(&error).0)],
-            ));
-        }
-        let peers = self.endorsers(&request.endorsing_organizations)?;
-        let (endorsed, peers) = self
-            .collected(peers, &proposed, &request.endorsing_organizations)
-            .await?;
+        let organisations = &request.endorsing_organizations;
+        let (endorsed, peers) = if organisations.is_empty() {
+            let own = self.network.endorse_on(&[&self.peer], &proposed).await;
+            let own =
+                own.map_err(|error| status(Code::Aborted, text, &[(self.peer.msp_id(), message(&error).0)]))?;
+            self.collected(own, &proposed).await?
+        } else {
+            self.endorsed_by(organisations, &proposed).await?
+        };
         let payload = if Faults::take(&self.faults.forged) {
             let call = protos::ChaincodeInvocationSpec::default();
             prepared(&parts, encode(&call), &proposed, &endorsed, &peers)
@@ -239,80 +237,6 @@ impl Service {
             payload: encode(&info),
             ..protos::Response::default()
         }
-    }
-
-    /// The endorsements of these peers; where one gives none, and the client named nobody, of another in its stead.
-    async fn collected<'p>(
-        &'p self,
-        mut wanted: Vec<&'p Arc<Peer>>,
-        proposed: &Proposed,
-        organisations: &[String],
-    ) -> Result<(Endorsed, Vec<&'p Arc<Peer>>), Status> {
-        let mut details = Vec::new();
-        let others = self.network.peers().iter().filter(|peer| peer.is_up());
-        let mut others: Vec<_> = others
-            .filter(|peer| !wanted.iter().any(|one| Arc::ptr_eq(one, peer)))
-            .collect();
-        loop {
-            let error = match self.network.endorse_on(&wanted, proposed).await {
-                Ok(endorsed) => return Ok((endorsed, wanted)),
-                Err(error) => error,
-            };
-            // Which of them it was.
-            let mut failed = None;
-            for (place, peer) in wanted.iter().enumerate() {
-                let alone = self.network.endorse_on(&[peer], proposed).await;
-                if let Err(error) = alone {
-                    details.push((peer.msp_id(), message(&error).0));
-                    failed = failed.or(Some(place));
-                }
-            }
-            if let EndorseError::Disagreement(_, other) = &error {
-                let place = wanted.iter().position(|peer| peer.msp_id() == other);
-                details
-                    .extend(place.and_then(|place| Some((wanted.get(place)?.msp_id(), MISMATCH.to_owned()))));
-                failed = place;
-            }
-            match (failed, others.is_empty() || !organisations.is_empty()) {
-                (Some(place), false) => {
-                    wanted.remove(place);
-                    wanted.push(others.remove(0));
-                }
-                _ => break,
-            }
-        }
-        let text = "failed to collect enough transaction endorsements, see attached details for more info";
-        Err(status(Code::Aborted, text, &details))
-    }
-
-    /// Who is to endorse: those that the client names, or a majority with this peer's own first.
-    fn endorsers(&self, organisations: &[String]) -> Result<Vec<&Arc<Peer>>, Status> {
-        let all = self.network.peers();
-        let named = |peer: &&Arc<Peer>| organisations.iter().any(|name| name == peer.msp_id());
-        let wanted: Vec<_> = if organisations.is_empty() {
-            let others = all.iter().filter(|peer| peer.msp_id() != self.peer.msp_id());
-            let up = others.filter(|peer| peer.is_up());
-            std::iter::once(&self.peer)
-                .chain(up)
-                .take(all.len() / 2 + 1)
-                .collect()
-        } else {
-            all.iter().filter(named).filter(|peer| peer.is_up()).collect()
-        };
-        let needed = if organisations.is_empty() {
-            all.len() / 2 + 1
-        } else {
-            organisations.len()
-        };
-        if wanted.len() == needed {
-            return Ok(wanted);
-        }
-        let gone = all.iter().filter(|peer| !peer.is_up()).map(|peer| {
-            let said = "rpc error: code = Unavailable desc = connection error";
-            (peer.msp_id(), said.to_owned())
-        });
-        let text = "failed to collect enough transaction endorsements, see attached details for more info";
-        Err(status(Code::Aborted, text, &gone.collect::<Vec<_>>()))
     }
 }
 
