@@ -259,6 +259,7 @@ soak: binaries hub ## Long crash and random runs (root; about an hour)
 	$(MAKE) --no-print-directory fuzz
 	$(MAKE) --no-print-directory programs
 	LEASEHOLD_SOAK_ROUNDS=5 cargo test --package leasehold-tests --test e2e --locked -- --test-threads=1 crashes::
+	LEASEHOLD_SOAK_ROUNDS=5 cargo test --package leasehold-chaincode-service --test real --locked -- servers_are_killed
 
 ## Generated files
 
