@@ -1,14 +1,17 @@
 //! Reads the whole ledger again: every hash and signature, every decision, and everything that is derived from them.
 
+mod ahead;
 mod answers;
 mod replay;
 mod replayed;
+mod tables;
 mod walk;
 
 use super::bytes::{Bytes, KeyId};
 use super::chain::corrupt;
 use super::receipt::{Receipt, ReceiptError};
 use super::storage::{self, Connection, Session, StorageError, derived, schema};
+use tokio::sync::Mutex;
 use walk::walk;
 pub(super) use walk::walk_on;
 
@@ -173,7 +176,7 @@ pub(super) fn signed(verified: Verified) -> Result<Verified, VerifyError> {
 }
 
 /// The same, but nobody need have signed it: whoever can write it can also have made it. With another session beside the first the
-/// file is looked through at the same time.
+/// file is looked through at the same time, and one of its tables read.
 pub(super) async fn verify_even_unsigned(
     session: &mut Session<'_>,
     beside: Option<&mut Session<'_>>,
@@ -192,13 +195,18 @@ pub(super) async fn verify_even_unsigned(
         .as_ref()
         .and_then(|derived| derived.as_ref().ok())
         .copied();
+    let beside = beside.filter(|_| depth == Depth::Whole).map(Mutex::new);
     let looked_through = async {
-        match beside {
-            Some(session) if depth == Depth::Whole => Some(schema::unsound(session).await),
-            _ => None,
+        match &beside {
+            Some(session) => {
+                let mut session = session.lock().await;
+                Some(schema::unsound(&mut session).await)
+            }
+            None => None,
         }
     };
-    let (walk, looked_through) = tokio::join!(walk(session, depth, receipts, compared), looked_through);
+    let walk = walk(session, depth, receipts, compared, beside.as_ref());
+    let (walk, looked_through) = tokio::join!(walk, looked_through);
     let verified = walk?.verified()?;
     if let Some(derived) = derived {
         let wrong = |reason| corrupt(verified.height, "state", reason);
@@ -241,14 +249,16 @@ pub(super) async fn rebuild(connection: &mut Connection) -> Result<Verified, Ver
 
 /// The same, as a part of something larger.
 pub(super) async fn rebuild_in(session: &mut Session<'_>) -> Result<Verified, VerifyError> {
-    let walk = walk(session, Depth::Whole, &[], None).await?;
+    let walk = walk(session, Depth::Whole, &[], None, None).await?;
     let verified = walk.verified()?;
     derived::clear(session).await?;
     let Some(replay) = walk.replay else {
         return Ok(verified);
     };
-    let mut puts = Vec::with_capacity(replay.state.len());
-    for (key, value) in replay.state.iter() {
+    let busy = || VerifyError::Storage("another thread still reads what the blocks lead to".to_owned());
+    let (state, places) = replay.into_parts().ok_or_else(busy)?;
+    let mut puts = Vec::with_capacity(state.len());
+    for (key, value) in state.iter() {
         let text =
             |bytes| std::str::from_utf8(bytes).map_err(|error| VerifyError::Storage(error.to_string()));
         puts.push((text(key)?, text(value)?));
@@ -257,8 +267,8 @@ pub(super) async fn rebuild_in(session: &mut Session<'_>) -> Result<Verified, Ve
     for puts in puts.chunks(BATCH) {
         derived::write(session, puts, &[]).await?;
     }
-    let places = replay.places.iter();
     let mut places: Vec<_> = places
+        .iter()
         .map(|(tx_id, (height, at))| (tx_id.as_str(), *height, *at))
         .collect();
     places.sort_unstable();

@@ -101,7 +101,9 @@ pub(in crate::ledger) fn key_of_text(place: &str) -> Option<String> {
             let kind = KINDS
                 .iter()
                 .find(|kind| (kind.group, kind.letter) == (group, letter))?;
-            [kind.word, "/", id, rest.as_str()].concat()
+            let rest = rest.as_str();
+            let is_kept_apart = id.bytes().all(hexadecimal) && (rest.is_empty() || rest.starts_with('/'));
+            return is_kept_apart.then(|| [kind.word, "/", id, rest].concat());
         }
         _ => place.to_owned(),
     };
@@ -139,8 +141,11 @@ fn split(key: &str) -> Option<(&'static Kind, &str, &str)> {
     let (word, after) = key.split_once('/')?;
     let kind = KINDS.iter().find(|kind| kind.word == word)?;
     let (id, rest) = after.split_at_checked(kind.digits)?;
-    let hexadecimal = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     id.bytes().all(hexadecimal).then_some((kind, id, rest))
+}
+
+fn hexadecimal(byte: u8) -> bool {
+    byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)
 }
 
 #[cfg(test)]

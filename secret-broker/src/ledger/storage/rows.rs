@@ -4,8 +4,8 @@
 //! lease changed pages of its own: they are lines of a table that only grows, and their rows have the lines' ids. A line is written
 //! once, with the row that points to it; to write its key again fails.
 
-pub(in crate::ledger) use super::packed::Stored;
-use super::session::{Row, Session, Sql, Value};
+pub(in crate::ledger) use super::packed::{Rest, Rows};
+use super::session::{Session, Sql, Value};
 use super::{StorageError, packed, place};
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -62,12 +62,11 @@ pub(in crate::ledger) async fn after(
     order: Order,
     last: Option<&[u8]>,
     limit: usize,
-) -> Result<Vec<(Vec<u8>, Stored)>, StorageError> {
+) -> Result<Rows, StorageError> {
     let statement = Sql {
         sqlite: match order {
-            Order::Key => packed::PAIRS_BY_KEY,
-            Order::Text => packed::PAIRS_BY_TEXT,
-            Order::Place => packed::PAIRS,
+            Order::Key => packed::ROWS_BY_KEY,
+            Order::Text | Order::Place => packed::ROWS,
         },
         postgres: "SELECT key, value FROM state WHERE key > $1 ORDER BY key LIMIT $2",
     };
@@ -79,14 +78,15 @@ pub(in crate::ledger) async fn after(
     };
     let rows = session.rows(statement, &[last, Value::count(limit)]).await?;
     match session {
-        Session::Sqlite(..) => packed::pairs(&rows),
-        Session::Postgres(_) => rows.iter().map(to_row).collect(),
+        Session::Sqlite(..) => packed::rows(&rows, order != Order::Place),
+        Session::Postgres(_) => {
+            let mut found = Rows::default();
+            for row in &rows {
+                found.push(row.text(0)?.as_bytes(), row.text(1)?.as_bytes());
+            }
+            Ok(found)
+        }
     }
-}
-
-fn to_row(row: &Row) -> Result<(Vec<u8>, Stored), StorageError> {
-    let (key, value) = (row.text(0)?, row.text(1)?);
-    Ok((key.into_bytes(), Stored::Value(value.into_bytes())))
 }
 
 /// Up to `limit` lines from an id on.

@@ -24,6 +24,44 @@ const HIGH: u64 = 31;
 /// After `HIGH` the codes of bytes after `z`.
 const HIGHEST: u64 = 20;
 
+/// How many bits are looked at together.
+const TOGETHER: u32 = 12;
+
+/// The bytes with short codes that some bits begin with.
+#[derive(Clone, Copy, Default)]
+struct Several {
+    bytes: [u8; 3],
+    count: usize,
+    /// Of all their codes.
+    bits: u32,
+}
+
+/// By what the bits are as a number.
+static SEVERAL: LazyLock<Vec<Several>> = LazyLock::new(|| {
+    let short = |seen: u64, held: u32| {
+        let is_next = |byte: &u8| {
+            let (code, length) = code(*byte);
+            length <= 5 && length <= held && seen.wrapping_shr(held.wrapping_sub(length)) == code
+        };
+        (0..=u8::MAX).find(is_next)
+    };
+    let several = |seen: u64| {
+        let mut several = Several::default();
+        for place in 0..3 {
+            let held = TOGETHER.wrapping_sub(several.bits);
+            let rest = seen & 1_u64.wrapping_shl(held).wrapping_sub(1);
+            let (Some(byte), Some(room)) = (short(rest, held), several.bytes.get_mut(place)) else {
+                break;
+            };
+            *room = byte;
+            several.count = place.wrapping_add(1);
+            several.bits = several.bits.wrapping_add(code(byte).1);
+        }
+        several
+    };
+    (0..1 << TOGETHER).map(several).collect()
+});
+
 /// In the order of the bytes. What looks odd is the order of prefixes: a code of four bits is two of five.
 fn code(byte: u8) -> (u64, u32) {
     let after = |first: u8| u64::from(byte.wrapping_sub(first));
@@ -74,9 +112,17 @@ pub(super) fn unpacked(packed: &[u8]) -> Option<String> {
         window: 0,
         held: 0,
     };
-    let mut text = Vec::with_capacity(packed.len().saturating_mul(2));
+    let table = SEVERAL.as_slice();
+    let mut text = Vec::with_capacity(packed.len().saturating_mul(2).saturating_add(3));
     while !bits.are_at_their_end() {
-        text.push(bits.byte()?);
+        match bits.several(table) {
+            Some(several) => {
+                let end = text.len().saturating_add(several.count);
+                text.extend_from_slice(&several.bytes);
+                text.truncate(end);
+            }
+            None => text.push(bits.byte()?),
+        }
     }
     String::from_utf8(text).ok()
 }
@@ -109,6 +155,21 @@ impl Bits<'_> {
         let taken = self.seen(count);
         self.held = self.held.wrapping_sub(count);
         Some(taken)
+    }
+
+    /// Takes the next bytes, if the codes of one or more are short ones.
+    fn several<'t>(&mut self, table: &'t [Several]) -> Option<&'t Several> {
+        while self.held <= 56
+            && let Some((first, rest)) = self.rest.split_first()
+        {
+            self.rest = rest;
+            self.window = self.window.wrapping_shl(8) | u64::from(*first);
+            self.held = self.held.wrapping_add(8);
+        }
+        self.held.checked_sub(TOGETHER)?;
+        let several = table.get(usize::try_from(self.seen(TOGETHER)).ok()?)?;
+        self.held = self.held.wrapping_sub(several.bits);
+        (several.count > 0).then_some(several)
     }
 
     fn byte(&mut self) -> Option<u8> {

@@ -1,300 +1,210 @@
-//! Runs the contract again, and holds what that leads to against the tables.
+//! Runs the contract again. The blocks' transactions are decided some at a time and by two threads, ahead of their turn; in their turn
+//! they are held against what is recorded and change the state, those whose state has changed meanwhile decided once more.
 
-use super::VerifyError;
+use super::ahead::{Ahead, Helper, Shared, Verdict, read};
 use super::answers::Recorded;
 use super::replayed::Replayed;
+use super::walk::{Bodies, transactions};
 use crate::ledger::block::{Asked, BodyOf};
 use crate::ledger::chain::corrupt;
-use crate::ledger::storage::rows::{self, Order, Stored};
-use crate::ledger::storage::{self, Session, StorageError, derived};
 use crate::ledger::verify::Corruption;
-use hashbrown::HashMap;
-use leasehold_chaincode::{Contract, TxContext};
-use std::borrow::Cow;
-use std::collections::HashSet;
-use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
+use hashbrown::{HashMap, HashSet};
+use leasehold_chaincode::Contract;
+use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
-/// Rows read at once.
-const ROWS: usize = 2_048;
-/// Of which so many wait to be compared.
-const AHEAD: usize = 2;
+/// Transactions that are decided ahead: few enough that what comes of them is at hand when it is their turn, so many that two threads
+/// seldom wait for each other. Where there are fewer than the least, one thread decides them.
+const MOST: usize = 256;
+const LEAST: usize = if cfg!(test) { 2 } else { 16 };
+/// So many are decided in their turn where more than a quarter of those before had to be decided twice.
+const IN_TURN: usize = if cfg!(test) { 4 } else { 2_048 };
+
+/// Where each transaction is: in which block, and where in that.
+pub(super) type Places = HashMap<String, (u64, usize)>;
 
 /// The contract, run again.
 #[derive(Default)]
 pub(super) struct Replay {
     contract: Option<Contract>,
-    pub(super) state: Replayed,
-    pub(super) places: HashMap<String, (u64, usize)>,
+    state: Shared,
+    pub(super) places: Places,
+    ahead: Foreseen,
+}
+
+/// What was decided ahead.
+#[derive(Default)]
+struct Foreseen {
+    first: Ahead,
+    /// Those after the first, which the other thread decided.
+    second: Ahead,
+    /// One that had to be decided again.
+    again: Ahead,
+    /// How many had their turn, and how many of them twice.
+    taken: usize,
+    twice: usize,
+    /// Keys that changed since, by what they are found by.
+    changed: HashSet<u64>,
+    /// So many more are decided in their turn.
+    in_turn: usize,
 }
 
 impl Replay {
-    /// Decides what was asked in a block's body, and holds the answers against its text.
-    pub(super) fn take(&mut self, height: u64, body: &BodyOf<Asked>, text: &str) -> Result<(), Corruption> {
-        match body {
-            BodyOf::Genesis(genesis) => {
-                self.contract = Some(Contract {
-                    end_margin_ms: genesis.end_margin_ms,
-                });
-            }
-            BodyOf::Key(_) => {}
-            BodyOf::Transactions(transactions) => {
-                let mut recorded = Recorded::new(text);
-                for (position, transaction) in transactions.iter().enumerate() {
-                    self.replay(height, position, transaction, &mut recorded)?;
+    /// The state as it is now.
+    pub(super) fn state(&self) -> RwLockReadGuard<'_, Replayed> {
+        read(&self.state)
+    }
+
+    /// The state, to be read by another thread.
+    pub(super) fn shared(&self) -> Shared {
+        Arc::clone(&self.state)
+    }
+
+    /// What all of it led to; nothing while another thread reads the state.
+    pub(super) fn into_parts(self) -> Option<(Replayed, Places)> {
+        let state = Arc::into_inner(self.state)?;
+        Some((
+            state.into_inner().unwrap_or_else(PoisonError::into_inner),
+            self.places,
+        ))
+    }
+
+    /// Decides what was asked in some blocks' bodies, and holds the answers against their texts.
+    pub(super) fn take(&mut self, bodies: &Bodies, helper: &Helper) -> Result<(), Corruption> {
+        let all = transactions(bodies).count();
+        let mut at = 0_usize;
+        for block in bodies.iter() {
+            match &block.body {
+                BodyOf::Genesis(genesis) => {
+                    self.contract = Some(Contract {
+                        end_margin_ms: genesis.end_margin_ms,
+                    });
                 }
-                if !recorded.ends() {
-                    return Err(corrupt(height, "body", "it goes on after its transactions"));
+                BodyOf::Key(_) => {}
+                BodyOf::Transactions(transactions) => {
+                    let mut recorded = Recorded::new(&block.text);
+                    for (position, transaction) in transactions.iter().enumerate() {
+                        let place = (block.height, position);
+                        let contract = self
+                            .contract
+                            .ok_or_else(|| wrong(place, transaction, "there was no genesis"))?;
+                        if self.ahead.is_taken() {
+                            let rest = all.saturating_sub(at);
+                            self.ahead
+                                .look((contract, &self.state), bodies, (at, rest), helper);
+                        }
+                        self.turn(contract, place, transaction, &mut recorded)?;
+                        at = at.saturating_add(1);
+                    }
+                    if !recorded.ends() {
+                        return Err(corrupt(block.height, "body", "it goes on after its transactions"));
+                    }
                 }
             }
         }
         Ok(())
     }
 
-    fn replay(
+    fn turn(
         &mut self,
-        height: u64,
-        position: usize,
+        contract: Contract,
+        place: (u64, usize),
         transaction: &Asked,
         recorded: &mut Recorded<'_>,
     ) -> Result<(), Corruption> {
-        let bad = |reason: String| {
-            corrupt(
-                height,
-                "body",
-                format!("transaction {}: {reason}", transaction.tx_id),
-            )
+        let Foreseen {
+            first,
+            second,
+            again,
+            taken,
+            twice,
+            changed,
+            ..
+        } = &mut self.ahead;
+        let ahead = first.verdict(*taken).or_else(|| {
+            let after = taken.checked_sub(first.len())?;
+            second.verdict(after)
+        });
+        *taken = taken.saturating_add(1);
+        let stands = |verdict: &Verdict<'_>| !verdict.reads.iter().any(|read| changed.contains(read));
+        let verdict = match ahead.filter(stands) {
+            Some(verdict) => verdict,
+            None => {
+                *twice = twice.saturating_add(1);
+                again.clear();
+                again.decide(contract, &read(&self.state), transaction);
+                let verdict = again.verdict(0);
+                verdict.ok_or_else(|| wrong(place, transaction, "it was not decided"))?
+            }
         };
-        let contract = self
-            .contract
-            .ok_or_else(|| bad("there was no genesis".to_owned()))?;
-        let context = TxContext {
-            tx_id: transaction.tx_id.clone(),
-            timestamp_ms: transaction.timestamp_ms,
-            caller: transaction.caller.clone(),
-            role: transaction.role,
-        };
-        let outcome = contract
-            .replay(transaction.contract, &self.state, &context, &transaction.command)
-            .map_err(|failure| bad(format!("the contract does not accept it: {failure}")))?;
-        if !recorded.goes_on(transaction, &outcome) {
-            return Err(bad("the contract answers otherwise than is recorded".to_owned()));
+        if let Some(failure) = verdict.failure {
+            let reason = format!("the contract does not accept it: {failure}");
+            return Err(wrong(place, transaction, &reason));
+        }
+        if !recorded.goes_on(verdict.answer) {
+            let reason = "the contract answers otherwise than is recorded";
+            return Err(wrong(place, transaction, reason));
         }
         let tx_id = transaction.tx_id.as_str().to_owned();
-        if self.places.insert(tx_id, (height, position)).is_some() {
-            return Err(bad("it is on the ledger twice".to_owned()));
+        if self.places.insert(tx_id, place).is_some() {
+            return Err(wrong(place, transaction, "it is on the ledger twice"));
         }
-        self.state.take(&outcome.writes);
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        verdict.apply(&mut state, |key| {
+            changed.insert(key);
+        });
         Ok(())
     }
+}
 
-    /// That the table has the replayed state's rows and no others. While some are compared the next ones are read.
-    pub(super) async fn compare_state(
+impl Foreseen {
+    /// Whether all of them had their turn.
+    fn is_taken(&self) -> bool {
+        self.taken >= self.first.len().saturating_add(self.second.len())
+    }
+
+    /// Decides the next ones, of so many in some bodies from one on.
+    fn look(
         &mut self,
-        session: &mut Session<'_>,
-        height: u64,
-    ) -> Result<(), VerifyError> {
-        let wrong = |reason: String| wrong_state(height, &reason);
-        let read = |error: StorageError| -> VerifyError {
-            match storage::is_damage(&error) {
-                true => wrong(format!("it cannot be read: {error}")).into(),
-                false => error.into(),
-            }
+        (contract, state): (Contract, &Shared),
+        bodies: &Bodies,
+        (from, rest): (usize, usize),
+        helper: &Helper,
+    ) {
+        if self.twice > self.taken / 4 && self.taken > 1 {
+            self.in_turn = IN_TURN;
+        }
+        (self.taken, self.twice) = (0, 0);
+        self.changed.clear();
+        self.first.clear();
+        self.second.clear();
+        let count = rest.min(MOST);
+        let in_turn = self.in_turn > 0 || count < LEAST;
+        let (own, others) = match in_turn {
+            true => (1, 0),
+            false => (count / 2, count.saturating_sub(count / 2)),
         };
-        let order = rows::order(session).await.map_err(read)?;
-        let state = std::mem::take(&mut self.state);
-        let (send, batches) = mpsc::channel(AHEAD);
-        let comparing = spawn_blocking(move || {
-            let compared = compare(&state, order, height, batches);
-            (state, compared)
-        });
-        let reading = send_rows(session, order, send).await;
-        let (state, compared) = comparing.await?;
-        self.state = state;
-        let count = compared?;
-        reading.map_err(read)?;
-        if count == self.state.len() {
-            return Ok(());
+        self.in_turn = self.in_turn.saturating_sub(own);
+        if others > 0 {
+            let place = (from.saturating_add(own), others);
+            let buffers = std::mem::take(&mut self.second);
+            helper.begin((contract, state), bodies, place, buffers);
         }
-        let missing = self.missing(session, order).await.map_err(read)?;
-        Err(wrong(format!("{missing} is missing")).into())
-    }
-
-    /// The first key that the table lacks.
-    async fn missing(&self, session: &mut Session<'_>, order: Order) -> Result<String, StorageError> {
-        let (mut found, mut last) = (HashSet::new(), None);
-        loop {
-            let rows = rows::after(session, order, last.as_deref(), ROWS).await?;
-            let Some((end, _)) = rows.last() else { break };
-            last = Some(end.clone());
-            found.extend(
-                rows.iter()
-                    .filter_map(|(found, _)| order.key(found).map(Cow::into_owned)),
-            );
-        }
-        let keys = self.state.iter().map(|(key, _)| String::from_utf8_lossy(key));
-        let missing = keys.filter(|key| !found.contains(key.as_ref())).min();
-        Ok(missing.map_or_else(|| "a row".to_owned(), String::from))
-    }
-
-    /// That the table has the places of the replayed transactions and no others.
-    pub(super) async fn compare_places(
-        &self,
-        session: &mut Session<'_>,
-        height: u64,
-    ) -> Result<(), VerifyError> {
-        let wrong = |reason: String| {
-            corrupt(
-                height,
-                "transactions",
-                format!("{reason}; rebuild the ledger's state"),
-            )
-        };
-        let mut last: Option<String> = None;
-        let mut count = 0_usize;
-        loop {
-            let places = match derived::places_after(session, last.as_deref(), ROWS).await {
-                Err(error) if storage::is_damage(&error) => {
-                    return Err(wrong(format!("they cannot be read: {error}")).into());
-                }
-                places => places?,
-            };
-            if places.is_empty() {
-                break;
-            }
-            count = count.saturating_add(places.len());
-            for (tx_id, height, position) in places {
-                let expected = self.places.get(&tx_id);
-                let in_order = last.as_ref().is_none_or(|last| *last < tx_id);
-                if expected != Some(&(height, position)) || !in_order {
-                    return Err(wrong(format!("{tx_id} is not where the blocks have it")).into());
-                }
-                last = Some(tx_id);
+        {
+            let state = read(state);
+            for asked in transactions(bodies).skip(from).take(own) {
+                self.first.decide(contract, &state, asked);
             }
         }
-        if count == self.places.len() {
-            return Ok(());
-        }
-        Err(wrong("a transaction is missing".to_owned()).into())
-    }
-}
-
-/// What is read of the tables.
-enum Read {
-    Rows(Vec<(Vec<u8>, Stored)>),
-    Lines(Vec<(i64, Vec<u8>)>),
-}
-
-/// All rows of the state, and all lines after them: one after the other as they lie, not from each row to its line.
-async fn send_rows(
-    session: &mut Session<'_>,
-    order: Order,
-    send: mpsc::Sender<Read>,
-) -> Result<(), StorageError> {
-    let mut last: Option<Vec<u8>> = None;
-    loop {
-        let rows = rows::after(session, order, last.as_deref(), ROWS).await?;
-        let Some((end, _)) = rows.last() else { break };
-        last = Some(end.clone());
-        if send.send(Read::Rows(rows)).await.is_err() {
-            // One of those before is wrong.
-            return Ok(());
-        }
-    }
-    let mut next = (order == Order::Place).then_some(i64::MIN);
-    while let Some(first) = next {
-        let lines = rows::lines(session, first, ROWS).await?;
-        next = lines.last().and_then(|(id, _)| id.checked_add(1));
-        if send.send(Read::Lines(lines)).await.is_err() {
-            return Ok(());
-        }
-    }
-    Ok(())
-}
-
-/// How many rows there are, all of which are the state's, and each line the one that its row means.
-fn compare(
-    state: &Replayed,
-    order: Order,
-    height: u64,
-    mut batches: mpsc::Receiver<Read>,
-) -> Result<usize, Corruption> {
-    let mut last: Option<Vec<u8>> = None;
-    let mut count = 0_usize;
-    let mut lines = Lines::default();
-    while let Some(batch) = batches.blocking_recv() {
-        let rows = match batch {
-            Read::Rows(rows) => rows,
-            Read::Lines(read) => {
-                let compared = lines.compare(&read);
-                compared.map_err(|reason| wrong_state(height, &reason))?;
-                continue;
-            }
-        };
-        count = count.saturating_add(rows.len());
-        for (found, stored) in rows {
-            let key = order.key(&found);
-            let wrong = |what: &str| {
-                let key = key.as_deref().map_or_else(|| hex::encode(&found), str::to_owned);
-                wrong_state(height, &format!("{key} {what}"))
-            };
-            // Each once, so that their number tells whether one is missing.
-            if last.as_ref().is_some_and(|last| *last >= found) {
-                return Err(wrong("is not where it belongs"));
-            }
-            let expected = key.as_ref().and_then(|key| state.value(key));
-            let has_line = key.as_ref().is_some_and(|key| order.has_line(key));
-            match (stored, expected) {
-                (Stored::Value(value), Some(expected)) if !has_line && value == expected => {}
-                (Stored::Line(id), Some(expected)) if has_line => lines.meant.push((id, expected)),
-                _ => return Err(wrong("is not what the blocks lead to")),
-            }
-            last = Some(found);
-        }
-    }
-    Ok(count)
-}
-
-/// The lines that the rows mean, and what is in each by the blocks.
-#[derive(Default)]
-struct Lines<'s> {
-    meant: Vec<(i64, &'s [u8])>,
-    /// So many were compared.
-    compared: usize,
-}
-
-impl Lines<'_> {
-    /// That these are the next of them, and the last ones where they are none.
-    fn compare(&mut self, read: &[(i64, Vec<u8>)]) -> Result<(), String> {
-        if self.compared == 0 {
-            self.meant.sort_unstable_by_key(|(id, _)| *id);
-        }
-        for (id, value) in read {
-            match self.meant.get(self.compared) {
-                Some((meant, expected)) if meant == id && expected == value => {}
-                Some((meant, _)) if meant < id => return Err(self.unmatched(*meant)),
-                Some((meant, _)) if meant == id => {
-                    return Err(format!("line {id} is not what the blocks lead to"));
-                }
-                _ => return Err(format!("line {id} is that of no row")),
-            }
-            self.compared = self.compared.saturating_add(1);
-        }
-        match self.meant.get(self.compared) {
-            Some((meant, _)) if read.is_empty() => Err(self.unmatched(*meant)),
-            _ => Ok(()),
-        }
-    }
-
-    fn unmatched(&self, id: i64) -> String {
-        let before = self.compared.checked_sub(1).and_then(|at| self.meant.get(at));
-        match before.is_some_and(|(before, _)| *before == id) {
-            true => format!("line {id} is that of two rows"),
-            false => format!("line {id} is missing"),
+        if others > 0 {
+            self.second = helper.end();
         }
     }
 }
 
-fn wrong_state(height: u64, reason: &str) -> Corruption {
-    corrupt(height, "state", format!("{reason}; rebuild the ledger's state"))
+fn wrong((height, _): (u64, usize), transaction: &Asked, reason: &str) -> Corruption {
+    corrupt(
+        height,
+        "body",
+        format!("transaction {}: {reason}", transaction.tx_id),
+    )
 }

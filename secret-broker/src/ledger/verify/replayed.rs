@@ -6,7 +6,6 @@
 
 use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashTable};
-use leasehold_chaincode::{Kept, StateError, StateReader, Write};
 use std::hash::BuildHasher;
 
 /// Bytes of a piece, where no single row is longer.
@@ -18,42 +17,53 @@ pub(super) struct Replayed {
     hasher: DefaultHashBuilder,
     rows: HashTable<Row>,
     pieces: Vec<Vec<u8>>,
-    kept: Kept,
 }
 
-/// Where a key is, and right behind it its value.
-struct Row {
+/// Where a key is, and right behind it its value. As small as can be: there are millions.
+#[derive(Clone, Copy)]
+pub(super) struct Row {
     hash: u64,
-    piece: usize,
-    at: usize,
-    key: usize,
-    value: usize,
+    piece: u32,
+    at: u32,
+    key: u32,
+    value: u32,
 }
 
 impl Row {
     fn key<'p>(&self, pieces: &'p [Vec<u8>]) -> &'p [u8] {
-        bytes(pieces, self.piece, self.at, self.key)
+        bytes(pieces, self.piece, large(self.at), self.key)
     }
 
     fn value<'p>(&self, pieces: &'p [Vec<u8>]) -> &'p [u8] {
-        bytes(pieces, self.piece, self.at.saturating_add(self.key), self.value)
+        bytes(
+            pieces,
+            self.piece,
+            large(self.at).saturating_add(large(self.key)),
+            self.value,
+        )
     }
 }
 
-fn bytes(pieces: &[Vec<u8>], piece: usize, at: usize, length: usize) -> &[u8] {
-    let piece = pieces.get(piece).and_then(|piece| piece.get(at..));
-    piece.and_then(|rest| rest.get(..length)).unwrap_or_default()
+fn bytes(pieces: &[Vec<u8>], piece: u32, at: usize, length: u32) -> &[u8] {
+    let piece = pieces.get(large(piece)).and_then(|piece| piece.get(at..));
+    piece
+        .and_then(|rest| rest.get(..large(length)))
+        .unwrap_or_default()
+}
+
+fn large(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// What is larger than four gigabytes is not found again.
+fn small(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 impl Replayed {
-    /// Applies the writes of a transaction.
-    pub(super) fn take(&mut self, writes: &[Write]) {
-        for write in writes {
-            match write {
-                Write::Put { key, value } => self.put(key, value),
-                Write::Delete { key } => self.delete(key),
-            }
-        }
+    /// What a key is found by.
+    pub(super) fn hash(&self, key: &str) -> u64 {
+        self.hasher.hash_one(key)
     }
 
     /// Number of keys.
@@ -61,14 +71,29 @@ impl Replayed {
         self.rows.len()
     }
 
-    /// The value of a key.
-    pub(super) fn value(&self, key: &str) -> Option<&[u8]> {
-        let hash = self.hasher.hash_one(key);
+    /// The value of a key, which has this hash.
+    pub(super) fn value_of(&self, hash: u64, key: &str) -> Option<&[u8]> {
         let pieces = &self.pieces;
         let row = self
             .rows
             .find(hash, |row| row.hash == hash && row.key(pieces) == key.as_bytes());
         row.map(|row| row.value(pieces))
+    }
+
+    /// A row that is found by this hash; seldom that of another key. Whoever seeks many of them does each step for all, so that their
+    /// memory is waited for together.
+    pub(super) fn row(&self, hash: u64) -> Option<Row> {
+        self.rows.find(hash, |row| row.hash == hash).copied()
+    }
+
+    /// Whether a row is that of a key.
+    pub(super) fn is_of(&self, row: Row, key: &str) -> bool {
+        row.key(&self.pieces) == key.as_bytes()
+    }
+
+    /// The value of a row.
+    pub(super) fn value_in(&self, row: Row) -> &[u8] {
+        row.value(&self.pieces)
     }
 
     /// Every pair, in no order.
@@ -77,19 +102,21 @@ impl Replayed {
         self.rows.iter().map(|row| (row.key(pieces), row.value(pieces)))
     }
 
-    fn put(&mut self, key: &str, value: &[u8]) {
-        let hash = self.hasher.hash_one(key);
+    /// Sets a key, which has this hash.
+    pub(super) fn put(&mut self, hash: u64, key: &[u8], value: &[u8]) {
         let pieces = &mut self.pieces;
-        let same = |row: &Row| row.hash == hash && row.key(pieces) == key.as_bytes();
+        let same = |row: &Row| row.hash == hash && row.key(pieces) == key;
         match self.rows.entry(hash, same, |row| row.hash) {
             Entry::Occupied(mut there) => {
                 let row = there.get_mut();
-                let begin = row.at.saturating_add(row.key);
-                let room = pieces.get_mut(row.piece).and_then(|piece| piece.get_mut(begin..));
+                let begin = large(row.at).saturating_add(large(row.key));
+                let room = pieces
+                    .get_mut(large(row.piece))
+                    .and_then(|piece| piece.get_mut(begin..));
                 match room.and_then(|room| room.get_mut(..value.len())) {
-                    Some(room) if value.len() <= row.value => {
+                    Some(room) if value.len() <= large(row.value) => {
                         room.copy_from_slice(value);
-                        row.value = value.len();
+                        row.value = small(value.len());
                     }
                     _ => *row = appended(pieces, hash, key, value),
                 }
@@ -100,17 +127,17 @@ impl Replayed {
         }
     }
 
-    fn delete(&mut self, key: &str) {
-        let hash = self.hasher.hash_one(key);
+    /// Removes a key, which has this hash.
+    pub(super) fn delete(&mut self, hash: u64, key: &[u8]) {
         let pieces = &self.pieces;
-        let same = |row: &Row| row.hash == hash && row.key(pieces) == key.as_bytes();
+        let same = |row: &Row| row.hash == hash && row.key(pieces) == key;
         if let Ok(there) = self.rows.find_entry(hash, same) {
             there.remove();
         }
     }
 }
 
-fn appended(pieces: &mut Vec<Vec<u8>>, hash: u64, key: &str, value: &[u8]) -> Row {
+fn appended(pieces: &mut Vec<Vec<u8>>, hash: u64, key: &[u8], value: &[u8]) -> Row {
     let length = key.len().saturating_add(value.len());
     let fits = |piece: &Vec<u8>| piece.capacity().saturating_sub(piece.len()) >= length;
     if !pieces.last().is_some_and(fits) {
@@ -120,30 +147,15 @@ fn appended(pieces: &mut Vec<Vec<u8>>, hash: u64, key: &str, value: &[u8]) -> Ro
     let mut at = 0;
     if let Some(piece) = pieces.last_mut() {
         at = piece.len();
-        piece.extend_from_slice(key.as_bytes());
+        piece.extend_from_slice(key);
         piece.extend_from_slice(value);
     }
     Row {
         hash,
-        piece,
-        at,
-        key: key.len(),
-        value: value.len(),
-    }
-}
-
-impl StateReader for Replayed {
-    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StateError> {
-        Ok(self.value(key).map(<[u8]>::to_vec))
-    }
-
-    fn kept(&self) -> Option<&Kept> {
-        Some(&self.kept)
-    }
-
-    fn range(&self, _: &str, _: &str, _: usize) -> Result<Vec<(String, Vec<u8>)>, StateError> {
-        let reason = "a transaction that is decided again reads no ranges";
-        Err(StateError::Storage(reason.to_owned()))
+        piece: small(piece),
+        at: small(at),
+        key: small(key.len()),
+        value: small(value.len()),
     }
 }
 
@@ -160,24 +172,31 @@ mod tests {
         ) {
             let (mut replayed, mut map) = (Replayed::default(), BTreeMap::new());
             for (key, value) in writes {
+                let hash = replayed.hash(&key);
                 match value.map(String::into_bytes) {
                     Some(value) => {
-                        map.insert(key.clone().into_bytes(), value.clone());
-                        replayed.take(&[Write::Put { key, value }]);
+                        replayed.put(hash, key.as_bytes(), &value);
+                        map.insert(key.into_bytes(), value);
                     }
                     None => {
+                        replayed.delete(hash, key.as_bytes());
                         map.remove(key.as_bytes());
-                        replayed.take(&[Write::Delete { key }]);
                     }
                 }
             }
             prop_assert_eq!(replayed.len(), map.len());
             let held: BTreeMap<_, _> = replayed.iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
             prop_assert_eq!(&held, &map);
-            for (key, value) in map {
-                prop_assert_eq!(replayed.value(std::str::from_utf8(&key).unwrap()), Some(value.as_slice()));
+            let value = |key: &str| replayed.value_of(replayed.hash(key), key);
+            for (key, expected) in map {
+                prop_assert_eq!(value(std::str::from_utf8(&key).unwrap()), Some(expected.as_slice()));
             }
-            prop_assert_eq!(replayed.value("other"), None);
+            prop_assert_eq!(value("other"), None);
+            for (key, value) in &held {
+                let key = std::str::from_utf8(key).unwrap();
+                let row = replayed.row(replayed.hash(key)).filter(|row| replayed.is_of(*row, key));
+                prop_assert_eq!(row.map(|row| replayed.value_in(row)), Some(value.as_slice()));
+            }
         }
     }
 }

@@ -1,7 +1,9 @@
-//! Goes through the blocks. One task reads them, one thread checks the chain and one runs the contract again, so that each works
-//! on other blocks at the same time; what is reported is what the first wrong block is found to be.
+//! Goes through the blocks. One task reads them, one thread checks the chain and two run the contract again, so that all work at the
+//! same time; what is reported is what the first wrong block is found to be.
 
+use super::ahead::Helper;
 use super::replay::Replay;
+use super::tables::{self, Beside};
 use super::{Depth, Verified, VerifyError};
 use crate::ledger::block::{Asked, BodyOf, Hash, StoredBlock};
 use crate::ledger::bytes::Bytes;
@@ -9,6 +11,7 @@ use crate::ledger::chain::{Care, Chain, corrupt};
 use crate::ledger::receipt::{Receipt, ReceiptError};
 use crate::ledger::storage::{self, Session, blocks};
 use crate::ledger::verify::Corruption;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, spawn_blocking};
 
@@ -20,13 +23,21 @@ const BATCH_BYTES: usize = 512 * 1_024;
 const AHEAD: usize = 2;
 
 /// A block of which the chain is in order.
-struct Checked {
-    height: u64,
-    text: String,
-    body: BodyOf<Asked>,
+pub(super) struct Checked {
+    pub(super) height: u64,
+    pub(super) text: String,
+    pub(super) body: BodyOf<Asked>,
 }
 
-type Bodies = Vec<Checked>;
+pub(super) type Bodies = Arc<Vec<Checked>>;
+
+/// What was asked in some bodies, in its order.
+pub(super) fn transactions(bodies: &Bodies) -> impl Iterator<Item = &Asked> {
+    bodies.iter().flat_map(|block| match &block.body {
+        BodyOf::Transactions(transactions) => transactions.as_slice(),
+        BodyOf::Genesis(_) | BodyOf::Key(_) => &[],
+    })
+}
 
 /// What the blocks lead to.
 pub(super) struct Walk {
@@ -60,14 +71,15 @@ pub(super) async fn walk(
     depth: Depth,
     receipts: &[Receipt],
     derived: Option<u64>,
+    beside: Beside<'_, '_, '_>,
 ) -> Result<Walk, VerifyError> {
     let care = match depth {
         Depth::Chain => Care::Hashes,
         Depth::Whole => Care::Bodies,
     };
-    match walk_with(session, care, depth, receipts, derived).await {
+    match walk_with(session, care, depth, receipts, derived, beside).await {
         Err(VerifyError::Corrupt(found)) => {
-            walk_with(session, Care::EveryField, depth, receipts, derived).await?;
+            walk_with(session, Care::EveryField, depth, receipts, derived, beside).await?;
             // Not found again: it was being changed.
             Err(found.into())
         }
@@ -103,6 +115,7 @@ async fn walk_with(
     depth: Depth,
     receipts: &[Receipt],
     derived: Option<u64>,
+    beside: Beside<'_, '_, '_>,
 ) -> Result<Walk, VerifyError> {
     let mut walk = Walk {
         chain: Chain::new(care),
@@ -111,11 +124,10 @@ async fn walk_with(
     if derived.is_some() {
         walk = walk.on(session, derived, care, receipts).await?;
     }
-    if let (Some(derived), Some(replay)) = (derived, &mut walk.replay)
+    if let (Some(derived), Some(replay)) = (derived, &walk.replay)
         && walk.chain.head.is_some_and(|head| head.height == derived)
     {
-        replay.compare_state(session, derived).await?;
-        replay.compare_places(session, derived).await?;
+        tables::compare(replay, session, beside, derived).await?;
     }
     let walk = walk.on(session, None, care, receipts).await?;
     let head = walk.chain.finish()?;
@@ -145,9 +157,14 @@ impl Walk {
         let replays = self.replay.is_some();
         let chain =
             spawn_blocking(move || check(self.chain, blocks, &receipts, replays.then_some((checked, spent))));
-        let replay = spawn_blocking(move || run(self.replay, bodies, &done));
+        let (helper, helping) = Helper::new();
+        let helping = replays.then(|| spawn_blocking(helping));
+        let replay = spawn_blocking(move || run(self.replay, bodies, &done, &helper));
         let reading = read_blocks(session, from, until, care, read).await;
         let ((chain, checking), (replay, running)) = (chain.await?, replay.await?);
+        if let Some(helping) = helping {
+            helping.await?;
+        }
         // Each is ahead of the next one.
         running?;
         checking?;
@@ -214,7 +231,7 @@ fn check(
         let sent = checked.as_ref().is_none_or(|(checked, spent)| {
             // Letting go is cheaper where they were made, and this thread waits for the other one.
             spent.try_iter().for_each(drop);
-            checked.blocking_send(bodies).is_ok()
+            checked.blocking_send(Arc::new(bodies)).is_ok()
         });
         if outcome.is_err() || !sent {
             return (chain, outcome);
@@ -227,13 +244,12 @@ fn run(
     mut replay: Option<Replay>,
     mut bodies: mpsc::Receiver<Bodies>,
     done: &std::sync::mpsc::Sender<Bodies>,
+    helper: &Helper,
 ) -> (Option<Replay>, Result<(), Corruption>) {
     if let Some(replay) = &mut replay {
         while let Some(bodies) = bodies.blocking_recv() {
-            for Checked { height, text, body } in &bodies {
-                if let Err(found) = replay.take(*height, body, text) {
-                    return (None, Err(found));
-                }
+            if let Err(found) = replay.take(&bodies, helper) {
+                return (None, Err(found));
             }
             // Where nobody takes them they go here.
             let _ = done.send(bodies);
