@@ -66,24 +66,20 @@ pub struct Outcome {
     pub events: Vec<Event>,
     /// What to tell the caller.
     pub result: CommandResult,
-    /// Who has to endorse later changes of some of the keys, on a ledger with key-level endorsement; it replaces what was said of
-    /// a key before.
-    pub endorsements: Vec<Endorsement>,
+    /// Who has to endorse later changes of the records among the writes ([`key::is_endorsed`](crate::key::is_endorsed)), on a ledger
+    /// with key-level endorsement; it replaces what was said of them before. None by rules that know no organisations.
+    pub endorsement: Option<Endorsement>,
 }
 
-/// Whose peers have to agree before a key is changed again: the owner's, or those of more than half of the members.
+/// Whose peers have to agree before a record is changed again: those of more than half of the members.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endorsement {
-    /// The key.
-    pub key: String,
-    /// The organisation whose record it is.
-    pub owner: Msp,
-    /// Organisations that had joined and were not suspended at the time of the transaction.
+    /// Organisations that have joined and are not suspended, as the transaction leaves it.
     pub members: BTreeSet<Msp>,
 }
 
 impl Endorsement {
-    /// How many members it takes without the owner.
+    /// How many members it takes.
     #[must_use]
     pub fn majority(&self) -> usize {
         self.members.len() / 2 + 1

@@ -36,6 +36,22 @@ use crate::record::{Code, Lease, LeaseState, Trace};
 
 // Keys that every lease needs are put together from their parts at once: formatting them costs a lease several microseconds.
 
+/// Whether it is the key of a record: of a dataset, a lease, an organisation or a cluster. These have endorsement policies of their own on
+/// ledgers that know such; histories, indexes, traces and the consortium itself have that of the contract.
+#[must_use]
+pub fn is_endorsed(key: &str) -> bool {
+    const RECORDS: [&str; 6] = [
+        "dataset",
+        "dataset-status",
+        "volume",
+        "lease",
+        "organisation",
+        "cluster",
+    ];
+    key.split_once('/')
+        .is_some_and(|(kind, _)| RECORDS.contains(&kind))
+}
+
 /// Record of a dataset.
 #[must_use]
 pub fn dataset(id: &DatasetId) -> String {

@@ -15,6 +15,10 @@ use serde::{Deserialize, Serialize};
 
 /// Largest page.
 pub const MAX_PAGE: usize = 500;
+/// Bytes of records after which a page of datasets ends, whatever it still lacks: far from what a server's memory and a message hold.
+const PAGE_BYTES: usize = 1 << 20;
+/// Datasets of a page that are read together.
+const FETCHED_AT_ONCE: usize = 32;
 
 /// Which page of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,10 +99,14 @@ pub(crate) fn dataset_by_id<S: StateReader + ?Sized>(
     let [dataset_key, status_key] = &keys;
     let mut values = state.get_many(&keys)?.into_iter();
     match (values.next().flatten(), values.next().flatten()) {
-        (Some(dataset), Some(status)) => Ok(Some(DatasetEntry {
-            dataset: kept(state, dataset_key, dataset)?,
-            status: decode(status_key, &status)?,
-        })),
+        (Some(dataset), Some(status)) => {
+            let dataset: Dataset = kept(state, dataset_key, dataset)?;
+            require_place(dataset_key, &dataset.id, id)?;
+            Ok(Some(DatasetEntry {
+                dataset,
+                status: decode(status_key, &status)?,
+            }))
+        }
         (None, None) => Ok(None),
         (Some(_), None) => Err(damaged(status_key, "it is missing")),
         (None, Some(_)) => Err(damaged(dataset_key, "it is missing")),
@@ -141,7 +149,12 @@ pub fn volume<S: StateReader + ?Sized>(state: &S, dataset: &DatasetId) -> Result
 /// # Errors
 /// [`StateError`] when the state cannot be read.
 pub fn lease<S: StateReader + ?Sized>(state: &S, id: &LeaseId) -> Result<Option<Lease>, StateError> {
-    optional(state, &key::lease(id))
+    let place = key::lease(id);
+    let lease: Option<Lease> = optional(state, &place)?;
+    if let Some(lease) = &lease {
+        require_place(&place, &lease.id, id)?;
+    }
+    Ok(lease)
 }
 
 /// The leases of those who have a dataset: active or ending.
@@ -302,34 +315,58 @@ fn leases<S: StateReader + ?Sized>(
     })
 }
 
+/// Datasets are fetched some at a time, and a page ends early with those that make it longer than [`PAGE_BYTES`]: one dataset may take
+/// a quarter of a megabyte.
 fn entries<S: StateReader + ?Sized>(
     state: &S,
     prefix: &str,
     page: &PageRequest,
 ) -> Result<Page<DatasetEntry>, StateError> {
     let found = walk(state, prefix, &key::end_of(prefix), page)?;
-    let ids = found
-        .items
-        .into_iter()
-        .map(|(place, value)| parse_id(&place, value, DatasetId::new));
-    let ids = ids.collect::<Result<Vec<_>, _>>()?;
-    let keys: Vec<_> = ids
-        .iter()
-        .flat_map(|id| [key::dataset(id), key::dataset_status(id)])
-        .collect();
-    let values = state.get_many(&keys)?;
-    let mut records = keys.iter().zip(values);
-    let mut items = Vec::with_capacity(ids.len());
-    while let (Some(dataset), Some(status)) = (records.next(), records.next()) {
-        items.push(DatasetEntry {
-            dataset: present(dataset)?,
-            status: present(status)?,
-        });
+    let mut items = Vec::with_capacity(found.items.len());
+    let mut bytes = 0_usize;
+    for places in found.items.chunks(FETCHED_AT_ONCE) {
+        let ids = places
+            .iter()
+            .map(|(place, value)| parse_id(place, value.clone(), DatasetId::new));
+        let ids = ids.collect::<Result<Vec<_>, _>>()?;
+        let keys: Vec<_> = ids
+            .iter()
+            .flat_map(|id| [key::dataset(id), key::dataset_status(id)])
+            .collect();
+        let values = state.get_many(&keys)?;
+        bytes = values
+            .iter()
+            .flatten()
+            .map(Vec::len)
+            .fold(bytes, usize::saturating_add);
+        let mut records = keys.iter().zip(values);
+        while let (Some(dataset), Some(status)) = (records.next(), records.next()) {
+            items.push(DatasetEntry {
+                dataset: present(dataset)?,
+                status: present(status)?,
+            });
+        }
+        if bytes >= PAGE_BYTES && items.len() < found.items.len() {
+            let last = places.last().and_then(|(key, _)| key.strip_prefix(prefix));
+            return Ok(Page {
+                items,
+                next: last.map(str::to_owned),
+            });
+        }
     }
     Ok(Page {
         items,
         next: found.next,
     })
+}
+
+/// That a record is at its own key: whoever could write it elsewhere would have another record's say.
+fn require_place<T: PartialEq>(key: &str, found: &T, expected: &T) -> Result<(), StateError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(damaged(key, "it is another one's record"))
 }
 
 /// One page of the pairs between two keys. A cursor is the last key without its prefix, so that it says nothing of the layout

@@ -177,7 +177,6 @@ fn what_a_trace_writes_is_bounded_by_what_it_names() {
         &record_trace("one", &alice(), Action::UseDatasets { datasets, tool: None }),
     );
     assert_eq!(outcome.writes.len(), 64 + 5);
-    assert_eq!(outcome.endorsements, [], "nobody's alone");
     let id = TraceId::derive(&msp("UiOMSP"), "one");
     let place = key::trace(&id);
     assert!(

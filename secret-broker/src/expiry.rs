@@ -24,6 +24,8 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 const OTHERS_FIRST: Duration = Duration::from_secs(10 * 60);
 /// How many leases are ended before it looks again what is due: requests that nobody decided must not keep active leases waiting.
 const MOST_AT_ONCE: usize = 64;
+/// How many of those are leases with which this organisation has nothing to do: another one may have as many of them due as it likes.
+const MOST_OF_OTHERS_AT_ONCE: usize = 8;
 /// States that time ends, the most urgent first.
 const TIMED: [LeaseState; 3] = [LeaseState::Active, LeaseState::Waiting, LeaseState::Requested];
 
@@ -91,19 +93,20 @@ async fn end_due_leases(
             }
         }
     }
-    let mut tried: usize = 0;
-    for lease in due {
-        let early_ms = ends_at_ms(&lease, organisation, margin_ms).saturating_sub(now_ms);
+    let is_due = |lease: &Lease| {
+        let early_ms = ends_at_ms(lease, organisation, margin_ms).saturating_sub(now_ms);
         if early_ms > 0 {
             pause = pause.min(milliseconds(early_ms));
-            continue;
         }
+        early_ms <= 0
+    };
+    due.retain(is_due);
+    let (all, first) = (due.len(), own_first(due, organisation));
+    if first.len() < all {
+        pause = Duration::ZERO;
+    }
+    for lease in first {
         failed |= !end(ledger, audit, &lease).await;
-        tried = tried.saturating_add(1);
-        if tried == MOST_AT_ONCE {
-            pause = Duration::ZERO;
-            break;
-        }
     }
     if failed {
         return Ok(None);
@@ -120,6 +123,16 @@ async fn end_due_leases(
         }
     }
     Ok(Some(pause))
+}
+
+/// What is ended before it looks again: the organisation's own, the most urgent first, then some of the others'.
+fn own_first(due: Vec<Lease>, organisation: &Msp) -> Vec<Lease> {
+    let (mut own, mut others): (Vec<_>, Vec<_>) =
+        due.into_iter().partition(|lease| concerns(lease, organisation));
+    own.truncate(MOST_AT_ONCE);
+    others.truncate(MOST_OF_OTHERS_AT_ONCE);
+    own.append(&mut others);
+    own
 }
 
 /// Whether this broker has ended it.

@@ -63,7 +63,12 @@ impl LeaseholdChaincode {
             Err(Failure::Refused(refusal)) => return Err(refusal.into()),
             Err(Failure::State(error)) => return Err(error.into()),
         };
-        write(stub, std::mem::take(&mut outcome.writes), &outcome.endorsements).await?;
+        write(
+            stub,
+            std::mem::take(&mut outcome.writes),
+            outcome.endorsement.as_ref(),
+        )
+        .await?;
         let told = serde_json::to_vec(&Told::of(&context, outcome))?;
         stub.set_event(EVENT_NAME, told.clone())?;
         Ok(told)

@@ -1,19 +1,17 @@
-//! Whose peers have to endorse later changes of a record, as a key's own policy: its owner's, or a majority's of the members that
-//! stood at the time. `docs/decisions/008-organisations-and-endorsement.md` says why.
+//! Whose peers have to endorse later changes of a record, as a key's own policy: a majority's of the members that stood when it was written.
+//! `docs/decisions/008-organisations-and-endorsement.md` says why.
 
 use fabric_shim::{Bytes, EndorsementPolicy};
 use leasehold_chaincode::Endorsement;
 
-/// The policy in the form that a peer keeps.
+/// The policy in the form that a peer keeps. Empty, which leaves a key to the policy of the chaincode's definition, where one organisation
+/// stands alone: its own would let it change the record by itself for ever, also when others have joined.
 pub(crate) fn policy(endorsement: &Endorsement) -> Bytes {
-    let peer = |msp: &leasehold_chaincode::Msp| EndorsementPolicy::Peer(msp.to_string());
-    let mut either = vec![peer(&endorsement.owner)];
-    if !endorsement.members.is_empty() {
-        let majority = u32::try_from(endorsement.majority()).unwrap_or(u32::MAX);
-        either.push(EndorsementPolicy::OutOf(
-            majority,
-            endorsement.members.iter().map(peer).collect(),
-        ));
+    if endorsement.members.len() < 2 {
+        return Bytes::new();
     }
-    EndorsementPolicy::OutOf(1, either).encode()
+    let peers = endorsement.members.iter();
+    let peers = peers.map(|msp| EndorsementPolicy::Peer(msp.to_string()));
+    let majority = u32::try_from(endorsement.majority()).unwrap_or(u32::MAX);
+    EndorsementPolicy::OutOf(majority, peers.collect()).encode()
 }

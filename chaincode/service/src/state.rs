@@ -2,8 +2,8 @@
 
 use crate::answer::Problem;
 use crate::endorsement;
-use fabric_shim::{CallError, Stub, VALIDATION_PARAMETER};
-use leasehold_chaincode::{Endorsement, Loaded, StateError, Write};
+use fabric_shim::{Bytes, CallError, Stub, VALIDATION_PARAMETER};
+use leasehold_chaincode::{Endorsement, Loaded, StateError, Write, key};
 
 /// Runs a function of the state again and again until nothing is missing. It has no effects.
 pub(crate) async fn with_state<T, E>(
@@ -57,8 +57,19 @@ async fn fetch(stub: &Stub, loaded: &mut Loaded) -> Result<(), CallError> {
 pub(crate) async fn write(
     stub: &Stub,
     writes: Vec<Write>,
-    endorsements: &[Endorsement],
+    endorsement: Option<&Endorsement>,
 ) -> Result<(), CallError> {
+    let mut newly_endorsed = Vec::new();
+    if let Some(policy) = endorsement.map(endorsement::policy) {
+        for key in writes.iter().filter_map(endorsed_key) {
+            // A policy that is written again counts as changed: whatever else of the block touches the key fails its endorsement then,
+            // instead of its reads, and nobody can tell that from a forgery.
+            let metadata = stub.get_state_metadata(key).await?;
+            if metadata.get(VALIDATION_PARAMETER).unwrap_or(&Bytes::new()) != &policy {
+                newly_endorsed.push((key.to_owned(), policy.clone()));
+            }
+        }
+    }
     let mut writer = stub.writer();
     for write in writes {
         match write {
@@ -66,8 +77,15 @@ pub(crate) async fn write(
             Write::Delete { key } => writer.delete(&key)?,
         };
     }
-    for endorsed in endorsements {
-        writer.put_metadata(&endorsed.key, VALIDATION_PARAMETER, endorsement::policy(endorsed))?;
+    for (key, policy) in newly_endorsed {
+        writer.put_metadata(&key, VALIDATION_PARAMETER, policy)?;
     }
     writer.flush().await
+}
+
+fn endorsed_key(write: &Write) -> Option<&str> {
+    match write {
+        Write::Put { key, .. } if key::is_endorsed(key) => Some(key),
+        Write::Put { .. } | Write::Delete { .. } => None,
+    }
 }

@@ -37,8 +37,7 @@ pub(super) fn register<S: StateReader + ?Sized>(
         let counter = "the organisation's number of clusters".to_owned();
         return Err(Refusal::Exhausted { counter }.into());
     }
-    draft.put(place.clone(), &cluster)?;
-    draft.endorse(place, &organisation.msp);
+    draft.put(place, &cluster)?;
     let kind = EventKind::ClusterRegistered {
         cluster: name.clone(),
     };

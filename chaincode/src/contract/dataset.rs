@@ -51,21 +51,9 @@ pub(super) fn register<S: StateReader + ?Sized>(
         key::dataset_owner(&dataset.owner, &dataset.name),
         dataset.id.as_str(),
     );
-    endorse(&mut draft, &dataset);
     let mut status = DatasetStatus::default();
     draft.dataset_event(&mut status, &dataset, EventKind::DatasetRegistered {})?;
     draft.finish_dataset(&status, dataset)
-}
-
-/// From now on, nobody but its owner changes a dataset alone.
-fn endorse<S: StateReader + ?Sized>(draft: &mut Draft<'_, S>, dataset: &Dataset) {
-    for place in [
-        key::dataset(&dataset.id),
-        key::dataset_status(&dataset.id),
-        key::volume(&dataset.id),
-    ] {
-        draft.endorse(place, &dataset.owner);
-    }
 }
 
 pub(super) fn amend<S: StateReader + ?Sized>(
@@ -166,7 +154,6 @@ pub(super) fn take<S: StateReader + ?Sized>(
     dataset.owner = caller;
     draft.put(key::dataset(&dataset.id), &dataset)?;
     draft.put(key::volume(&dataset.id), &volume)?;
-    endorse(&mut draft, &dataset);
     status.offer = None;
     draft.dataset_event(&mut status, &dataset, EventKind::DatasetTaken {})?;
     draft.finish_dataset(&status, dataset)

@@ -21,7 +21,6 @@ pub(super) struct Draft<'a, S: ?Sized> {
     /// By key; none deletes.
     changes: BTreeMap<String, Option<Vec<u8>>>,
     events: Vec<Event>,
-    endorsements: Vec<Endorsement>,
 }
 
 impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
@@ -44,7 +43,6 @@ impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
             consortium,
             changes: BTreeMap::new(),
             events: Vec::new(),
-            endorsements: Vec::new(),
         })
     }
 
@@ -104,18 +102,11 @@ impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
         found.ok_or_else(|| state::damaged(&key::organisation(caller), "it is missing"))
     }
 
-    /// Later changes of a key take its owner, or more than half of those who stand now.
-    pub(super) fn endorse(&mut self, key: String, owner: &Msp) {
-        if let Some(consortium) = &self.consortium {
-            let mut members = consortium.standing.clone();
-            // Its own joining is part of this very transaction.
-            members.insert(owner.clone());
-            self.endorsements.push(Endorsement {
-                key,
-                owner: owner.clone(),
-                members,
-            });
-        }
+    /// Writes who is in the consortium from now on.
+    pub(super) fn put_consortium(&mut self, consortium: Consortium) -> Result<(), StateError> {
+        self.put(key::CONSORTIUM.to_owned(), &consortium)?;
+        self.consortium = Some(consortium);
+        Ok(())
     }
 
     /// A dataset that is not retired, by id or name, with its status.
@@ -336,8 +327,7 @@ impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
         result: CommandResult,
     ) -> Result<Outcome, Failure> {
         let place = key::organisation(&organisation.msp);
-        self.put(place.clone(), organisation)?;
-        self.endorse(place, &organisation.msp);
+        self.put(place, organisation)?;
         Ok(self.finish(result))
     }
 
@@ -351,7 +341,9 @@ impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
             writes: writes.collect(),
             events: self.events,
             result,
-            endorsements: self.endorsements,
+            endorsement: self.consortium.map(|consortium| Endorsement {
+                members: consortium.standing,
+            }),
         }
     }
 }

@@ -79,7 +79,6 @@ impl Asking<'_> {
             .into());
         }
         status.asked = lease.number;
-        draft.endorse(key::lease(&lease.id), &lease.owner);
         draft.lease_event(&mut status, None, &lease, kind)?;
         draft.finish_lease(&status, &lease)
     }

@@ -4,10 +4,10 @@ use super::draft::Draft;
 use super::{CommandResult, Failure, Outcome, text};
 use crate::event::EventKind;
 use crate::id::Msp;
+use crate::limit;
 use crate::record::{By, Consortium, Organisation, PublicKey, Suspension, Vote};
 use crate::refusal::Refusal;
 use crate::state::StateReader;
-use crate::{key, limit};
 
 pub(super) fn join<S: StateReader + ?Sized>(
     mut draft: Draft<'_, S>,
@@ -27,7 +27,7 @@ pub(super) fn join<S: StateReader + ?Sized>(
     }
     consortium.joined = consortium.joined.saturating_add(1);
     consortium.standing.insert(msp.clone());
-    draft.put(key::CONSORTIUM.to_owned(), &consortium)?;
+    draft.put_consortium(consortium)?;
     let mut organisation = Organisation {
         msp,
         broker: broker.to_owned(),
@@ -176,7 +176,7 @@ fn note_standing<S: StateReader + ?Sized>(
         consortium.standing.insert(organisation.msp.clone());
     }
     if consortium != before {
-        draft.put(key::CONSORTIUM.to_owned(), &consortium)?;
+        draft.put_consortium(consortium)?;
     }
     Ok(())
 }

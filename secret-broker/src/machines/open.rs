@@ -1,6 +1,6 @@
 //! Opening a volume for a provisioner: only while the ledger shows the lease active.
 
-use leasehold_chaincode::{Lease, LeaseState};
+use leasehold_chaincode::{DatasetEntry, DatasetRef, Lease, LeaseState};
 use tonic::Status;
 
 use super::now_ms;
@@ -74,6 +74,22 @@ pub(super) async fn volume(broker: &Broker, lease: &Lease) -> Result<Secret<Vec<
     }
     if lease.owner != broker.config.organisation {
         return Err(OpenError::NotOwner);
+    }
+    // The lease says so of itself. Its dataset, of whom it is and who holds it.
+    let dataset = DatasetRef::Id(lease.dataset.clone());
+    let entry = broker
+        .ledger
+        .dataset(&dataset)
+        .await
+        .map_err(UnsealError::Ledger)?;
+    let Some(DatasetEntry { dataset, status }) = entry else {
+        return Err(OpenError::NotActive);
+    };
+    if dataset.owner != broker.config.organisation {
+        return Err(OpenError::NotOwner);
+    }
+    if !status.holders.contains(&lease.id) {
+        return Err(OpenError::NotActive);
     }
     let (volume, _) = sealing::unseal(broker, &lease.dataset).await?;
     Ok(volume)

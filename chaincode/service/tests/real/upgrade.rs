@@ -124,21 +124,17 @@ pub async fn leases_outlive_an_upgrade_and_the_old_service_is_asked_no_more(netw
     assert_eq!(record["grant"]["renewals"], 1, "{record}");
 
     let revoke = command(&json!({ "command": "revoke", "lease": kept.lease, "reason": "enough" }));
-    let alone = revoke.organisations(["Org1MSP"]);
-    match owner.submit(&alone).await {
-        Err(TransactionError::Invalid { code, .. }) => {
-            assert_eq!(
-                code,
-                ValidationCode::ENDORSEMENT_POLICY_FAILURE,
-                "a majority makes history"
-            );
-        }
-        other => panic!("{other:?}"),
-    }
+    let alone = revoke.clone().organisations(["Org1MSP"]);
+    let used = json!({ "action": "use_datasets", "datasets": [record["dataset"]] });
+    let traced = json!({ "command": "record_trace", "key": "one", "subject": alice, "action": used });
+    let traced = command(&traced).organisations(["Org1MSP"]);
+    is_not_endorsed(owner, &traced, "a majority makes history").await;
     second.sequence = 3;
     second.policy = Some("OR('Org1MSP.peer','Org2MSP.peer','Org3MSP.peer')".to_owned());
     network.define(&second).await.unwrap();
-    settled(owner, &alone).await;
+    settled(owner, &traced).await;
+    is_not_endorsed(owner, &alone, "records have a policy of their own").await;
+    settled(owner, &revoke).await;
     let record = asked(owner, &question).await.unwrap();
     assert_eq!(record["state"], "ending", "{record}");
     lessees.go_on(SOME, "under another endorsement policy").await;
@@ -154,6 +150,15 @@ pub async fn leases_outlive_an_upgrade_and_the_old_service_is_asked_no_more(netw
     told.granted.push(kept);
     audit::held_to(network, CHAINCODE, &told).await;
     served.stop().await;
+}
+
+async fn is_not_endorsed(chaincode: &fabric_gateway_client::Contract, call: &Call, why: &str) {
+    match chaincode.submit(call).await {
+        Err(TransactionError::Invalid { code, .. }) => {
+            assert_eq!(code, ValidationCode::ENDORSEMENT_POLICY_FAILURE, "{why}");
+        }
+        other => panic!("{why}: {other:?}"),
+    }
 }
 
 /// Connections to a port of loopback, seen from its side.

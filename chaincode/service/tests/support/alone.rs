@@ -48,8 +48,15 @@ pub async fn no_organisation_alone_grants_or_ends_a_lease_of_anothers_dataset(pe
     let majority = release.organisations(["Org2MSP", "Org3MSP"]);
     commit(peers, "Org2MSP", &majority).await;
     let confirm = json!({ "command": "confirm_end", "lease": id }).to_string();
-    let owner_alone = Call::new("submit").argument(confirm).organisations(["Org1MSP"]);
-    commit(peers, "Org2MSP", &owner_alone).await;
+    let confirm = Call::new("submit").argument(confirm);
+    // What its owner's peer alone suffices for its owner's chaincode could make up, and others would go on from that.
+    by_alone(peers, "Org2MSP", &confirm, "Org1MSP").await;
+    let majority = confirm.organisations(["Org1MSP", "Org3MSP"]);
+    commit(peers, "Org2MSP", &majority).await;
+    let policy = json!({ "max_ttl_seconds": 1_800 });
+    let amend = json!({ "command": "amend_dataset", "dataset": "texts", "policy": policy });
+    let amend = Call::new("submit").argument(amend.to_string());
+    by_alone(peers, "Org1MSP", &amend, "Org1MSP").await;
 }
 
 /// Commits, and again where peers are at different blocks.
