@@ -174,6 +174,7 @@ impl Lessee {
     async fn give_back(&mut self, lease: &str) {
         let release = json!({ "command": "release", "lease": lease, "subject": self.subject });
         let confirm = json!({ "command": "confirm_end", "lease": lease });
+        let mut last = String::new();
         let over = async {
             loop {
                 let question = json!({ "question": "lease", "lease": lease });
@@ -188,14 +189,15 @@ impl Lessee {
                         continue;
                     }
                 };
-                if self.chaincode.submit(&command(next)).await.is_err() {
+                if let Err(error) = self.chaincode.submit(&command(next)).await {
+                    last = error.to_string();
                     sleep(LOOK_AGAIN).await;
                 }
             }
         };
         timeout(LONG + PATIENCE, over)
             .await
-            .unwrap_or_else(|_| panic!("lease {lease} cannot be given back"));
+            .unwrap_or_else(|_| panic!("lease {lease} cannot be given back: {last}"));
         self.told.ended.push(lease.to_owned());
     }
 }
