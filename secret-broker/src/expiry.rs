@@ -220,6 +220,22 @@ pub(crate) mod tests {
         assert_ne!(first.tx_id, second.tx_id);
     }
 
+    #[test]
+    fn leases_of_others_that_are_due_keep_none_of_its_own_waiting() {
+        let mut foreign = lease();
+        foreign.owner = msp("OtherMSP");
+        foreign.cluster_msp = msp("OtherMSP");
+        let mut due = vec![foreign; 1_000];
+        due.extend(vec![lease(); 70]);
+        let first = own_first(due, &msp("UiSMSP"));
+        let own = first.iter().filter(|lease| lease.owner == msp("UiSMSP")).count();
+        assert_eq!(
+            (own, first.len()),
+            (MOST_AT_ONCE, MOST_AT_ONCE + MOST_OF_OTHERS_AT_ONCE)
+        );
+        assert!(first.iter().take(own).all(|lease| lease.owner == msp("UiSMSP")));
+    }
+
     /// As one that a peer behind the others shows as due.
     #[tokio::test]
     async fn an_end_that_is_refused_counts_as_a_failure_after_which_it_rests() {

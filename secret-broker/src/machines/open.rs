@@ -1,6 +1,6 @@
 //! Opening a volume for a provisioner: only while the ledger shows the lease active.
 
-use leasehold_chaincode::{DatasetEntry, DatasetRef, Lease, LeaseState};
+use leasehold_chaincode::{DatasetEntry, DatasetRef, Lease, LeaseState, Msp};
 use tonic::Status;
 
 use super::now_ms;
@@ -69,28 +69,82 @@ impl From<OpenError> for Status {
 }
 
 pub(super) async fn volume(broker: &Broker, lease: &Lease) -> Result<Secret<Vec<u8>>, OpenError> {
-    if lease.state != LeaseState::Active || lease.due_at_ms() <= now_ms() {
-        return Err(OpenError::NotActive);
-    }
-    if lease.owner != broker.config.organisation {
-        return Err(OpenError::NotOwner);
-    }
-    // The lease says so of itself. Its dataset, of whom it is and who holds it.
     let dataset = DatasetRef::Id(lease.dataset.clone());
     let entry = broker
         .ledger
         .dataset(&dataset)
         .await
         .map_err(UnsealError::Ledger)?;
-    let Some(DatasetEntry { dataset, status }) = entry else {
-        return Err(OpenError::NotActive);
-    };
-    if dataset.owner != broker.config.organisation {
-        return Err(OpenError::NotOwner);
-    }
-    if !status.holders.contains(&lease.id) {
-        return Err(OpenError::NotActive);
-    }
+    check(lease, entry.as_ref(), &broker.config.organisation, now_ms())?;
     let (volume, _) = sealing::unseal(broker, &lease.dataset).await?;
     Ok(volume)
+}
+
+/// A lease says of itself what it is; its dataset, whose that is and who holds it. Both have to say so.
+fn check(
+    lease: &Lease,
+    entry: Option<&DatasetEntry>,
+    organisation: &Msp,
+    now_ms: i64,
+) -> Result<(), OpenError> {
+    if lease.state != LeaseState::Active || lease.due_at_ms() <= now_ms {
+        return Err(OpenError::NotActive);
+    }
+    if lease.owner != *organisation {
+        return Err(OpenError::NotOwner);
+    }
+    match entry {
+        Some(entry) if entry.dataset.owner != *organisation => Err(OpenError::NotOwner),
+        Some(entry) if entry.status.holders.contains(&lease.id) => Ok(()),
+        Some(_) | None => Err(OpenError::NotActive),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use leasehold_chaincode::{Dataset, DatasetStatus, Grant, Metadata, Policy};
+
+    use super::*;
+
+    #[test]
+    fn a_volume_is_opened_only_where_its_dataset_names_the_lease() {
+        let owner = Msp::new("UiSMSP").unwrap();
+        let mut lease = crate::expiry::tests::lease();
+        lease.state = LeaseState::Active;
+        lease.grant = Some(Grant {
+            fencing_token: 1,
+            at_ms: 0,
+            expires_at_ms: 1_000,
+            renewals: 0,
+        });
+        let entry = DatasetEntry {
+            dataset: Dataset {
+                id: lease.dataset.clone(),
+                name: lease.dataset_name.clone(),
+                owner: owner.clone(),
+                metadata: Metadata::default(),
+                policy: Policy::exclusive(60),
+                registered_at_ms: 0,
+                retired_at_ms: None,
+            },
+            status: DatasetStatus {
+                holders: vec![lease.id.clone()],
+                ..DatasetStatus::default()
+            },
+        };
+        let checked = |lease: &Lease, entry: Option<&DatasetEntry>, now_ms| {
+            check(lease, entry, &owner, now_ms).map_err(|error| error.code())
+        };
+        assert_eq!(checked(&lease, Some(&entry), 999), Ok(()));
+        assert_eq!(checked(&lease, Some(&entry), 1_000), Err("lease_not_active"));
+        assert_eq!(checked(&lease, None, 999), Err("lease_not_active"));
+        let mut unheld = entry.clone();
+        unheld.status.holders.clear();
+        assert_eq!(checked(&lease, Some(&unheld), 999), Err("lease_not_active"));
+        let mut others = entry.clone();
+        others.dataset.owner = Msp::new("UiOMSP").unwrap();
+        assert_eq!(checked(&lease, Some(&others), 999), Err("not_owner"));
+        lease.owner = Msp::new("UiOMSP").unwrap();
+        assert_eq!(checked(&lease, Some(&entry), 999), Err("not_owner"));
+    }
 }

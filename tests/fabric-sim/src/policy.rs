@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_or_a_majority_meets_the_policy_of_both() {
+    fn either_of_two_policies_meets_one_of_both() {
         let members = [("A", PEER), ("B", PEER), ("C", PEER)];
         let majority = of(2, vec![signed(0), signed(1), signed(2)]);
         let policy = encoded(of(1, vec![signed(0), majority]), &members);

@@ -61,10 +61,15 @@ async fn main() {
     let mut network = Network::start(binaries).await.unwrap();
     let (package, mut served) = deployed(&network, CHAINCODE, None).await;
     let real = Real::connect(&network, CHAINCODE).await;
-    let first = real
+    // Peers have to hear of each other first.
+    let begun = Instant::now();
+    while let Err(error) = real
         .commit("Org1MSP", Role::Member, &Call::new("InitLedger"))
-        .await;
-    first.unwrap_or_else(|error| panic!("{error}: {}", network.logs()));
+        .await
+    {
+        assert!(begun.elapsed() < real::PATIENCE, "{error}: {}", network.logs());
+        tokio::time::sleep(real::LOOK_AGAIN).await;
+    }
     let version = network.version().await.unwrap();
     println!(
         "real Fabric {version}: first transaction committed after {:.1?}",
