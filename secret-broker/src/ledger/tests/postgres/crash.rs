@@ -7,9 +7,12 @@ use crate::ledger::tests::crash::{
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
+use tokio::runtime::Runtime;
 
 /// Set in the child: where its key is.
 const KEY: &str = "LEASEHOLD_LEDGER_CRASH_KEY";
+/// Kills of one ledger. Looking at all of it takes longer with each, and who is not killed meanwhile makes it longer still.
+const KILLS_OF_ONE: u64 = 20;
 /// Longest wait of a child for its database.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -21,7 +24,7 @@ fn options(address: LedgerAddress, key: &Path) -> LedgerOptions {
 
 #[test]
 fn every_acknowledged_transaction_survives_kills_of_brokers_and_of_their_database() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let runtime = Runtime::new().unwrap();
     if let Some(url) = std::env::var_os(CHILD) {
         let address = url.to_str().unwrap().parse().unwrap();
         let key = std::env::var_os(KEY).unwrap();
@@ -30,6 +33,20 @@ fn every_acknowledged_transaction_survives_kills_of_brokers_and_of_their_databas
     let Some(server) = runtime.block_on(Server::start("kills in PostgreSQL")) else {
         return;
     };
+    let mut acknowledged = 0;
+    let kills: Vec<u64> = (0..kills()).collect();
+    for some in kills.chunks(usize::try_from(KILLS_OF_ONE).unwrap()) {
+        acknowledged += kill_brokers_of_a_new_ledger(&runtime, &server, some);
+        println!(
+            "after {} kills all {acknowledged} are there",
+            some.last().unwrap() + 1
+        );
+    }
+    assert!(acknowledged > 0);
+}
+
+/// Kills one of two brokers at each of these, and now and then the other or the server; yields how many transactions were acknowledged.
+fn kill_brokers_of_a_new_ledger(runtime: &Runtime, server: &Server, kills: &[u64]) -> usize {
     let database = runtime.block_on(server.database());
     let directory = TempDir::new().unwrap();
     let key = directory.path().join("ledger.key");
@@ -41,7 +58,7 @@ fn every_acknowledged_transaction_survives_kills_of_brokers_and_of_their_databas
     };
     let mut acknowledged = BTreeMap::new();
     let (mut other, mut others_lines) = spawn();
-    for kill in 0..kills() {
+    for kill in kills {
         let (mut child, lines) = spawn();
         let count = usize::try_from(random(100)).unwrap() + 1;
         let mut seen = wait_for(&lines, count, Instant::now() + PATIENCE);
@@ -80,18 +97,17 @@ fn every_acknowledged_transaction_survives_kills_of_brokers_and_of_their_databas
         let new: BTreeMap<_, _> = seen.iter().filter_map(|line| parse(line)).collect();
         let options = options(database.address(), &key);
         acknowledged.extend(new.clone());
-        // The ledger grows, and with it what a look at all of it takes. What was lost then would still be missing later.
-        if kill % 10 == 9 || kill + 1 == kills() {
-            runtime.block_on(check_at(options, kill, &acknowledged));
-            println!("after kill {kill} all {} are there", acknowledged.len());
+        // What was lost at one of them would still be missing after the last.
+        if kills.last() == Some(kill) {
+            other.kill().unwrap();
+            other.wait().unwrap();
+            acknowledged.extend(others_lines.iter().filter_map(|line| parse(&line)));
+            runtime.block_on(check_at(options, *kill, &acknowledged));
         } else {
-            runtime.block_on(check_new(options, kill, &new));
+            runtime.block_on(check_new(options, *kill, &new));
         }
     }
-    other.kill().unwrap();
-    other.wait().unwrap();
-    println!("{} transactions were acknowledged", acknowledged.len());
-    assert!(!acknowledged.is_empty());
+    acknowledged.len()
 }
 
 /// That the chain is whole, and has what was acknowledged last.
