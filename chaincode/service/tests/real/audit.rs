@@ -10,48 +10,65 @@ use fabric_network::{Network, ORGANISATIONS};
 use futures::stream::{self, StreamExt};
 use leasehold_chaincode::{DatasetId, EventKind, LeaseId, Mode};
 use serde_json::json;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use tokio::time::timeout;
 
-/// An event of a lease, in the order of the blocks: the transaction, and the lease with its fencing token.
-type Line = Vec<(String, LeaseId, u64)>;
+/// That a lease was granted, by which transaction.
+#[derive(Debug, PartialEq)]
+struct Grant {
+    transaction: String,
+    dataset: String,
+    lease: LeaseId,
+    fencing_token: u64,
+}
 
-/// Holds each peer's ledger to what was told.
-pub async fn held_to(network: &Network, chaincode: &str, told: &Told) {
+/// Holds each peer's ledger to what those were told who alone leased these datasets.
+pub async fn held_to(network: &Network, chaincode: &str, datasets: &[String], told: &Told) {
     let end = {
         let gateway = administrator(network, "Org1").await;
         let name = format!("end-{}", told.granted.len());
         let contract = gateway.contract(network.channel(), chaincode);
         settled(&contract, &dataset(&name)).await.transaction_id
     };
-    let mut first: Option<Line> = None;
+    let mut first: Option<Vec<Grant>> = None;
     for organisation in ORGANISATIONS {
         let user = credentials(network, organisation).await;
         let peer = over(network, user, &[organisation]);
         let status = peer.commit_status(network.channel(), &end).await.unwrap();
         let contract = peer.contract(network.channel(), chaincode);
         let grants = grants(&contract, &end.to_string()).await;
-        let count = |transaction: &str| grants.iter().filter(|grant| grant.0 == transaction).count();
+        let mut tokens = HashMap::new();
+        for Grant {
+            lease, fencing_token, ..
+        } in &grants
+        {
+            let before = tokens.insert(lease.as_str(), *fencing_token);
+            assert_eq!(before, None, "{organisation}: {lease} was granted twice");
+        }
         for granted in &told.granted {
-            assert_eq!(count(&granted.transaction.to_string()), 1, "{organisation}");
-            assert!(grants.iter().any(|(transaction, lease, token)| {
-                *transaction == granted.transaction.to_string()
-                    && lease.as_str() == granted.lease
-                    && *token == granted.fencing_token
-            }));
+            let token = tokens.get(&*granted.lease);
+            assert_eq!(
+                token,
+                Some(&granted.fencing_token),
+                "{organisation}: {}",
+                granted.lease
+            );
         }
-        for unknown in &told.unknown {
-            assert!(count(&unknown.to_string()) <= 1, "{organisation}");
-        }
+        let acknowledged: HashSet<_> = told.granted.iter().map(|granted| &*granted.lease).collect();
+        let others = grants.iter().filter(|grant| datasets.contains(&grant.dataset));
+        let others: Vec<_> = others
+            .filter(|grant| !acknowledged.contains(grant.lease.as_str()))
+            .collect();
+        assert!(
+            others.len() <= told.unknown.len(),
+            "{organisation}: nobody asked for {others:?}"
+        );
         records_are_there(&contract, told).await;
         println!(
-            "real Fabric: {organisation} has {} grants by block {}, {} of unknown outcome among them",
-            grants.len(),
+            "real Fabric: {organisation} has {} leases granted by block {}, {} of unknown outcome among them",
+            acknowledged.len() + others.len(),
             status.block,
-            told.unknown
-                .iter()
-                .filter(|unknown| count(&unknown.to_string()) == 1)
-                .count()
+            others.len()
         );
         match &first {
             None => first = Some(grants),
@@ -62,9 +79,9 @@ pub async fn held_to(network: &Network, chaincode: &str, told: &Told) {
 
 /// Every grant of a peer's blocks up to a transaction. Along the way: an exclusive lease comes after the end of the one before, with a
 /// greater token.
-async fn grants(contract: &Chaincode, end: &str) -> Line {
+async fn grants(contract: &Chaincode, end: &str) -> Vec<Grant> {
     let mut events = contract.events(Start::Block(0));
-    let (mut grants, mut holders) = (Line::new(), HashMap::<DatasetId, LeaseId>::new());
+    let (mut grants, mut holders) = (Vec::new(), HashMap::<DatasetId, LeaseId>::new());
     let mut tokens = HashMap::<DatasetId, u64>::new();
     loop {
         let event = timeout(PATIENCE, events.next())
@@ -85,7 +102,12 @@ async fn grants(contract: &Chaincode, end: &str) -> Line {
                         let holder = holders.insert(dataset, lease.id.clone());
                         assert_eq!(holder, None, "{} was granted beside it", lease.id);
                     }
-                    grants.push((transaction.clone(), lease.id, token));
+                    grants.push(Grant {
+                        transaction: transaction.clone(),
+                        dataset: lease.dataset_name.to_string(),
+                        lease: lease.id,
+                        fencing_token: token,
+                    });
                 }
                 EventKind::LeaseEnded { .. } if holders.get(&dataset) == Some(&lease.id) => {
                     holders.remove(&dataset);

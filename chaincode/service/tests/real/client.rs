@@ -5,7 +5,7 @@ use crate::answered;
 use crate::real::{LOOK_AGAIN, PATIENCE};
 use fabric_gateway_client::{
     Call, Committed, Config, Contract as Chaincode, CredentialFiles, Credentials, Deadlines, Gateway, Peer,
-    ProposalError, TransactionError, TransactionId,
+    ProposalError, TransactionError,
 };
 use fabric_network::{Network, ORGANISATIONS};
 use leasehold_chaincode::{CommandResult, EventKind};
@@ -66,10 +66,10 @@ pub async fn settled(chaincode: &Chaincode, call: &Call) -> Committed {
     settled.unwrap_or_else(|_| panic!("{call:?} does not take effect: {last}"))
 }
 
-/// Registers a dataset that one at a time may lease.
+/// Registers a dataset that one at a time may lease, and for which others may wait.
 pub fn dataset(name: &str) -> Call {
     let dataset = json!({
-        "name": name, "metadata": { "title": "Texts" }, "policy": { "max_ttl_seconds": 3_600 },
+        "name": name, "metadata": { "title": "Texts" }, "policy": { "max_ttl_seconds": 3_600, "most_waiting": 10 },
         "volume_ciphertext": "AAAA", "key_version": 1,
     });
     Call::new("AddDataBlock").argument(dataset.to_string())
@@ -97,24 +97,42 @@ pub fn refusal(error: &TransactionError) -> Option<String> {
 
 /// A lease that was acknowledged to be granted.
 pub struct Granted {
-    pub transaction: TransactionId,
     pub lease: String,
     pub fencing_token: u64,
 }
 
-/// The lease of a transaction that was committed.
-pub fn granted(transaction: TransactionId, payload: &[u8]) -> Granted {
+/// What a committed transaction answered who asked for a lease.
+pub enum Answer {
+    Granted(Granted),
+    /// It has this id, and a place in the line.
+    Waiting(String),
+}
+
+pub fn answer(payload: &[u8]) -> Answer {
     let told = answered::told(payload).unwrap();
-    let lease = told
+    let CommandResult::Lease { id } = told.result else {
+        panic!("{told:?}");
+    };
+    let granted = told
         .events
         .iter()
-        .find(|event| event.kind == EventKind::LeaseGranted {})
-        .and_then(|event| event.lease.as_ref())
-        .unwrap_or_else(|| panic!("{told:?}"));
-    assert_eq!(told.result, CommandResult::Lease { id: lease.id.clone() });
-    Granted {
-        transaction,
-        lease: lease.id.to_string(),
-        fencing_token: lease.fencing_token(),
+        .find(|event| event.kind == EventKind::LeaseGranted {});
+    match granted.and_then(|event| event.lease.as_ref()) {
+        Some(lease) => {
+            assert_eq!(lease.id, id);
+            Answer::Granted(Granted {
+                lease: id.to_string(),
+                fencing_token: lease.fencing_token(),
+            })
+        }
+        None => Answer::Waiting(id.to_string()),
+    }
+}
+
+/// The lease of a transaction that was committed and is no place in the line.
+pub fn granted(payload: &[u8]) -> Granted {
+    match answer(payload) {
+        Answer::Granted(granted) => granted,
+        Answer::Waiting(lease) => panic!("lease {lease} waits"),
     }
 }

@@ -19,7 +19,7 @@ fn lease(dataset: &str, subject: &str) -> Call {
 
 async fn lease_of(chaincode: &Chaincode, call: &Call) -> String {
     let leased = settled(chaincode, call).await;
-    granted(leased.transaction_id, &leased.result).lease
+    granted(&leased.result).lease
 }
 
 async fn state(chaincode: &Chaincode, lease: &str) -> Value {

@@ -1,7 +1,7 @@
 //! People of several organisations who lease datasets that others want as well, give them back and lease again, until they are told to
 //! stop: the load under which servers are killed. Each notes what it was told, so that the ledger can be held to it.
 
-use crate::client::{Granted, asked, command, granted, refusal};
+use crate::client::{Answer, Granted, answer, asked, command, refusal};
 use crate::real::{LOOK_AGAIN, PATIENCE};
 use fabric_gateway_client::{Call, Contract as Chaincode, TransactionError, TransactionId};
 use leasehold_chaincode::LeaseState;
@@ -22,6 +22,8 @@ const LONG: Duration = Duration::from_secs(90);
 #[derive(Default)]
 pub struct Told {
     pub granted: Vec<Granted>,
+    /// How many of these had a place in the line first.
+    pub waited: usize,
     /// Leases that may have been granted.
     pub unknown: Vec<TransactionId>,
     /// Acknowledged to have been given back.
@@ -42,7 +44,8 @@ pub struct Lessees {
 }
 
 impl Lessees {
-    /// One for each chaincode that is given, each a client of an organisation, who lease these datasets in turn.
+    /// One for each chaincode that is given, each a client of an organisation, who lease these datasets in turn. Every third stands in
+    /// the line where a dataset is taken.
     pub fn start(clients: Vec<Chaincode>, datasets: &[String]) -> Self {
         let (stop, granted) = (CancellationToken::new(), Arc::<Mutex<Vec<Instant>>>::default());
         let mut tasks = JoinSet::new();
@@ -52,6 +55,7 @@ impl Lessees {
                 subject: format!("{:04x}", number + 1).repeat(16),
                 times: Arc::clone(&granted),
                 told: Told::default(),
+                waits: number % 3 == 2,
                 unsure: false,
             };
             tasks.spawn(lessee.lease_and_give_back(number, datasets.to_vec(), stop.clone()));
@@ -90,6 +94,7 @@ impl Lessees {
         while let Some(told) = self.tasks.join_next().await {
             let told = told.unwrap();
             all.granted.extend(told.granted);
+            all.waited += told.waited;
             all.unknown.extend(told.unknown);
             all.ended.extend(told.ended);
             all.refused += told.refused;
@@ -107,6 +112,7 @@ struct Lessee {
     subject: String,
     times: Arc<Mutex<Vec<Instant>>>,
     told: Told,
+    waits: bool,
     /// Whether there was ever a lease of which it is not known whether it was granted.
     unsure: bool,
 }
@@ -127,18 +133,48 @@ impl Lessee {
             }
             let dataset = &datasets[turn % datasets.len()];
             let lease = Call::new("LeaseData").argument(dataset.clone());
-            match self.chaincode.submit(&lease.argument(self.subject.clone())).await {
-                Ok(committed) => {
-                    self.times.lock().unwrap().push(Instant::now());
-                    let granted = granted(committed.transaction_id, &committed.result);
-                    let lease = granted.lease.clone();
-                    self.told.granted.push(granted);
-                    self.give_back(&lease).await;
+            let lease = lease.argument(self.subject.clone());
+            let lease = lease.argument(json!({ "wait": self.waits }).to_string());
+            let granted = match self
+                .chaincode
+                .submit(&lease)
+                .await
+                .map(|done| answer(&done.result))
+            {
+                Ok(Answer::Granted(granted)) => granted,
+                Ok(Answer::Waiting(lease)) => self.turn_of(lease).await,
+                Err(error) => {
+                    self.not_granted(&error).await;
+                    continue;
                 }
-                Err(error) => self.not_granted(&error).await,
-            }
+            };
+            self.times.lock().unwrap().push(Instant::now());
+            let lease = granted.lease.clone();
+            self.told.granted.push(granted);
+            self.give_back(&lease).await;
         }
         self.told
+    }
+
+    /// Waits until a lease that stands in the line is granted: nobody loses their place to a server that is killed.
+    async fn turn_of(&mut self, lease: String) -> Granted {
+        let question = json!({ "question": "lease", "lease": lease });
+        let granted = async {
+            loop {
+                let record = asked(&self.chaincode, &question).await.unwrap_or_default();
+                match record["state"].as_str() {
+                    Some("active") => return record["grant"]["fencing_token"].as_u64().unwrap(),
+                    // At a peer that is behind, or at none.
+                    Some("waiting") | None => sleep(PAUSE).await,
+                    Some(_) => panic!("it lost its place: {record}"),
+                }
+            }
+        };
+        let fencing_token = timeout(LONG, granted)
+            .await
+            .unwrap_or_else(|_| panic!("lease {lease} waits for ever"));
+        self.told.waited += 1;
+        Granted { lease, fencing_token }
     }
 
     async fn not_granted(&mut self, error: &TransactionError) {
@@ -159,7 +195,7 @@ impl Lessee {
 
     /// A lease whose grant was never acknowledged may come to be there at any time.
     async fn give_back_what_is_there(&mut self) {
-        for state in [LeaseState::Active, LeaseState::Ending] {
+        for state in [LeaseState::Waiting, LeaseState::Active, LeaseState::Ending] {
             let question = json!({ "question": "leases_of", "subject": self.subject, "state": state });
             let Ok(page) = asked(&self.chaincode, &question).await else {
                 continue;
@@ -180,7 +216,7 @@ impl Lessee {
                 let question = json!({ "question": "lease", "lease": lease });
                 let record = asked(&self.chaincode, &question).await.unwrap_or_default();
                 let next = match record["state"].as_str() {
-                    Some("active") => &release,
+                    Some("waiting" | "active") => &release,
                     Some("ending") => &confirm,
                     Some("ended") => return,
                     // At a peer that is behind, or at none.

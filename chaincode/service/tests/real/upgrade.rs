@@ -71,7 +71,7 @@ pub async fn leases_outlive_an_upgrade_and_the_old_service_is_asked_no_more(netw
     let lease = Call::new("LeaseData").argument("kept").argument(alice.clone());
     let lease = lease.argument(r#"{"ttl_seconds":600}"#);
     let kept = settled(holder, &lease).await;
-    let kept = granted(kept.transaction_id, &kept.result);
+    let kept = granted(&kept.result);
     let lessees = Lessees::start(clients.clone(), &["wanted".to_owned()]);
     lessees.go_on(SOME, "before the upgrade").await;
 
@@ -148,7 +148,13 @@ pub async fn leases_outlive_an_upgrade_and_the_old_service_is_asked_no_more(netw
         told.failed
     );
     told.granted.push(kept);
-    audit::held_to(network, CHAINCODE, &told).await;
+    audit::held_to(
+        network,
+        CHAINCODE,
+        &["kept".to_owned(), "wanted".to_owned()],
+        &told,
+    )
+    .await;
     served.stop().await;
 }
 
