@@ -251,7 +251,8 @@ fuzz: ## Fuzz the chaincode's messages and arguments, FUZZ_SECONDS each, from th
 
 .PHONY: soak
 soak: binaries hub ## Long crash and random runs (root; about an hour)
-	LEASEHOLD_SOAK_CASES=18000 cargo test --release --package leasehold-chaincode --test model --locked
+	LEASEHOLD_SOAK_CASES=10000 cargo test --release --package leasehold-model --test memory --locked -- --nocapture
+	LEASEHOLD_SOAK_CASES=1000 cargo test --package leasehold-secret-broker --lib --locked bytes_as_memory -- --nocapture
 	LEASEHOLD_SOAK_KILLS=300 cargo test --package leasehold-secret-broker --lib --locked ledger::tests::crash
 	LEASEHOLD_SOAK_KILLS=200 cargo test --package leasehold-secret-broker --lib --locked ledger::tests::postgres::crash
 	LEASEHOLD_SOAK_FLIPS=2500 cargo test --package leasehold-secret-broker --lib --locked ledger::tests::flips

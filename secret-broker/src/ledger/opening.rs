@@ -5,7 +5,7 @@ use super::bytes::{Bytes, KeyId};
 use super::key::LedgerKeyError;
 use super::meant::Meant;
 use super::verify::VerifyError;
-use super::{Contract, LedgerAddress, Msp};
+use super::{Contract, LedgerAddress, Msp, TxId};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -40,6 +40,9 @@ pub struct LedgerOptions {
     pub seen: Option<PathBuf>,
     /// What a ledger ends with that lacks blocks which were seen and is opened all the same. Said of the same block again it counts no more.
     pub accept_lost_blocks: Option<BlockName>,
+    /// Organisations whose transactions' ids begin with their names, as if they all submitted here.
+    #[cfg(test)]
+    pub(super) callers: Vec<Msp>,
 }
 
 impl LedgerOptions {
@@ -60,7 +63,20 @@ impl LedgerOptions {
             id: None,
             seen: None,
             accept_lost_blocks: None,
+            #[cfg(test)]
+            callers: Vec::new(),
         }
+    }
+
+    /// Who submits a transaction.
+    pub(super) fn caller(&self, _tx_id: &TxId) -> &Msp {
+        #[cfg(test)]
+        if let Some((msp, _)) = _tx_id.as_str().split_once(':')
+            && let Some(caller) = self.callers.iter().find(|caller| caller.as_str() == msp)
+        {
+            return caller;
+        }
+        &self.organisation
     }
 
     pub(super) fn failed(&self, error: impl ToString) -> OpenError {

@@ -6,6 +6,8 @@ mod disk;
 mod exchange;
 mod flips;
 mod lag;
+mod line;
+mod model;
 mod noting;
 mod older;
 mod opening;

@@ -9,7 +9,7 @@ use std::process::Stdio;
 
 /// A shell that mounts something, as the script says of `$0`, in a namespace of its own, and then becomes what it is given; none
 /// where no namespace can be made.
-fn mounted_by(script: &str, directory: &Path) -> Option<std::process::Command> {
+pub(super) fn mounted_by(script: &str, directory: &Path) -> Option<std::process::Command> {
     let unshare = || {
         let mut unshare = std::process::Command::new("unshare");
         let mapped = (!nix::unistd::geteuid().is_root()).then_some("--map-root-user");

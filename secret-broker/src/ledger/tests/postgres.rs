@@ -1,6 +1,7 @@
 //! The same promises over a real PostgreSQL, which several brokers share.
 
 mod crash;
+mod disk;
 mod rights;
 mod server;
 mod servers;
@@ -35,6 +36,36 @@ async fn every_promise_of_the_contract_that_one_organisation_can_see_holds_in_po
     };
     let bench = Bench::on(&server.database().await).await;
     conformance::every_promise_holds(bench).await;
+}
+
+#[test]
+fn the_ledger_in_postgresql_comes_to_the_same_bytes_as_memory_whatever_happens_to_its_brokers() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let Some(server) = runtime.block_on(server::shared("random histories in PostgreSQL")) else {
+        return;
+    };
+    model::played(6, async || Some(server.database().await.address()));
+}
+
+#[tokio::test]
+async fn twelve_who_wait_for_an_exclusive_dataset_at_two_brokers_get_it_one_after_the_other() {
+    wait_in_line(12, 5).await;
+}
+
+#[tokio::test]
+async fn a_hundred_who_wait_for_an_exclusive_dataset_at_two_brokers_get_it_one_after_the_other() {
+    wait_in_line(100, 60).await;
+}
+
+async fn wait_in_line(contenders: usize, most_waiting: u32) {
+    let Some(server) = server::shared("waiting line in PostgreSQL").await else {
+        return;
+    };
+    let bench = Bench::on(&server.database().await).await;
+    let (other, _) = bench.replica().await;
+    line::race([&bench.ledger, &other], contenders, most_waiting).await;
+    other.close().await;
+    bench.ledger.close().await;
 }
 
 #[tokio::test]

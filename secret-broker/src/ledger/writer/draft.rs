@@ -138,8 +138,8 @@ impl<'a> Draft<'a> {
     fn known(&self, submission: &Submission, options: &LedgerOptions) -> Option<Option<Committed>> {
         let tx_id = submission.tx_id.as_str();
         if let Some((transaction, height)) = self.before.get(tx_id) {
-            let same =
-                transaction.command == submission.command && transaction.caller == options.organisation;
+            let same = transaction.command == submission.command
+                && transaction.caller == *options.caller(&submission.tx_id);
             return Some(same.then(|| Committed::of(transaction, *height)));
         }
         let (first, committed) = self.accepted.get(*self.here.get(tx_id)?)?;
@@ -178,7 +178,7 @@ impl<'a> Draft<'a> {
             .iter()
             .map(|(submission, committed)| NewTransaction {
                 tx_id: &submission.tx_id,
-                caller: &options.organisation,
+                caller: options.caller(&submission.tx_id),
                 role: ROLE,
                 timestamp_ms,
                 contract: CONTRACT_VERSION,
@@ -217,7 +217,7 @@ fn context(submission: &Submission, options: &LedgerOptions, timestamp_ms: i64) 
     TxContext {
         tx_id: submission.tx_id.clone(),
         timestamp_ms,
-        caller: options.organisation.clone(),
+        caller: options.caller(&submission.tx_id).clone(),
         role: ROLE,
     }
 }

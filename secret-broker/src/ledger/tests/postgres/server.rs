@@ -116,7 +116,7 @@ impl Server {
         Some(server)
     }
 
-    fn data(&self) -> PathBuf {
+    pub(super) fn data(&self) -> PathBuf {
         self.directory.path().join("data")
     }
 
@@ -183,6 +183,18 @@ impl Server {
             );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// Starts it where it cannot start, and gives what it said.
+    pub(super) async fn ends_by_itself(&self) -> String {
+        self.spawn();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !self.has_ended() {
+            assert!(Instant::now() < deadline, "PostgreSQL goes on: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.end(Signal::SIGKILL);
+        self.log()
     }
 
     fn log(&self) -> String {

@@ -1,37 +1,36 @@
-//! The simple contract's organisations, clusters and traces.
-#![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
+//! The simple contract's organisations and clusters.
 
-use crate::attempt::{Attempt, Did, MSPS};
+use crate::attempt::{Attempt, MSPS};
 use crate::model::{Model, Verdict};
-use leasehold_chaincode::{LeaseState, Standing};
+use leasehold_chaincode::Standing;
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Clone, Default)]
-pub struct Organisation {
-    pub joined: bool,
-    pub by_itself: bool,
-    pub by_others: bool,
-    pub votes: BTreeSet<usize>,
-    pub broker: usize,
+pub(crate) struct Organisation {
+    pub(crate) joined: bool,
+    pub(crate) by_itself: bool,
+    pub(crate) by_others: bool,
+    pub(crate) votes: BTreeSet<usize>,
+    pub(crate) broker: usize,
     /// Whether it has a key, of each that was ever registered.
-    pub clusters: BTreeMap<usize, bool>,
-    pub in_service: BTreeSet<usize>,
-    pub transitions: u64,
+    pub(crate) clusters: BTreeMap<usize, bool>,
+    pub(crate) in_service: BTreeSet<usize>,
+    pub(crate) transitions: u64,
 }
 
 impl Organisation {
-    pub fn stands(&self) -> bool {
+    pub(crate) fn stands(&self) -> bool {
         self.joined && !self.by_itself && !self.by_others
     }
 }
-
-/// What was recorded, by whom and under which key: by which person, and what.
-pub type Traces = BTreeMap<(usize, usize), (usize, String)>;
 
 fn needed(attempt: &Attempt) -> Standing {
     match attempt {
         Attempt::Join => Standing::Any,
         Attempt::Register(..)
+        | Attempt::Offer(..)
+        | Attempt::Take(..)
+        | Attempt::Code(_, _, true)
         | Attempt::Lease(_)
         | Attempt::Approve(_)
         | Attempt::Renew(..)
@@ -42,11 +41,11 @@ fn needed(attempt: &Attempt) -> Standing {
 }
 
 impl Model {
-    pub fn stands(&self, msp: usize) -> bool {
+    pub(crate) fn stands(&self, msp: usize) -> bool {
         self.organisations[msp].stands()
     }
 
-    pub fn require_stands(&self, msp: usize) -> Verdict {
+    pub(crate) fn require_stands(&self, msp: usize) -> Verdict {
         if self.stands(msp) {
             Ok(())
         } else {
@@ -54,7 +53,7 @@ impl Model {
         }
     }
 
-    pub fn require_standing(&self, msp: usize, attempt: &Attempt) -> Verdict {
+    pub(crate) fn require_standing(&self, msp: usize, attempt: &Attempt) -> Verdict {
         match needed(attempt) {
             Standing::Any => Ok(()),
             _ if !self.organisations[msp].joined => Err("organisation_not_joined"),
@@ -64,7 +63,7 @@ impl Model {
     }
 
     /// The cluster that serves a lease.
-    pub fn serving(&self, msp: usize, cluster: Option<usize>) -> Result<usize, &'static str> {
+    pub(crate) fn serving(&self, msp: usize, cluster: Option<usize>) -> Result<usize, &'static str> {
         let clusters = &self.organisations[msp].in_service;
         match (cluster, clusters.len()) {
             (Some(cluster), _) if clusters.contains(&cluster) => Ok(cluster),
@@ -74,7 +73,7 @@ impl Model {
         }
     }
 
-    pub fn of_organisation(&mut self, msp: usize, attempt: &Attempt) -> Verdict {
+    pub(crate) fn of_organisation(&mut self, msp: usize, attempt: &Attempt) -> Verdict {
         let organisation = &mut self.organisations[msp];
         match *attempt {
             Attempt::Join if organisation.joined => return Err("already_joined"),
@@ -132,49 +131,5 @@ impl Model {
         } else {
             Ok(())
         }
-    }
-
-    /// Id of the dataset that has the name now.
-    pub fn dataset_id(&self, did: Did) -> String {
-        let (Did::Use(name) | Did::Update(name)) = did else {
-            return String::new();
-        };
-        let at = self.names.get(&name);
-        at.map_or_else(|| "0".repeat(64), |at| self.datasets[*at].id.clone())
-    }
-
-    fn trace(&mut self, msp: usize, attempt: &Attempt) -> Verdict {
-        let Attempt::Trace(key, person, did) = *attempt else {
-            return Err("no such attempt");
-        };
-        let about = match did {
-            Did::Use(_) | Did::Update(_) => self.dataset_id(did),
-            Did::Run(back) => self
-                .recent(back)
-                .map_or_else(String::new, |at| self.leases[at].id.clone()),
-        };
-        let what = format!("{} {about}", matches!(did, Did::Update(_)));
-        match self.traces.get(&(msp, key)) {
-            Some(before) if *before == (person, what.clone()) => return Err("unchanged"),
-            Some(_) => return Err("trace_key_used"),
-            None => {}
-        }
-        match did {
-            Did::Use(name) | Did::Update(name) => {
-                let at = *self.names.get(&name).ok_or("dataset_not_found")?;
-                if matches!(did, Did::Update(_)) && self.datasets[at].owner != msp {
-                    return Err("not_owner");
-                }
-            }
-            Did::Run(back) => {
-                let at = self.held(msp, back, person)?;
-                let waits = matches!(self.leases[at].state, LeaseState::Requested | LeaseState::Waiting);
-                if waits || self.leases[at].token == 0 {
-                    return Err("lease_not_active");
-                }
-            }
-        }
-        self.traces.insert((msp, key), (person, what));
-        Ok(())
     }
 }

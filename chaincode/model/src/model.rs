@@ -1,94 +1,54 @@
 //! A contract that is too simple to be wrong: lists that are looked through, no keys, no indexes, no bytes.
-#![allow(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "a test fails by panicking"
-)]
 
 use crate::attempt::{Ask, Attempt, MSPS};
-use crate::consortium::{Organisation, Traces};
-use leasehold_chaincode::{LeaseState, Mode, Policy, limit};
+use crate::command::{TTL_MS, policy};
+use crate::consortium::Organisation;
+use crate::dataset::Dataset;
+use crate::trace::Traces;
+use leasehold_chaincode::{Admission, LeaseState, Mode, limit};
 use std::collections::BTreeMap;
 
-pub const TTL_SECONDS: u64 = 60;
-pub const TTL_MS: i64 = 60_000;
-
-/// Terms of three kinds: for one alone, for several with a line, and only with the owner's approval.
-pub fn policy(which: usize) -> Policy {
-    let base = Policy {
-        place_seconds: TTL_SECONDS,
-        ..Policy::exclusive(TTL_SECONDS)
-    };
-    match which {
-        0 => base,
-        1 => Policy {
-            most_shared: 2,
-            most_waiting: 2,
-            ..base
-        },
-        _ => Policy {
-            most_shared: 1,
-            most_waiting: 1,
-            approve_leases: true,
-            ..base
-        },
-    }
-}
-
 #[derive(Debug, Clone)]
-pub struct Dataset {
-    pub id: String,
-    pub owner: usize,
-    pub policy: usize,
-    pub retired: bool,
-    pub token: u64,
-    pub transitions: u64,
-    /// Indexes of leases.
-    pub holders: Vec<usize>,
-    pub line: Vec<usize>,
-}
-
-#[derive(Debug, Clone)]
-pub struct Lease {
-    pub id: String,
-    pub dataset: usize,
-    pub msp: usize,
-    pub person: usize,
-    pub mode: Mode,
-    pub waits: bool,
-    pub state: LeaseState,
+pub(crate) struct Lease {
+    pub(crate) id: String,
+    pub(crate) dataset: usize,
+    pub(crate) msp: usize,
+    pub(crate) person: usize,
+    pub(crate) mode: Mode,
+    pub(crate) waits: bool,
+    pub(crate) state: LeaseState,
     /// When it lapses or expires.
-    pub due_ms: i64,
-    pub ended_ms: i64,
-    pub token: u64,
-    pub ready: Option<bool>,
-    pub cluster: usize,
+    pub(crate) due_ms: i64,
+    pub(crate) ended_ms: i64,
+    pub(crate) token: u64,
+    pub(crate) ready: Option<bool>,
+    pub(crate) cluster: usize,
     /// The transaction that asked for it.
-    pub tx_id: String,
+    pub(crate) tx_id: String,
     /// That transaction's time.
-    pub asked_ms: i64,
+    pub(crate) asked_ms: i64,
     /// When it was granted or renewed by a clock that is right.
-    pub granted_ms: i64,
+    pub(crate) granted_ms: i64,
 }
 
 #[derive(Default)]
-pub struct Model {
-    pub names: BTreeMap<usize, usize>,
-    pub datasets: Vec<Dataset>,
-    pub leases: Vec<Lease>,
-    pub organisations: [Organisation; MSPS.len()],
-    pub traces: Traces,
+pub(crate) struct Model {
+    pub(crate) names: BTreeMap<usize, usize>,
+    pub(crate) datasets: Vec<Dataset>,
+    pub(crate) leases: Vec<Lease>,
+    pub(crate) organisations: [Organisation; MSPS.len()],
+    pub(crate) traces: Traces,
     /// How long after its time anybody may end a lease.
-    pub margin_ms: i64,
+    pub(crate) margin_ms: i64,
     /// The time by a clock that is right.
-    pub right_ms: i64,
+    pub(crate) right_ms: i64,
 }
 
-pub type Verdict = Result<(), &'static str>;
+pub(crate) type Verdict = Result<(), &'static str>;
 
 impl Model {
     /// Index of the lease that is the `back`-th from the newest.
-    pub fn recent(&self, back: usize) -> Option<usize> {
+    pub(crate) fn recent(&self, back: usize) -> Option<usize> {
         self.leases.len().checked_sub(back + 1)
     }
 
@@ -97,27 +57,12 @@ impl Model {
     }
 
     /// Makes a step, or says with which code it is refused. New things have no id yet.
-    pub fn step(&mut self, msp: usize, now_ms: i64, attempt: &Attempt) -> Verdict {
+    pub(crate) fn step(&mut self, msp: usize, now_ms: i64, attempt: &Attempt) -> Verdict {
         self.require_standing(msp, attempt)?;
+        if let Some(verdict) = self.of_dataset(msp, now_ms, attempt) {
+            return verdict;
+        }
         match *attempt {
-            Attempt::Register(name, policy) => {
-                if self.names.contains_key(&name) {
-                    return Err("dataset_name_taken");
-                }
-                self.names.insert(name, self.datasets.len());
-                self.datasets.push(Dataset {
-                    id: String::new(),
-                    owner: msp,
-                    policy,
-                    retired: false,
-                    token: 0,
-                    transitions: 1,
-                    holders: Vec::new(),
-                    line: Vec::new(),
-                });
-                Ok(())
-            }
-            Attempt::Remove(name, force) => self.remove(msp, now_ms, name, force),
             Attempt::Lease(ref ask) => self.ask(msp, now_ms, ask),
             Attempt::Approve(back) => {
                 let at = self.owned(msp, back)?;
@@ -227,7 +172,7 @@ impl Model {
         }
     }
 
-    pub fn held(&self, msp: usize, back: usize, person: usize) -> Result<usize, &'static str> {
+    pub(crate) fn held(&self, msp: usize, back: usize, person: usize) -> Result<usize, &'static str> {
         let at = self.lease(back)?;
         let lease = &self.leases[at];
         if (lease.msp, lease.person) == (msp, person) {
@@ -237,43 +182,29 @@ impl Model {
         }
     }
 
-    fn happened(&mut self, at: usize) {
+    pub(crate) fn happened(&mut self, at: usize) {
         self.datasets[self.leases[at].dataset].transitions += 1;
     }
 
-    fn remove(&mut self, msp: usize, now_ms: i64, name: usize, force: bool) -> Verdict {
-        let at = *self.names.get(&name).ok_or("dataset_not_found")?;
-        let dataset = &mut self.datasets[at];
-        if dataset.owner != msp {
-            return Err("not_owner");
-        }
-        let is_free = dataset.holders.is_empty() && dataset.line.is_empty();
-        if !(force || is_free) {
-            return Err("dataset_leased");
-        }
-        dataset.retired = true;
-        dataset.transitions += 1;
-        self.names.remove(&name);
-        for waiting in std::mem::take(&mut self.datasets[at].line) {
-            self.leases[waiting].state = LeaseState::Ended;
-            self.happened(waiting);
-        }
-        for holder in self.datasets[at].holders.clone() {
-            if self.leases[holder].state == LeaseState::Active {
-                self.leases[holder].state = LeaseState::Ending;
-                self.leases[holder].ended_ms = now_ms;
-                self.happened(holder);
-            }
-        }
-        Ok(())
-    }
-
     fn ask(&mut self, msp: usize, now_ms: i64, ask: &Ask) -> Verdict {
-        let dataset = *self.names.get(&ask.name).ok_or("dataset_not_found")?;
+        let dataset = self.named(ask.name)?;
         let (mode, person) = (ask.mode, ask.person);
         self.require_stands(self.datasets[dataset].owner)?;
         let policy = policy(self.datasets[dataset].policy);
-        if mode == Mode::Shared && policy.most_shared == 0 {
+        if let Admission::Only(organisations) = &policy.organisations
+            && self.datasets[dataset].owner != msp
+            && !organisations.iter().any(|other| other.as_str() == MSPS[msp])
+        {
+            return Err("organisation_not_admitted");
+        }
+        if !policy.groups.is_empty() && !ask.in_group {
+            return Err("group_not_admitted");
+        }
+        let allowed = match mode {
+            Mode::Exclusive => policy.exclusive,
+            Mode::Shared => policy.most_shared > 0,
+        };
+        if !allowed {
             return Err("mode_not_allowed");
         }
         let cluster = self.serving(msp, ask.cluster)?;
@@ -317,14 +248,6 @@ impl Model {
             self.leases.truncate(before.1);
         }
         verdict
-    }
-
-    fn fits(&self, dataset: usize, mode: Mode) -> bool {
-        let dataset = &self.datasets[dataset];
-        let room = policy(dataset.policy).most_shared as usize;
-        let shared = |at: &usize| self.leases[*at].mode == Mode::Shared;
-        dataset.holders.is_empty()
-            || mode == Mode::Shared && dataset.holders.iter().all(shared) && dataset.holders.len() < room
     }
 
     fn place(&mut self, now_ms: i64, at: usize) -> Verdict {
