@@ -25,8 +25,8 @@ use std::collections::BTreeSet;
 /// Version of these rules, recorded with every transaction: the same rules give the same state again.
 ///
 /// Version 1 knew datasets and leases. Since version 2 organisations join before they do anything, and name their clusters. Since version
-/// 3 the ids of new leases begin with their time; older ids stay as they are.
-pub const CONTRACT_VERSION: u32 = 3;
+/// 3 the ids of new leases begin with their time; older ids stay as they are. Since version 4 a description names creators and a type.
+pub const CONTRACT_VERSION: u32 = 4;
 
 /// The contract with its parameters, which all peers of a ledger share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -33,10 +33,10 @@ pub use loaded::Loaded;
 pub use query::{DatasetEntry, MAX_PAGE, Page, PageRequest};
 pub use question::{Answer, Question};
 pub use record::{
-    Action, ActionKind, Admission, By, Cluster, Code, CodeApproval, Consortium, Dataset, DatasetStatus,
-    Digest, End, EndCause, Finding, Grant, HashType, KeyAlgorithm, Lease, LeaseState, Metadata, Mode, Mount,
-    Offer, Organisation, Outputs, Place, Pod, Policy, PublicKey, Record, Resource, Suspension, Tool, Trace,
-    Volume, Vote,
+    Action, ActionKind, Admission, By, Cluster, Code, CodeApproval, Consortium, Creator, Dataset,
+    DatasetStatus, Digest, End, EndCause, Finding, Grant, HashType, KeyAlgorithm, Lease, LeaseState,
+    Metadata, Mode, Mount, Offer, Organisation, Outputs, Place, Pod, Policy, PublicKey, Record, Resource,
+    ResourceType, Suspension, Tool, Trace, Volume, Vote,
 };
 pub use refusal::Refusal;
 pub use state::{MemoryState, StateError, StateReader, Write};

@@ -22,9 +22,9 @@ pub const MIN_TTL_SECONDS: u64 = 10;
 pub const MAX_TTL_SECONDS: u64 = 30 * 24 * 60 * 60;
 /// Latest transaction time that is believed: the end of the year 9999.
 pub const MAX_TIMESTAMP_MS: i64 = 253_402_300_799_999;
-/// Most keywords, identifiers, formats or groups in a list.
+/// Most keywords, identifiers, formats, creators or groups in a list.
 pub const LIST_ENTRIES: usize = 64;
-/// Longest of them, characters; also longest licence, publisher, version or language.
+/// Longest of them, characters; also longest licence, publisher, version or language, and each text of a creator.
 pub const LIST_ENTRY_CHARS: usize = 200;
 /// Most organisations that a policy names.
 pub const POLICY_ORGANISATIONS: usize = 256;

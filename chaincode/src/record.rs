@@ -11,8 +11,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 pub use dataset::{
-    Admission, Code, CodeApproval, Dataset, DatasetStatus, Digest, Finding, HashType, Metadata, Mode, Offer,
-    Outputs, Place, Policy, Volume,
+    Admission, Code, CodeApproval, Creator, Dataset, DatasetStatus, Digest, Finding, HashType, Metadata,
+    Mode, Offer, Outputs, Place, Policy, ResourceType, Volume,
 };
 pub use lease::{End, EndCause, Grant, Lease, LeaseState, Mount};
 pub use organisation::{By, Cluster, Consortium, KeyAlgorithm, Organisation, PublicKey, Suspension, Vote};

@@ -141,7 +141,7 @@ fn a_record_of_another_schema_or_a_damaged_one_is_reported_not_guessed() {
         StateError::UnknownSchema {
             key: place.clone(),
             found: 9,
-            known: 1
+            known: 2
         }
     );
     for value in ["", "{}", "garbage", r#"{"schema":1,"record":{}}"#] {

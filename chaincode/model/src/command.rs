@@ -4,8 +4,8 @@ use crate::attempt::{Attempt, Did, MSPS};
 use crate::dataset::Volume;
 use crate::model::Model;
 use leasehold_chaincode::{
-    Action, Admission, Ciphertext, Code, Command, Digest, Finding, HashType, KeyAlgorithm, Metadata,
-    MountReport, Outputs, Pod, Policy, PublicKey, Resource, Tool,
+    Action, Admission, Ciphertext, Code, Command, Creator, Digest, Finding, HashType, KeyAlgorithm, Metadata,
+    MountReport, Outputs, Pod, Policy, PublicKey, Resource, ResourceType, Tool,
 };
 
 const NAMES: [&str; crate::attempt::NAMES] = ["texts", "scans", "waves"];
@@ -71,6 +71,12 @@ pub(crate) fn description(which: usize) -> Metadata {
             keywords: vec!["waves".to_owned(), "North Sea".to_owned()],
             licence: Some("CC-BY-4.0".to_owned()),
             identifiers: vec!["doi:10.1000/182".to_owned()],
+            creators: vec![Creator {
+                name: "Institute of Oceanography".to_owned(),
+                identifier: Some("https://ror.org/04q12yn84".to_owned()),
+                affiliation: None,
+            }],
+            resource_type: Some(ResourceType::Dataset),
             publisher: Some("Institute of Oceanography".to_owned()),
             publication_year: Some(2_026),
             version: Some("2.1".to_owned()),

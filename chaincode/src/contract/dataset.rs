@@ -22,6 +22,7 @@ pub(super) fn register<S: StateReader + ?Sized>(
     let name = DatasetName::new(name)
         .map_err(|error| Refusal::invalid("name", format!("expected {}", error.expected)))?;
     text::metadata(metadata)?;
+    draft.require_known(metadata)?;
     text::policy(policy)?;
     text::volume(volume_ciphertext, key_version, 1)?;
     let id = DatasetId::derive(&draft.context.tx_id);
@@ -66,6 +67,7 @@ pub(super) fn amend<S: StateReader + ?Sized>(
     let mut kinds = Vec::new();
     if let Some(metadata) = metadata.filter(|metadata| **metadata != dataset.metadata) {
         text::metadata(metadata)?;
+        draft.require_known(metadata)?;
         dataset.metadata = metadata.clone();
         kinds.push(EventKind::DatasetDescribed {});
     }

@@ -4,7 +4,7 @@ use super::{CommandResult, Contract, Endorsement, Failure, Outcome, TxContext};
 use crate::command::Standing;
 use crate::event::{Event, EventKind, HistoryEntry};
 use crate::id::{DatasetId, DatasetRef, LeaseId, Msp};
-use crate::record::{Consortium, Dataset, DatasetStatus, Lease, LeaseState, Organisation, Record};
+use crate::record::{Consortium, Dataset, DatasetStatus, Lease, LeaseState, Metadata, Organisation, Record};
 use crate::refusal::Refusal;
 use crate::state::{self, StateError, StateReader, Write};
 use crate::{key, query};
@@ -54,6 +54,16 @@ impl<'a, S: StateReader + ?Sized> Draft<'a, S> {
     /// Whether leases name the cluster that serves them.
     pub(super) fn knows_clusters(&self) -> bool {
         self.consortium.is_some()
+    }
+
+    /// Refuses of a description what older rules do not know.
+    pub(super) fn require_known(&self, metadata: &Metadata) -> Result<(), Refusal> {
+        let has_new = !metadata.creators.is_empty() || metadata.resource_type.is_some();
+        if has_new && self.version < 4 {
+            let reason = "expected no creators and no type by these rules";
+            return Err(Refusal::invalid("metadata", reason));
+        }
+        Ok(())
     }
 
     /// The id of the lease that is being asked for.

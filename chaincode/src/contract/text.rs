@@ -2,7 +2,7 @@
 
 use crate::command::Ciphertext;
 use crate::limit;
-use crate::record::{Admission, Code, Digest, Finding, Metadata, Pod, Policy, PublicKey, Resource};
+use crate::record::{Admission, Code, Creator, Digest, Finding, Metadata, Pod, Policy, PublicKey, Resource};
 use crate::refusal::Refusal;
 
 /// Refuses a text of more than `chars` characters without counting all of a huge one.
@@ -62,6 +62,7 @@ pub(super) fn metadata(metadata: &Metadata) -> Result<(), Refusal> {
     lines("metadata.keywords", &metadata.keywords)?;
     lines("metadata.identifiers", &metadata.identifiers)?;
     lines("metadata.formats", &metadata.formats)?;
+    creators("metadata.creators", &metadata.creators)?;
     for (field, text) in [
         ("metadata.licence", &metadata.licence),
         ("metadata.publisher", &metadata.publisher),
@@ -85,6 +86,17 @@ pub(super) fn metadata(metadata: &Metadata) -> Result<(), Refusal> {
         Some(content) => digest("metadata.content_digest", content),
         None => Ok(()),
     }
+}
+
+fn creators(field: &str, creators: &[Creator]) -> Result<(), Refusal> {
+    at_most(field, creators.len())?;
+    for creator in creators {
+        line(field, &creator.name, limit::LIST_ENTRY_CHARS)?;
+        for text in [&creator.identifier, &creator.affiliation].into_iter().flatten() {
+            line(field, text, limit::LIST_ENTRY_CHARS)?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn policy(policy: &Policy) -> Result<(), Refusal> {

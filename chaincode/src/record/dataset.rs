@@ -4,6 +4,7 @@ use crate::command::Ciphertext;
 use crate::id::{DatasetId, DatasetName, LeaseId, Msp};
 use crate::record::Record;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// What was registered. Changes only by its owner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +26,14 @@ pub struct Dataset {
     pub retired_at_ms: Option<i64>,
 }
 
-impl Record for Dataset {}
+impl Record for Dataset {
+    const SINCE: &'static [u32] = &[1, 4];
+
+    /// Version 1 named no creators and no type.
+    fn upgrade(from: u32, record: Value) -> Option<Value> {
+        (from == 1).then_some(record)
+    }
+}
 
 /// A dataset's description, public to the consortium and for ever. The fields are those that DataCite 4.5 and DCAT 3 share.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +53,12 @@ pub struct Metadata {
     /// Persistent identifiers, such as a DOI.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub identifiers: Vec<String>,
+    /// Who made it, the first first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub creators: Vec<Creator>,
+    /// What kind of thing it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_type: Option<ResourceType>,
     /// Who published it: an organisation or a group, no person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publisher: Option<String>,
@@ -69,6 +83,50 @@ pub struct Metadata {
     /// Digest of the content, as its owner computes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_digest: Option<Digest>,
+}
+
+/// Who made a dataset: an organisation or a group. A person only where they want to be named for as long as the ledger is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Creator {
+    /// One line.
+    pub name: String,
+    /// Which one: an address such as `https://ror.org/04q12yn84`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identifier: Option<String>,
+    /// An organisation or a group that they belong to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affiliation: Option<String>,
+}
+
+/// Kinds of thing that a dataset may be: those of DataCite 4.5's `resourceTypeGeneral` that are files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResourceType {
+    /// Moving pictures, with or without sound.
+    Audiovisual,
+    /// Several things of different kinds.
+    Collection,
+    /// A program in a notebook, with its text.
+    ComputationalNotebook,
+    /// Data in a form of its own.
+    Dataset,
+    /// Pictures.
+    Image,
+    /// Something that takes a person's part in it.
+    InteractiveResource,
+    /// A model of something, such as one that was trained.
+    Model,
+    /// Programs.
+    Software,
+    /// Sound alone.
+    Sound,
+    /// Text.
+    Text,
+    /// What is done in which order.
+    Workflow,
+    /// None of these.
+    Other,
 }
 
 /// A digest with its function.

@@ -152,6 +152,18 @@ fn descriptions() -> Vec<Row> {
             "metadata.formats",
             with_metadata(json!({ "formats": ["\u{7}"] })),
         ),
+        (
+            "b23",
+            "a creator has a name",
+            "metadata.creators",
+            with_metadata(json!({ "creators": [{ "name": " " }] })),
+        ),
+        (
+            "b24",
+            "there are 64 creators at most",
+            "metadata.creators",
+            with_metadata(json!({ "creators": vec![json!({ "name": "a group" }); limit::LIST_ENTRIES + 1] })),
+        ),
     ]
 }
 

@@ -80,6 +80,10 @@ fn registered() -> Vec<Case> {
 
 fn described() -> Vec<Case> {
     let anew = json!({ "title": "Texts, second edition", "keywords": ["lorem"] });
+    let created = json!({
+        "title": "Texts", "resource_type": "text",
+        "creators": [{ "name": "Institute of Linguistics", "identifier": "https://ror.org/04q12yn84", "affiliation": "UiS" }],
+    });
     vec![
         with_texts("d20", "its owner describes a dataset anew")
             .then(A.does(amend("texts", json!({ "metadata": anew }))).tells(&["dataset_described"]))
@@ -113,6 +117,9 @@ fn described() -> Vec<Case> {
             .then(A.may_not(lease("texts", 1), json!({ "code": "invalid_field", "field": "ttl_seconds" }))),
         with_texts("d27", "a dataset that is not there cannot be amended")
             .then(A.may_not(amend("scans", json!({ "metadata": anew })), "dataset_not_found")),
+        with_texts("d28", "a description names who made the dataset and what kind of thing it is")
+            .then(A.does(amend("texts", json!({ "metadata": created }))))
+            .asks(dataset("texts"), json!({ "dataset": { "metadata": created } })),
     ]
 }
 
