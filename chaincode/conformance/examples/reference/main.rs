@@ -7,7 +7,9 @@
     reason = "whoever generates a document wants to see why it failed"
 )]
 
+mod bounds;
 mod source;
+mod types;
 
 use async_trait::async_trait;
 use leasehold_chaincode::{
@@ -16,18 +18,17 @@ use leasehold_chaincode::{
 };
 use leasehold_conformance::{Abilities, Accepted, Bench, BenchError, Submission, run};
 use serde_json::Value;
-use source::{Item, constants, doc_of, snake_case, structure, variants};
+use source::{Item, constants, snake_case, variants};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::sync::Mutex;
+use types::Types;
 
 const COMMAND: &str = include_str!("../../../src/command.rs");
 const REFUSAL: &str = include_str!("../../../src/refusal.rs");
 const EVENT: &str = include_str!("../../../src/event.rs");
 const LIMIT: &str = include_str!("../../../src/limit.rs");
-const DATASET: &str = include_str!("../../../src/record/dataset.rs");
-const ORGANISATION: &str = include_str!("../../../src/record/organisation.rs");
-const TRACE: &str = include_str!("../../../src/record/trace.rs");
+const CONTRACT: &str = include_str!("../../../src/contract.rs");
 const QUESTION: &str = include_str!("../../../src/question.rs");
 
 /// What came of a command in the cases.
@@ -185,53 +186,44 @@ async fn main() {
          on an empty ledger: events and refusals of a command are those that it led to there. Every command may besides lead to `role_needed`, `organisation_not_joined`, \
          `invalid_field` and `exhausted`.\n\nA command is a JSON object with its name as \
          `command`. Fields that are not there, unknown ones and values of another type are refused before the contract sees them. \
-         The caller's organisation and role come from the ledger, never from a field.\n\n## Commands\n",
+         The caller's organisation and role come from the ledger, never from a field.\n\n\
+         ## What only the ledger knows\n\nThe contract records and answers all of what is below. No other part of Leasehold acts on three things yet: \
+         `outputs` (results go to the researcher's home whatever it says), `approve_code` with the codes that an owner approved (pods are admitted \
+         whatever they run), and traces of pods (nobody records a `run` but who submits it).\n\n## Commands\n",
     );
+    let mut types = Types::default();
     for command in variants(COMMAND, "Command") {
-        write_command(&mut text, &command, &notes.seen);
+        write_command(&mut text, &mut types, &command, &notes.seen);
     }
-    text.push_str("## Values\n");
-    for (name, source) in [
-        ("Metadata", DATASET),
-        ("Digest", DATASET),
-        ("Policy", DATASET),
-        ("Code", DATASET),
-        ("Finding", DATASET),
-        ("PublicKey", ORGANISATION),
-        ("Resource", TRACE),
-        ("Tool", TRACE),
-        ("Pod", TRACE),
-    ] {
-        let item = structure(source, name);
-        let _ = write!(text, "\n### {name}\n{}\n\n", item.doc);
-        write_fields(&mut text, &item);
+    text.push_str("\n## Values\n\nWhat commands take.\n");
+    types.define(&mut text, true);
+    let [results, refusals, events, questions, answers] = [
+        variants(CONTRACT, "CommandResult"),
+        variants(REFUSAL, "Refusal"),
+        variants(EVENT, "EventKind"),
+        variants(QUESTION, "Question"),
+        variants(QUESTION, "Answer"),
+    ];
+    for items in [&results, &refusals, &events, &questions, &answers] {
+        types.mention_fields(items);
     }
-    for (name, source) in [("MountReport", COMMAND), ("Action", TRACE)] {
-        let _ = write!(text, "\n### {name}\n{}\n", doc_of(source, name));
-        let tag = if name == "Action" { "action" } else { "mount" };
-        for item in variants(source, name) {
-            let _ = write!(
-                text,
-                "\n`\"{tag}\": \"{}\"` {}\n\n",
-                snake_case(&item.name),
-                item.doc
-            );
-            write_fields(&mut text, &item);
-        }
-    }
+    types.mention("CommandResult Event");
+    text.push_str("\n## Records\n\nWhat answers, refusals and events give besides. A command is answered with a `CommandResult`, and followers get an `Event` for each \
+         transition. Times are milliseconds since the Unix epoch.\n");
+    types.define(&mut text, false);
     write_words(
         &mut text,
         "Refusals",
         "A refused command wrote nothing.",
-        &variants(REFUSAL, "Refusal"),
+        &refusals,
     );
     write_words(
         &mut text,
         "Events",
         "One for each transition, the one that was asked for first.",
-        &variants(EVENT, "EventKind"),
+        &events,
     );
-    write_questions(&mut text);
+    write_questions(&mut text, &questions, &answers);
     text.push_str("\n## Limits\n\n| limit | value | |\n|---|---|---|\n");
     for (name, value, doc) in constants(LIMIT) {
         let _ = writeln!(text, "| `{name}` | `{value}` | {doc} |");
@@ -239,7 +231,7 @@ async fn main() {
     print!("{text}");
 }
 
-fn write_command(text: &mut String, command: &Item, seen: &BTreeMap<&'static str, Seen>) {
+fn write_command(text: &mut String, types: &mut Types, command: &Item, seen: &BTreeMap<&'static str, Seen>) {
     let name = snake_case(&command.name);
     let seen = seen
         .get(name.as_str())
@@ -256,7 +248,7 @@ fn write_command(text: &mut String, command: &Item, seen: &BTreeMap<&'static str
         command.doc,
         role.as_str()
     );
-    write_fields(text, command);
+    types.write_fields(text, command, &name, true);
     let common = [
         "role_needed",
         "organisation_not_joined",
@@ -273,21 +265,6 @@ fn write_command(text: &mut String, command: &Item, seen: &BTreeMap<&'static str
     }
 }
 
-fn write_fields(text: &mut String, item: &Item) {
-    if item.fields.is_empty() {
-        return;
-    }
-    text.push_str("| field | type | |\n|---|---|---|\n");
-    for field in &item.fields {
-        let optional = if field.optional { "may be left out; " } else { "" };
-        let _ = writeln!(
-            text,
-            "| `{}` | `{}` | {optional}{} |",
-            field.name, field.kind, field.doc
-        );
-    }
-}
-
 fn write_words(text: &mut String, title: &str, said: &str, items: &[Item]) {
     let _ = write!(
         text,
@@ -297,7 +274,7 @@ fn write_words(text: &mut String, title: &str, said: &str, items: &[Item]) {
         let fields: Vec<_> = item
             .fields
             .iter()
-            .map(|field| format!("`{}`", field.name))
+            .map(|field| format!("`{}: {}`", field.name, field.kind))
             .collect();
         let _ = writeln!(
             text,
@@ -309,16 +286,36 @@ fn write_words(text: &mut String, title: &str, said: &str, items: &[Item]) {
     }
 }
 
-fn write_questions(text: &mut String) {
+fn write_questions(text: &mut String, questions: &[Item], answers: &[Item]) {
     text.push_str(
-        "\n## Questions\n\nEach is answered from one record or one index, page by page.\n\n| question | fields |\n|---|---|\n",
+        "\n## Questions\n\nEach is answered from one record or one index, page by page.\n\n| question | fields | answer |\n|---|---|---|\n",
     );
-    for item in variants(QUESTION, "Question") {
+    for item in questions {
         let fields: Vec<_> = item
             .fields
             .iter()
             .map(|field| format!("`{}: {}`", field.name, field.kind))
             .collect();
-        let _ = writeln!(text, "| `{}` | {} |", snake_case(&item.name), fields.join(", "));
+        let answer = answer_to(&item.name, answers);
+        let _ = writeln!(
+            text,
+            "| `{}` | {} | `{answer}` |",
+            snake_case(&item.name),
+            fields.join(", ")
+        );
     }
+}
+
+/// The type that a question's arm answers with.
+fn answer_to(question: &str, answers: &[Item]) -> String {
+    let (_, arm) = QUESTION
+        .split_once(&format!("            Self::{question} {{"))
+        .unwrap();
+    let (_, answer) = arm.split_once("Answer::").unwrap();
+    let answer: String = answer.chars().take_while(char::is_ascii_alphanumeric).collect();
+    let answer = answers.iter().find(|one| one.name == answer).unwrap();
+    let kind = answer.holds.as_deref().unwrap();
+    // Where it lies in memory is nobody's business.
+    let boxed = kind.strip_prefix("Box<").and_then(|kind| kind.strip_suffix('>'));
+    boxed.unwrap_or(kind).to_owned()
 }
