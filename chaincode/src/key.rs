@@ -52,6 +52,13 @@ pub fn is_endorsed(key: &str) -> bool {
         .is_some_and(|(kind, _)| RECORDS.contains(&kind))
 }
 
+/// A number with 20 digits.
+fn padded(number: u64) -> String {
+    let digits = number.to_string();
+    let zeros = "00000000000000000000".get(digits.len()..).unwrap_or_default();
+    [zeros, &digits].concat()
+}
+
 /// Record of a dataset.
 #[must_use]
 pub fn dataset(id: &DatasetId) -> String {
@@ -106,7 +113,7 @@ pub fn leases_of_dataset(dataset: &DatasetId) -> String {
 /// A lease among those of its dataset.
 #[must_use]
 pub fn lease_of_dataset(lease: &Lease) -> String {
-    let number = format!("{:020}", lease.number);
+    let number = padded(lease.number);
     ["lease-dataset/", lease.dataset.as_str(), "/", &number].concat()
 }
 
@@ -158,7 +165,10 @@ pub fn leases_in_state_from(state: LeaseState, due_at_ms: i64) -> String {
 /// A lease among those in its state.
 #[must_use]
 pub fn lease_in_state(lease: &Lease) -> String {
-    let due = format!("{:020}", lease.due_at_ms());
+    let due = match u64::try_from(lease.due_at_ms()) {
+        Ok(due) => padded(due),
+        Err(_) => format!("{:020}", lease.due_at_ms()),
+    };
     [
         "lease-state/",
         lease.state.as_str(),
@@ -205,7 +215,7 @@ pub fn histories(dataset: &DatasetId) -> String {
 /// One entry of it.
 #[must_use]
 pub fn history(dataset: &DatasetId, revision: u64) -> String {
-    let revision = format!("{revision:020}");
+    let revision = padded(revision);
     ["history/", dataset.as_str(), "/", &revision].concat()
 }
 
@@ -218,7 +228,7 @@ pub fn lease_histories(lease: &LeaseId) -> String {
 /// One entry of it.
 #[must_use]
 pub fn lease_history(lease: &LeaseId, revision: u64) -> String {
-    let revision = format!("{revision:020}");
+    let revision = padded(revision);
     ["lease-history/", lease.as_str(), "/", &revision].concat()
 }
 
@@ -308,4 +318,16 @@ pub fn trace_in(list: &str, trace: &Trace) -> String {
 pub fn end_of(prefix: &str) -> String {
     let stem = prefix.strip_suffix('/').unwrap_or(prefix);
     format!("{stem}0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_in_keys_have_twenty_digits() {
+        for number in [0, 7, 1_234_567, u64::MAX] {
+            assert_eq!(padded(number), format!("{number:020}"));
+        }
+    }
 }

@@ -115,7 +115,10 @@ impl MemoryState {
     pub fn take(&mut self, writes: Vec<Write>) {
         for write in writes {
             match write {
-                Write::Put { key, value } => self.0.insert(key, value),
+                Write::Put { key, mut value } => {
+                    value.shrink_to_fit();
+                    self.0.insert(key, value)
+                }
                 Write::Delete { key } => self.0.remove(&key),
             };
         }
@@ -177,10 +180,9 @@ pub(crate) fn encode<T: Record>(key: &str, record: &T, contract: u32) -> Result<
         schema: T::schema(contract),
         record,
     };
-    // Room for most records, so that the bytes need not move as they grow.
+    // Room for most records, so that the bytes need not move as they grow. Whoever holds many of them gives back what is left of it.
     let mut bytes = Vec::with_capacity(1_024);
     serde_json::to_writer(&mut bytes, &stored).map_err(|error| damaged(key, error.to_string()))?;
-    bytes.shrink_to_fit();
     Ok(bytes)
 }
 

@@ -208,3 +208,158 @@ fn wrong((height, _): (u64, usize), transaction: &Asked, reason: &str) -> Corrup
         format!("transaction {}: {reason}", transaction.tx_id),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::block::{Genesis, NewBody, NewTransaction};
+    use crate::ledger::verify::walk::Checked;
+    use leasehold_chaincode::{
+        CONTRACT_VERSION, Ciphertext, Command, MemoryState, Metadata, Mode, Msp, Policy, Role, TxContext,
+        TxId,
+    };
+    use std::collections::BTreeMap;
+
+    fn register(name: &str) -> Command {
+        let mut policy = Policy::exclusive(3_600);
+        policy.most_shared = 64;
+        Command::RegisterDataset {
+            name: name.to_owned(),
+            metadata: Metadata {
+                title: "Texts".to_owned(),
+                ..Metadata::default()
+            },
+            policy,
+            volume_ciphertext: Ciphertext("AAAA".to_owned()),
+            key_version: 1,
+        }
+    }
+
+    fn lease(dataset: &str, person: usize) -> Command {
+        Command::Lease {
+            dataset: dataset.to_owned(),
+            subject: format!("{person:064x}"),
+            mode: Some(Mode::Shared),
+            ttl_seconds: None,
+            groups: Vec::new(),
+            wait: false,
+            cluster: None,
+        }
+    }
+
+    /// Every other lease is on the same dataset, so that it is decided by what those before it left.
+    fn commands() -> Vec<Command> {
+        let join = Command::JoinConsortium {
+            broker: "https://broker.example.org".to_owned(),
+            keys: Vec::new(),
+        };
+        let cluster = Command::RegisterCluster {
+            name: "main".to_owned(),
+            keys: Vec::new(),
+        };
+        let mut commands = vec![join, cluster, register("all")];
+        for number in 0..40 {
+            let own = format!("d{number}");
+            commands.extend([register(&own), lease("all", number), lease(&own, number)]);
+        }
+        commands
+    }
+
+    /// A block of some commands, which have changed a state one by one.
+    fn block(height: u64, commands: &[Command], state: &mut MemoryState) -> Checked {
+        let caller = Msp::new("UiSMSP").unwrap();
+        let decided: Vec<_> = (0..)
+            .zip(commands)
+            .map(|(at, command)| {
+                let context = TxContext {
+                    tx_id: TxId::new(format!("tx-{height}-{at}")).unwrap(),
+                    timestamp_ms: 1_000,
+                    caller: caller.clone(),
+                    role: Role::Administrator,
+                };
+                let outcome = Contract::EMBEDDED.execute(&*state, &context, command).unwrap();
+                state.apply(&outcome.writes);
+                (context.tx_id, command, outcome)
+            })
+            .collect();
+        let transactions: Vec<_> = decided
+            .iter()
+            .map(|(tx_id, command, outcome)| NewTransaction {
+                tx_id,
+                caller: &caller,
+                role: Role::Administrator,
+                timestamp_ms: 1_000,
+                contract: CONTRACT_VERSION,
+                command,
+                events: &outcome.events,
+                result: &outcome.result,
+            })
+            .collect();
+        let text = serde_json::to_string(&NewBody::Transactions(&transactions)).unwrap();
+        let body = serde_json::from_str(&text).unwrap();
+        Checked { height, text, body }
+    }
+
+    fn genesis() -> Bodies {
+        let genesis = Genesis {
+            schema: 2,
+            organisation: Msp::new("UiSMSP").unwrap(),
+            end_margin_ms: 0,
+            created_at_ms: 0,
+            key_id: None,
+        };
+        Arc::new(vec![Checked {
+            height: 0,
+            text: String::new(),
+            body: BodyOf::Genesis(genesis),
+        }])
+    }
+
+    /// Of blocks of so many transactions.
+    fn replayed(each: usize, change: impl Fn(&mut Checked)) -> (Result<Replay, Corruption>, MemoryState) {
+        let mut state = MemoryState::default();
+        let mut blocks: Vec<_> = (1..)
+            .zip(commands().chunks(each))
+            .map(|(height, commands)| block(height, commands, &mut state))
+            .collect();
+        blocks.iter_mut().for_each(change);
+        let (helper, work) = Helper::new();
+        let worker = std::thread::spawn(work);
+        let mut replay = Replay::default();
+        let taken = replay
+            .take(&genesis(), &helper)
+            .and_then(|()| replay.take(&Arc::new(blocks), &helper));
+        drop(helper);
+        worker.join().unwrap();
+        (taken.map(|()| replay), state)
+    }
+
+    #[test]
+    fn what_is_decided_ahead_leads_to_what_it_leads_to_one_by_one() {
+        for each in [1, 3, 200] {
+            let (replay, expected) = replayed(each, |_| {});
+            let replay = replay.unwrap();
+            assert_eq!(replay.places.len(), commands().len());
+            let (state, _) = replay.into_parts().unwrap();
+            let found: BTreeMap<_, _> = state.iter().collect();
+            let expected: BTreeMap<_, _> = expected
+                .iter()
+                .map(|(key, value)| (key.as_bytes(), value))
+                .collect();
+            assert_eq!(found, expected, "in blocks of {each}");
+        }
+    }
+
+    #[test]
+    fn the_first_transaction_that_is_answered_otherwise_is_named() {
+        let (replay, _) = replayed(10, |block| {
+            if block.height >= 5 {
+                block.text = block.text.replace("\"lease_granted\"", "\"lease_waiting\"");
+            }
+        });
+        let found = replay.err().unwrap();
+        assert_eq!((found.block, found.field), (5, "body"));
+        assert!(found.reason.contains("transaction tx-5-"), "{}", found.reason);
+        assert!(found.reason.contains("answers otherwise"), "{}", found.reason);
+    }
+}
