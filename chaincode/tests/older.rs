@@ -127,7 +127,10 @@ fn this_version_reads_what_an_earlier_one_left_and_goes_on() {
         assert_eq!(schema(&bench.state), Some(2));
         let entry = query::dataset(&bench.state, &reference).unwrap().unwrap();
         assert_eq!(entry.dataset.metadata, metadata);
-        bench.leased("UiOMSP", "scans", &bench::bob(), 60);
+        // Somebody has the scans alone.
+        assert_eq!(query::holders(&bench.state, &entry.dataset.id).unwrap().len(), 1);
+        bench.registered("UiOMSP", "more");
+        bench.leased("UiOMSP", "more", &bench::bob(), 60);
     }
 }
 

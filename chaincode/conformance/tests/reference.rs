@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 const REFERENCE: &str = include_str!("../../../docs/contract.md");
 
-/// Of Rust.
-const KNOWN: [&str; 5] = ["Option", "Vec", "Box", "BTreeSet", "String"];
+/// Of Rust, and the organisation of an example.
+const KNOWN: [&str; 6] = ["Option", "Vec", "Box", "BTreeSet", "String", "UiSMSP"];
 
 /// Types in the cells and lists of the reference that are code.
 fn mentioned() -> BTreeSet<&'static str> {
