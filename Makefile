@@ -37,7 +37,7 @@ help: ## List the targets
 ## What everything needs
 
 .PHONY: setup
-setup: binaries $(PYTHON) $(CLIENT_VENV)/ready hub postgresql softhsm keycloak $(CARGO_DENY) ## Install and build what the other targets need (Debian packages, programs, Python tools)
+setup: binaries $(PYTHON) $(CLIENT_VENV)/ready hub postgresql mariadb softhsm keycloak $(CARGO_DENY) ## Install and build what the other targets need (Debian packages, programs, Python tools)
 
 $(PYTHON):
 	@if ! python3 -c 'import ensurepip' 2>/dev/null; then apt-get update --quiet=2 && apt-get install --yes --quiet=2 python3-venv; fi
@@ -54,6 +54,13 @@ postgresql: ## Install PostgreSQL for the ledger's tests, if it is missing (root
 	mkdir -p /etc/postgresql-common/createcluster.d && \
 	echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/leasehold-tests.conf && \
 	apt-get install --yes --quiet=2 --no-install-recommends postgresql
+
+# The server alone, without Debian's service.
+.PHONY: mariadb
+mariadb: ## Install MariaDB for the key store's tests, if it is missing (root)
+	@if [[ -x /usr/sbin/mariadbd && -x /usr/bin/my_print_defaults ]]; then exit 0; fi; \
+	if [[ $$EUID != 0 ]]; then echo "mariadb: install the Debian packages mariadb-server-core and mariadb-client-core as root; the tests that need it are skipped without"; exit 0; fi; \
+	apt-get update --quiet=2 && apt-get install --yes --quiet=2 --no-install-recommends mariadb-server-core mariadb-client-core
 
 $(API_VENV)/ready: $(PYTHON)
 	rm -rf $(API_VENV)
@@ -255,6 +262,7 @@ soak: binaries hub ## Long crash and random runs (root; about an hour)
 	LEASEHOLD_SOAK_CASES=1000 cargo test --package leasehold-secret-broker --lib --locked bytes_as_memory -- --nocapture
 	LEASEHOLD_SOAK_KILLS=300 cargo test --package leasehold-secret-broker --lib --locked ledger::tests::crash
 	LEASEHOLD_SOAK_KILLS=200 cargo test --package leasehold-secret-broker --lib --locked ledger::tests::postgres::crash
+	LEASEHOLD_SOAK_KILLS=200 cargo test --package leasehold-secret-broker --test replicas --locked crash::
 	LEASEHOLD_SOAK_FLIPS=2500 cargo test --package leasehold-secret-broker --lib --locked ledger::tests::flips
 	PROPTEST_CASES=20000 cargo test --package leasehold-webhook --package leasehold-spawner-hook --locked
 	$(MAKE) --no-print-directory fuzz

@@ -65,7 +65,8 @@ DATABASE = yaml.safe_dump(
             "signingKey": {"existingSecret": "ledger-key", "key": "signing.pem"},
             "id": "0a" * 32,
             "trustedKeys": ["1b" * 32, "2c" * 32],
-        }
+        },
+        "store": {"kind": "mysql", "server": {"existingSecret": "store-address", "key": "url"}},
     }
 )
 BOTH = pytest.mark.parametrize(
@@ -424,12 +425,29 @@ def test_a_channels_profile_names_files_that_are_mounted(render: Render) -> None
         assert re.search(rf"^    pub {field}: ", source, re.MULTILINE), f"a profile has no field {field}"
 
 
+def test_the_key_store_is_where_the_values_say(render: Render) -> None:
+    def broker(values: str | None) -> Manifest:
+        (pod,) = [pod for name, pod in pods(render(values=values)) if name == "leasehold-secret-broker"]
+        return pod
+
+    assert "LEASEHOLD_STORE" not in json.dumps(broker(None)), "beside the other data"
+    pod = broker(DATABASE)
+    (address,) = [variable for variable in pod["containers"][0]["env"] if variable["name"] == "LEASEHOLD_STORE"]
+    assert address["valueFrom"] == {"secretKeyRef": {"name": "store-address", "key": "url"}}, "it has a password"
+    mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    assert mounts["store"] == "/etc/leasehold/store"
+    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "store"]
+    assert volume["secret"]["secretName"] == "store-address"
+
+
 def test_the_broker_reaches_its_ledger_and_the_chaincode_nobody(render: Render) -> None:
     def ports(values: str | None) -> set[int]:
         policy = named(render(values=values), "NetworkPolicy", "leasehold-secret-broker")
         return {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
 
-    assert ports(DATABASE) - ports(None) == {5432, 6432}
+    assert ports(DATABASE) - ports(None) == {5432, 6432, 3306}
+    elsewhere = "store: { kind: postgres, server: { existingSecret: store-address, ports: [7432] } }"
+    assert ports(elsewhere) - ports(None) == {7432}
     assert ports(CHANNEL) - ports(None) == {7051, 9051}
     spec = named(render(values=CHANNEL), "NetworkPolicy", "leasehold-chaincode")["spec"]
     assert spec["egress"] == []
@@ -586,6 +604,9 @@ def test_in_the_hubs_namespace_only_the_hub_reaches_the_spawner_hook(render: Ren
         ("secretBroker.keyEncryptionKey.pkcs11.module=/opt/m.so", "token or pinSecret is empty"),
         ("secretBroker.keyEncryptionKey.pkcs11.module=m.so", "module"),
         ("ledger.kind=mysql", "kind"),
+        ("store.kind=fabric", "kind"),
+        ("store.kind=mysql", "store.server.existingSecret is empty"),
+        ('store={"kind":"postgres","server":{"ports":[0]}}', "ports"),
         ("ledger.kind=postgres", "ledger.postgres.existingSecret is empty"),
         ('ledger={"kind":"postgres","postgres":{"existingSecret":"a"}}', "ledger.signingKey.existingSecret is empty"),
         ("ledger.id=0a0b", "id"),

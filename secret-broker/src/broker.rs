@@ -19,6 +19,7 @@ use crate::keys::{KeyRing, KeyRingError, rotation};
 use crate::ledgers::{BrokerLedger, LedgerError};
 use crate::metrics::Metrics;
 use crate::pace::Pace;
+use crate::replicas::Looked;
 use crate::search::Search;
 use crate::server::{Doors, Served, Speaks};
 use crate::shredding::CompareError;
@@ -28,7 +29,8 @@ use crate::store::{Store, StoreError, now};
 use crate::tls::{Certificate, TlsError};
 use crate::view::{View, ViewError};
 use crate::{
-    api, enrolment, expiry, keeping, machines, operations, probes, publish, search, server, shredding,
+    api, enrolment, expiry, keeping, machines, operations, probes, publish, replicas, search, server,
+    shredding,
 };
 
 /// What REST, gRPC and the background work share.
@@ -71,6 +73,8 @@ pub struct Broker {
     pub bodies: Places<String>,
     /// One binding after the other, so that key store and view agree on which came last.
     pub binding: tokio::sync::Mutex<()>,
+    /// When other replicas were last looked at.
+    pub replicas: Looked,
     /// The broker's end.
     pub shutdown: CancellationToken,
 }
@@ -104,7 +108,7 @@ impl Broker {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The data directory cannot be made.
-    #[error("could not make the data directory {path}: {source}")]
+    #[error("could not make or use the data directory {path}: {source}")]
     DataDir {
         /// Which directory.
         path: std::path::PathBuf,
@@ -210,9 +214,12 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
         source,
     })?;
     let certificate = Certificate::new(&config.tls, &config.data_dir)?;
-    let database = config.data_dir.join("broker.db");
-    backup::forget_half_made(&database)?;
-    let store = Store::open(&database).await?;
+    backup::forget_half_made(&config.store, &config.data_dir)?;
+    let name = replicas::own_name(&config.data_dir).map_err(|source| StartError::DataDir {
+        path: config.data_dir.clone(),
+        source,
+    })?;
+    let store = Store::open(&config.store).await?.held_by(&name);
     let (ring, ledger) = open_ring(&config, &store).await?;
     store.seal_receipts(ring.receipt_seal());
     let audit_file = config.data_dir.join("audit.db");
@@ -277,6 +284,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
         pace,
         bodies: Places::new(api::body::MOST_BODIES, api::body::MOST_BODIES_OF_ONE),
         binding: tokio::sync::Mutex::new(()),
+        replicas: Looked::default(),
         shutdown: shutdown.clone(),
     });
     let unread = shredding::compare(&broker).await?;
@@ -312,6 +320,11 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
         &mut tasks,
         "worker of operations",
         operations::work(Arc::clone(b)),
+    );
+    own(
+        &mut tasks,
+        "look at other replicas",
+        replicas::follow(Arc::clone(b)),
     );
     own(&mut tasks, "index of the catalogue", search::run(Arc::clone(b)));
     own(

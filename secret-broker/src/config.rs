@@ -21,6 +21,7 @@ use crate::keys::pkcs11::Pkcs11Settings;
 use crate::ledger::{BlockName, Bytes, KeyId, LedgerAddress};
 use crate::pace::PaceArgs;
 use crate::shredding::waiting::Brake;
+use crate::store::StoreAddress;
 use crate::volume::LocalRoots;
 
 /// The secret broker of one organisation: who you are, what you may, what is encrypted with what.
@@ -111,6 +112,10 @@ pub struct Flags {
     /// Where the ledger is, sqlite:PATH, postgres:URL or fabric:PROFILE; `sqlite:<data-dir>/ledger.db` where absent.
     #[arg(long, env = "LEASEHOLD_LEDGER", hide_env_values = true)]
     pub ledger: Option<String>,
+    /// The key store: `sqlite:PATH`, or for replicas that share it `postgres://USER@HOST/DATABASE` or `mysql://USER@HOST/DATABASE` (MariaDB
+    /// too); `sqlite:<data-dir>/broker.db` where absent.
+    #[arg(long, env = "LEASEHOLD_STORE", hide_env_values = true)]
+    pub store: Option<String>,
     /// The Ed25519 key that signs the ledger, PKCS#8 PEM; where absent it is made beside a new ledger's file, or for a database as
     /// `<data-dir>/ledger.key`. Brokers that share a ledger share its key.
     #[arg(long, env = "LEASEHOLD_LEDGER_KEY")]
@@ -242,7 +247,9 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The ledger.
     pub ledger: LedgerAddress,
-    /// What signs it.
+    /// The key store.
+    pub store: StoreAddress,
+    /// What signs the ledger.
     pub ledger_key: PathBuf,
     /// Whether one that nobody signed is taken over.
     pub adopt_unsigned_ledger: bool,
@@ -329,6 +336,14 @@ impl Config {
                 LedgerAddress::Sqlite(PathBuf::new())
             }
         };
+        let store = match flags.store.as_deref().map(StoreAddress::from_str) {
+            None => StoreAddress::Sqlite(flags.data_dir.join("broker.db")),
+            Some(Ok(address)) => address,
+            Some(Err(error)) => {
+                errors.push(format!("--store: {error}"));
+                StoreAddress::Sqlite(PathBuf::new())
+            }
+        };
         if let (LedgerAddress::Fabric(profile), Some(organisation)) = (&ledger, &organisation)
             && let Err(mut wrong) = Profile::read(profile, organisation)
         {
@@ -384,6 +399,7 @@ impl Config {
                 address: flags.address,
                 data_dir: flags.data_dir,
                 ledger,
+                store,
                 ledger_key,
                 adopt_unsigned_ledger: flags.adopt_unsigned_ledger,
                 trusted_ledger_keys: flags.trusted_ledger_keys,
@@ -440,6 +456,8 @@ mod tests {
             "http://broker",
             "--ledger",
             "ledger.db",
+            "--store",
+            "mysql://broker:hunter2@db.example.org/keys?sslmode=allow",
             "--pkcs11-token",
             "leasehold",
         ]))
@@ -455,6 +473,7 @@ mod tests {
             "--cluster",
             "--address",
             "--ledger: expected",
+            "--store: sslmode is one of",
             "--pkcs11-module",
         ] {
             assert!(

@@ -26,6 +26,7 @@ pub mod pace;
 pub mod private_file;
 pub mod probes;
 pub mod publish;
+pub mod replicas;
 pub mod sealing;
 pub mod search;
 pub mod secret;

@@ -4,6 +4,9 @@
 //! One that cannot be decided is tried again after a wait that doubles each time, and gives way to others meanwhile: see
 //! [`crate::store::claims`]. On the embedded ledger nobody's later operation overtakes an earlier one.
 //!
+//! Replicas that share the key store take what is to be done from it, each operation one at a time; what one of them was killed over another
+//! finds and takes over.
+//!
 //! A broker that is killed between the ledger's answer and its own note finds the operation still running, submits it again under the
 //! same id, and hears the same answer.
 //!
@@ -42,6 +45,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// Nobody should have to wake the worker, but a wake-up that was lost must not matter.
 const LOOK_ANYWAY: Duration = Duration::from_secs(10);
+/// Nobody wakes it for what a replica leaves behind, and what this one holds it has to say again.
+const LOOK_AT_SHARED: Duration = Duration::from_secs(3);
 
 /// What kept an operation from being decided; it is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -70,13 +75,23 @@ pub async fn work(broker: Arc<Broker>) {
                 tracing::warn!(%error, "could not forget old operations");
             }
         }
+        if broker.store.is_shared()
+            && !held.is_empty()
+            && let Err(error) = broker.store.hold_on(now_ms()).await
+        {
+            tracing::warn!(%error, "could not say that operations are still worked on; another replica may take them over");
+        }
         let wait = match claim(&broker, &held).await {
             Ok(claims) => {
                 for claimed in claims.operations {
                     held.insert(claimed.id.clone(), claimed.tries > 0);
                     under_way.spawn(try_once(Arc::clone(&broker), claimed));
                 }
-                until(claims.next_due_ms)
+                let look = match broker.store.is_shared() {
+                    true => LOOK_AT_SHARED,
+                    false => LOOK_ANYWAY,
+                };
+                until(claims.next_due_ms).min(look)
             }
             Err(error) => {
                 tracing::warn!(%error, "could not look for operations; trying again");
@@ -176,7 +191,10 @@ async fn decide(broker: &Broker, claimed: &Claimed) -> Result<(), StepError> {
         Ending::Succeeded { .. } => &broker.metrics.operations_succeeded,
         Ending::Failed { .. } => &broker.metrics.operations_failed,
     };
-    broker.store.finish(&claimed.id, &ending).await?;
+    if !broker.store.finish(&claimed.id, &ending).await? {
+        tracing::info!(operation = %claimed.id, "another replica has taken an operation over meanwhile, and says how it ended");
+        return Ok(());
+    }
     broker.tell(&claimed.submitter, &claimed.id);
     if ending.destroys() {
         broker.key_work.notify_one();

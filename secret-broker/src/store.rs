@@ -1,19 +1,17 @@
-//! The broker's own database: wrapped data keys, people and their bindings, accepted operations, skeletons.
+//! The broker's own database: wrapped data keys, people and their bindings, accepted operations, skeletons. It is a file, or a database of a
+//! server that several brokers of the organisation share ([`database`]).
 //!
 //! Everything in it may be read by somebody who steals the file, so that nothing in it opens anything: data keys are wrapped, volume
 //! details are ciphertext, fingerprints are keyed. What must be true together is written in one transaction.
 
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use crate::sqlite;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::sqlite::SqlitePool;
-use sqlx::{SqlSafeStr as _, Sqlite, Transaction};
-
+mod address;
 pub mod backup;
 pub mod claims;
+mod copying;
 pub mod data_keys;
+mod database;
 pub mod doomed;
 mod known_keks;
 pub mod operations;
@@ -22,14 +20,22 @@ pub mod receipts;
 pub mod skeletons;
 pub mod standing;
 
+pub use address::StoreAddress;
+use database::{Database, Session};
 use receipts::ReceiptSeal;
 
 /// The database failed; not the caller's fault.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A statement or the file failed.
-    #[error("the key store failed: {0}; check its disk and its rights")]
+    #[error("the key store failed: {0}; check its disk and its rights, or its server")]
     Database(#[from] sqlx::Error),
+    /// Its server does not answer.
+    #[error("the key store's server did not answer in {0:?}; check that it can be reached")]
+    Late(std::time::Duration),
+    /// Its address leads nowhere.
+    #[error("could not connect to the key store: {0}")]
+    Address(String),
     /// The schema could not be brought up to date.
     #[error("the key store's schema could not be brought up to date: {0}; it may be of a newer version")]
     Migration(#[from] sqlx::migrate::MigrateError),
@@ -51,81 +57,53 @@ pub enum StoreError {
 /// The database.
 #[derive(Debug, Clone)]
 pub struct Store {
-    pool: SqlitePool,
+    database: Database,
+    /// What this broker is called where it holds operations.
+    holder: Arc<str>,
     /// Set once the ring is open; the ring is held against the key store before.
     seal: Arc<OnceLock<ReceiptSeal>>,
 }
 
 impl Store {
-    /// Opens the database and brings its schema up to date.
+    /// Opens the database and brings its tables up to date.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        let options = sqlite::options(path)
-            .foreign_keys(true)
-            // Deleted keys are overwritten, not merely unlinked.
-            .pragma("secure_delete", "ON");
-        let pool = sqlite::pool(4).connect_with(options).await?;
-        let migration = |version, description: &'static str, sql: &'static str| {
-            Migration::new(
-                version,
-                description.into(),
-                MigrationType::Simple,
-                sql.into_sql_str(),
-                false,
-            )
+    pub async fn open(address: impl Into<StoreAddress>) -> Result<Self, StoreError> {
+        let database = Database::open(&address.into()).await?;
+        let holder = match &database {
+            // One broker has the file, whichever process of it: what it held when it was killed is its own.
+            Database::Sqlite(_) => "broker".into(),
+            Database::Postgres(_) | Database::MySql(_) => uuid::Uuid::new_v4().to_string().into(),
         };
-        Migrator::with_migrations(vec![
-            migration(1, "initial", include_str!("../migrations/store/0001_initial.sql")),
-            migration(
-                2,
-                "transactions",
-                include_str!("../migrations/store/0002_transactions.sql"),
-            ),
-            migration(3, "tries", include_str!("../migrations/store/0003_tries.sql")),
-            migration(
-                4,
-                "standing",
-                include_str!("../migrations/store/0004_standing.sql"),
-            ),
-            migration(
-                5,
-                "rotation",
-                include_str!("../migrations/store/0005_rotation.sql"),
-            ),
-            migration(
-                6,
-                "doomed keys",
-                include_str!("../migrations/store/0006_doomed_keys.sql"),
-            ),
-            migration(
-                7,
-                "known keks",
-                include_str!("../migrations/store/0007_known_keks.sql"),
-            ),
-            migration(
-                8,
-                "sealed receipts",
-                include_str!("../migrations/store/0008_sealed_receipts.sql"),
-            ),
-            migration(
-                9,
-                "expected revisions",
-                include_str!("../migrations/store/0009_expected_revisions.sql"),
-            ),
-            migration(
-                10,
-                "operations of a person",
-                include_str!("../migrations/store/0010_operations_of_a_person.sql"),
-            ),
-        ])
-        .run(&pool)
-        .await?;
         Ok(Self {
-            pool,
+            database,
+            holder,
             seal: Arc::default(),
         })
+    }
+
+    /// Has this broker go by a name that it has after a restart as well, so that what it held before is its own at once.
+    #[must_use]
+    pub fn held_by(mut self, name: &str) -> Self {
+        if self.is_shared() {
+            self.holder = name.into();
+        }
+        self
+    }
+
+    /// Whether there is a key store already.
+    ///
+    /// # Errors
+    /// [`StoreError`] where that cannot be said.
+    pub async fn exists(address: &StoreAddress) -> Result<bool, StoreError> {
+        Database::exists(address).await
+    }
+
+    /// Whether other brokers may have it open.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        !matches!(self.database, Database::Sqlite(_))
     }
 
     /// Has receipts sealed from now on, and checked as they are read. The first key stays.
@@ -133,37 +111,46 @@ impl Store {
         let _set_before = self.seal.set(seal);
     }
 
-    /// A transaction that holds the write lock from its start, so that what it reads stays true until it commits.
-    async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        Ok(self.pool.begin_with("BEGIN IMMEDIATE").await?)
+    /// Statements each of which is alone.
+    async fn read(&self) -> Result<Session, StoreError> {
+        self.database.read().await
+    }
+
+    /// A transaction that has its turn to write from its start, so that what it reads stays true until it commits.
+    async fn write(&self) -> Result<Session, StoreError> {
+        self.database.write().await
     }
 
     /// Whether the database answers.
     ///
     /// # Errors
-    /// [`StoreError::Database`].
+    /// [`StoreError`].
     pub async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        self.read().await?.rows("SELECT 1", &[]).await?;
         Ok(())
     }
 
-    /// Leaves no copy of deleted or replaced bytes in the database's files: what is deleted is overwritten where it was, and here the
-    /// write-ahead log, which has it from before, is emptied. Yields whether it was; a reader of something older delays that.
+    /// Leaves no copy of deleted or replaced bytes in a file's database: what is deleted is overwritten where it was, and here the
+    /// write-ahead log, which has it from before, is emptied. Yields whether it was; a reader of something older delays that. On a server
+    /// there is nothing to be done from here: what wrapped the bytes has to go (`keys rotate`, `keys retire`).
     ///
     /// # Errors
-    /// [`StoreError::Database`].
+    /// [`StoreError`].
     pub async fn scrub(&self) -> Result<bool, StoreError> {
-        let (busy, _, _): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
-            .fetch_one(&self.pool)
-            .await?;
-        Ok(busy == 0)
+        match &self.database {
+            Database::Sqlite(pool) => database::sqlite::scrub(pool).await,
+            Database::Postgres(_) | Database::MySql(_) => Ok(true),
+        }
     }
 
-    /// Finishes open statements and closes the file.
+    /// Finishes open statements and closes the connections.
     pub async fn close(&self) {
-        self.pool.close().await;
+        self.database.close().await;
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 /// Now, Unix seconds, for the rows.
 pub(crate) fn now() -> i64 {

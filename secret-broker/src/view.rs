@@ -224,6 +224,24 @@ impl View {
         }
     }
 
+    /// Takes over all bindings as the key store has them.
+    pub fn rebound(&self, bindings: Vec<Binding>) {
+        let all: BTreeMap<_, _> = bindings
+            .into_iter()
+            .map(|binding| (binding.notebook.uid.clone(), Arc::new(binding)))
+            .collect();
+        let mut inner = self.lock();
+        let before = std::mem::replace(&mut inner.bindings, all.clone());
+        for uid in before.keys().filter(|uid| !all.contains_key(*uid)) {
+            self.tell(&mut inner, &Change::BindingRemoved(uid.as_str().into()));
+        }
+        for (uid, binding) in all {
+            if before.get(&uid) != Some(&binding) {
+                self.tell(&mut inner, &Change::Binding(binding));
+            }
+        }
+    }
+
     /// The binding of a notebook account and its person's leases that are active at a time.
     #[must_use]
     pub fn mounts_of(&self, notebook_uid: &str, now_ms: i64) -> Option<(Arc<Binding>, Vec<Arc<Lease>>)> {

@@ -181,6 +181,9 @@ readinessProbe:
 {{- fail "secretBroker.keyEncryptionKey.pkcs11.module is set but token or pinSecret is empty: name the token, and the Secret with its PIN" -}}
 {{- end -}}
 {{- end -}}
+{{- if and (ne .Values.store.kind "sqlite") (not .Values.store.server.existingSecret) -}}
+{{- fail (printf "store.kind is %s but store.server.existingSecret is empty: name the Secret with the database's address" .Values.store.kind) -}}
+{{- end -}}
 {{- $ledger := .Values.ledger -}}
 {{- if eq $ledger.kind "postgres" -}}
 {{- if not $ledger.postgres.existingSecret -}}

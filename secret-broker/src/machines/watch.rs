@@ -103,7 +103,9 @@ impl Stage {
             () = tokio::time::sleep_until(self.heartbeat_at) => {
                 let committed = *self.broker.ledger.heights().borrow();
                 // In this order: what was told up to that height is in the queue by now, or was said.
-                let is_behind = self.broker.view.height() < committed || !self.broker.ledger.is_current();
+                let is_behind = self.broker.view.height() < committed
+                    || !self.broker.ledger.is_current()
+                    || (self.broker.store.is_shared() && !self.broker.replicas.is_fresh());
                 if is_behind || !self.watch.changes.is_empty() {
                     self.heartbeat_at = Instant::now() + CATCH_UP;
                     return None;

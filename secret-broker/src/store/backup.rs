@@ -9,7 +9,9 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 
+use super::database::{Database, values};
 use super::{Store, StoreError, now};
+use super::{StoreAddress, copying};
 use crate::keys::service::KeyError;
 use crate::keys::{DataKeyOf, KeyRing};
 use crate::{private_file, sqlite};
@@ -58,6 +60,14 @@ pub enum BackupError {
     /// It cannot be tried.
     #[error("the copy's data keys cannot be tried now: {0}")]
     Key(#[from] KeyError),
+    /// The server has a key store.
+    #[error(
+        "{0} has a key store already: name a database that has none, or drop the schema `leasehold_keys` (in MariaDB the database's tables) if it is really to go"
+    )]
+    NotEmpty(StoreAddress),
+    /// The same, meanwhile.
+    #[error("the key store was filled by somebody else meanwhile: stop all brokers and try again")]
+    Filled,
     /// Deleted bytes may still be in its files.
     #[error("the files of {0} could not be rid of what was deleted: somebody else has it open; try again")]
     InUse(PathBuf),
@@ -82,8 +92,11 @@ impl Store {
             .ok_or_else(|| created(std::io::ErrorKind::InvalidInput.into()))?;
         // SQLite takes an empty file for a new database, and leaves its mode.
         private_file::create(to, b"").map_err(created)?;
+        let Database::Sqlite(pool) = &self.database else {
+            return self.copy_to(to).await;
+        };
         let copied = async {
-            let mut connection = self.pool.acquire().await?;
+            let mut connection = pool.acquire().await?;
             sqlx::query("VACUUM INTO ?")
                 .bind(name)
                 .execute(&mut *connection)
@@ -98,30 +111,56 @@ impl Store {
         copied.map_err(|error| StoreError::from(error).into())
     }
 
+    /// The same from a server: the copy is a file, too.
+    async fn copy_to(&self, to: &Path) -> Result<(), BackupError> {
+        let copied = async {
+            let copy = Self::open(to).await?;
+            let mut of = self.database.snapshot().await?;
+            let mut into = copy.write().await?;
+            copying::copy(&mut of, &mut into).await?;
+            into.commit().await?;
+            // Into the file itself.
+            copy.scrub().await?;
+            copy.close().await;
+            Ok(())
+        };
+        let copied: Result<(), StoreError> = copied.await;
+        if copied.is_err() {
+            let _half_made = remove(to);
+        }
+        Ok(copied?)
+    }
+
     /// Makes of a copy what a broker may go on from: operations that were not decided end with a problem, since what became of them since
     /// is not known, and the ring's versions are looked at anew. Data keys that are `lost` go, since a broker takes one that its ring does not
     /// open for a sign of another ring. Yields the operations.
     async fn settle_copy(&self, lost: &[Lost], problem: &Value) -> Result<Vec<String>, StoreError> {
-        let mut transaction = self.write().await?;
+        let mut session = self.write().await?;
         for key in lost {
-            sqlx::query("DELETE FROM data_keys WHERE dataset_id = ? AND version = ?")
-                .bind(&key.dataset_id)
-                .bind(key.version)
-                .execute(&mut *transaction)
+            session
+                .run(
+                    "DELETE FROM data_keys WHERE dataset_id = $1 AND version = $2",
+                    values![&key.dataset_id, key.version],
+                )
                 .await?;
         }
-        let dropped = sqlx::query_scalar(
-            "UPDATE operations SET status = 'failed', problem = ?, finished_at = ?, command = NULL
-             WHERE status IN ('pending', 'running') RETURNING id",
-        )
-        .bind(problem.to_string())
-        .bind(now())
-        .fetch_all(&mut *transaction)
-        .await?;
-        sqlx::query("DELETE FROM known_keks")
-            .execute(&mut *transaction)
+        let dropped = session
+            .rows(
+                "SELECT id FROM operations WHERE status IN ('pending', 'running') ORDER BY sequence",
+                &[],
+            )
             .await?;
-        transaction.commit().await?;
+        let dropped = dropped.iter().map(|row| row.get(0));
+        let dropped = dropped.collect::<Result<_, _>>()?;
+        session
+            .run(
+                "UPDATE operations SET status = 'failed', problem = $1, finished_at = $2, command = NULL, holder = NULL
+                 WHERE status IN ('pending', 'running')",
+                values![&problem.to_string(), now()],
+            )
+            .await?;
+        session.run("DELETE FROM known_keks", &[]).await?;
+        session.commit().await?;
         Ok(dropped)
     }
 }
@@ -156,55 +195,53 @@ pub struct Restored {
 }
 
 /// Makes a key store from a copy, once each data key of it was opened by an organisation's ring. Never overwrites one. Operations that were
-/// not decided in it end with a `problem`.
+/// not decided in it end with a `problem`. The copy is tried in the data directory, or beside the key store's file.
 ///
 /// # Errors
 /// [`BackupError`]; there is no new key store then.
 pub async fn restore(
     from: &Path,
-    to: &Path,
+    (to, data_dir): (&StoreAddress, &Path),
     (ring, organisation): (&KeyRing, &str),
     unopened: Unopened,
     problem: &Value,
 ) -> Result<Restored, BackupError> {
-    let created = |source| BackupError::Create {
-        path: to.to_owned(),
-        source,
+    // Cut off, this leaves no key store in the final place.
+    let beside = tried_in(to, data_dir);
+    let created = |path: &Path| {
+        let path = path.to_owned();
+        |source| BackupError::Create { path, source }
     };
-    // Beside its final place: cut off, this leaves no key store there.
-    let beside = with_tail(to, RESTORING);
-    remove(&beside).map_err(created)?;
-    // A journal without its database would be taken for the new one's.
-    for tail in ["", "-wal", "-shm"] {
-        let path = with_tail(to, tail);
-        if path.exists() {
-            return Err(BackupError::Create {
-                path,
-                source: std::io::ErrorKind::AlreadyExists.into(),
-            });
-        }
-    }
+    remove(&beside).map_err(created(&beside))?;
+    let place = Place::of(to).await?;
     let wrapped_by = content(from).await?.wrapped_by;
     let content = std::fs::read(from).map_err(|source| BackupError::Read {
         path: from.to_owned(),
         source,
     })?;
-    private_file::create(&beside, &content).map_err(created)?;
+    private_file::create(&beside, &content).map_err(created(&beside))?;
     let made = async {
         let store = Store::open(&beside).await?;
         let made = made_usable(&store, from, (ring, organisation), unopened, problem).await;
+        let placed = match (made, &place) {
+            (Ok(made), Place::Server(server)) => server.fill(&store).await.map(|()| made),
+            (made, _) => made,
+        };
         store.close().await;
-        made
+        placed
     };
     let made = made.await;
-    let placed = match made {
-        Ok(made) => std::fs::hard_link(&beside, to)
+    let placed = match (made, &place) {
+        (Ok(made), Place::File(to)) => std::fs::hard_link(&beside, to)
             .and_then(|()| private_file::sync_name(to))
             .map(|()| made)
-            .map_err(created),
-        Err(error) => Err(error),
+            .map_err(created(to)),
+        (made, _) => made,
     };
-    remove(&beside).map_err(created)?;
+    if let Place::Server(server) = &place {
+        server.close().await;
+    }
+    remove(&beside).map_err(created(&beside))?;
     let (lost, dropped) = placed?;
     let all: i64 = wrapped_by.iter().map(|(_, keys)| keys).sum();
     let all = u64::try_from(all).unwrap_or_default();
@@ -215,15 +252,64 @@ pub async fn restore(
     })
 }
 
+/// Where there is no key store yet.
+enum Place {
+    File(PathBuf),
+    /// Tables without rows.
+    Server(Store),
+}
+
+impl Place {
+    async fn of(to: &StoreAddress) -> Result<Self, BackupError> {
+        let StoreAddress::Sqlite(path) = to else {
+            let store = Store::open(to).await?;
+            if !copying::is_empty(&mut store.read().await?).await? {
+                store.close().await;
+                return Err(BackupError::NotEmpty(to.clone()));
+            }
+            return Ok(Self::Server(store));
+        };
+        // A journal without its database would be taken for the new one's.
+        for tail in ["", "-wal", "-shm"] {
+            let path = with_tail(path, tail);
+            if path.exists() {
+                return Err(BackupError::Create {
+                    path,
+                    source: std::io::ErrorKind::AlreadyExists.into(),
+                });
+            }
+        }
+        Ok(Self::File(path.clone()))
+    }
+}
+
+impl Store {
+    /// Has all rows of another store from now on, or none of them, if it has none.
+    pub(super) async fn fill(&self, from: &Self) -> Result<(), BackupError> {
+        let mut of = from.database.snapshot().await?;
+        let mut into = self.write().await?;
+        if !copying::is_empty(&mut into).await? {
+            return Err(BackupError::Filled);
+        }
+        copying::copy(&mut of, &mut into).await?;
+        Ok(into.commit().await?)
+    }
+}
+
+fn tried_in(store: &StoreAddress, data_dir: &Path) -> PathBuf {
+    match store {
+        StoreAddress::Sqlite(path) => with_tail(path, RESTORING),
+        _ => with_tail(&data_dir.join("broker.db"), RESTORING),
+    }
+}
+
 /// Takes away what a restore of this key store left that was cut off: it has the data keys of its copy. Called where none goes on.
 ///
 /// # Errors
 /// [`BackupError::Create`].
-pub fn forget_half_made(store: &Path) -> Result<(), BackupError> {
-    remove(&with_tail(store, RESTORING)).map_err(|source| BackupError::Create {
-        path: store.to_owned(),
-        source,
-    })
+pub fn forget_half_made(store: &StoreAddress, data_dir: &Path) -> Result<(), BackupError> {
+    let path = tried_in(store, data_dir);
+    remove(&path).map_err(|source| BackupError::Create { path, source })
 }
 
 async fn made_usable(
@@ -307,23 +393,22 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn which_data_keys(&self) -> Result<[u8; 32], StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        Ok(which(&mut connection).await?)
+        let rows = self.read().await?.rows(WHICH, &[]).await?;
+        let keys = rows.iter().map(|row| Ok((row.get(0)?, row.number(1)?)));
+        Ok(hash_of(keys.collect::<Result<_, StoreError>>()?))
     }
 }
 
-async fn which(connection: &mut SqliteConnection) -> Result<[u8; 32], sqlx::Error> {
-    let keys: Vec<(String, u32)> =
-        sqlx::query_as("SELECT dataset_id, version FROM data_keys ORDER BY dataset_id, version")
-            .fetch_all(connection)
-            .await?;
+const WHICH: &str = "SELECT dataset_id, version FROM data_keys ORDER BY dataset_id, version";
+
+fn hash_of(keys: Vec<(String, u32)>) -> [u8; 32] {
     let mut hash = Sha256::new();
     for (dataset_id, version) in keys {
         hash.update((dataset_id.len() as u64).to_be_bytes());
         hash.update(dataset_id);
         hash.update(version.to_be_bytes());
     }
-    Ok(hash.finalize().into())
+    hash.finalize().into()
 }
 
 /// What a copy has.
@@ -355,7 +440,7 @@ async fn look(path: &Path) -> Result<Content, sqlx::Error> {
     )
     .fetch_all(&mut connection)
     .await?;
-    let which = which(&mut connection).await?;
+    let which = hash_of(sqlx::query_as(WHICH).fetch_all(&mut connection).await?);
     connection.close().await?;
     Ok(Content { wrapped_by, which })
 }

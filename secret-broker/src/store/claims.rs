@@ -3,15 +3,23 @@
 //! Each has a time at which it is due: that of its acceptance and, after a try that came to nothing, a later one, which is kept with it
 //! and so survives a restart. Those that were tried before take half of the places at most, so that however many of them can never be
 //! decided, others pass. Of several people's that are due, one of each comes before the second of anybody.
+//!
+//! Of brokers that share the key store one holds an operation at a time, for a while that it has to make longer before it is over. Then
+//! another takes it over. One that was only slow finds that it holds it no longer when it notes what came of it, and leaves it alone; what
+//! both asked the ledger meanwhile was the same transaction.
 
 use std::collections::HashSet;
 
 use leasehold_chaincode::Command;
 
+use super::database::{Row as Found, values};
 use super::{Store, StoreError};
 
 /// So many of those that are due the longest are looked at; one person has a few of them at most.
 const LOOKED_AT: i64 = 256;
+
+/// A broker holds an operation for so long, unless it says that it goes on.
+pub const HELD_MS: i64 = 15_000;
 
 /// Work to do.
 #[derive(Debug)]
@@ -65,47 +73,38 @@ struct Row {
     expected_revision: Option<i64>,
 }
 
-type Columns = (
-    String,
-    Option<String>,
-    String,
-    String,
-    Option<String>,
-    i64,
-    i64,
-    Option<i64>,
-);
+impl TryFrom<&Found> for Row {
+    type Error = StoreError;
 
-impl From<Columns> for Row {
-    fn from(
-        (id, transaction_id, status, submitter, command, tries, due_ms, expected_revision): Columns,
-    ) -> Self {
-        Self {
-            id,
-            transaction_id,
-            status,
-            submitter,
-            command,
-            tries,
-            due_ms,
-            expected_revision,
-        }
+    fn try_from(row: &Found) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: row.get(0)?,
+            transaction_id: row.get(1)?,
+            status: row.get(2)?,
+            submitter: row.get(3)?,
+            command: row.get(4)?,
+            tries: row.get(5)?,
+            due_ms: row.get(6)?,
+            expected_revision: row.get(7)?,
+        })
     }
 }
 
 const DUE: &str = "
     SELECT id, transaction_id, status, submitter, command, tries, due_ms, expected_revision FROM (
-        SELECT *, row_number() OVER (PARTITION BY submitter ORDER BY sequence) AS turn FROM (
+        SELECT id, transaction_id, status, submitter, command, tries, due_ms, expected_revision, sequence,
+               row_number() OVER (PARTITION BY submitter ORDER BY sequence) AS turn FROM (
             SELECT * FROM operations AS one
-            WHERE status IN ('pending', 'running') AND (tries > 0) = ?1
+            WHERE one.status IN ('pending', 'running') AND (one.tries > 0) = ($1 > 0)
               -- A time too far away was written before the clock was set back.
-              AND (due_ms <= ?2 OR due_ms > ?2 + ?3)
-              AND NOT (?4 AND EXISTS (
+              AND (one.due_ms <= $2 OR one.due_ms > $2 + $3)
+              AND (one.holder IS NULL OR one.holder = $7 OR one.held_until_ms <= $2 OR one.held_until_ms > $2 + $8)
+              AND NOT ($4 = 1 AND EXISTS (
                 SELECT 1 FROM operations AS earlier
                 WHERE earlier.submitter = one.submitter AND earlier.sequence < one.sequence
                   AND earlier.status IN ('pending', 'running')))
-            ORDER BY due_ms, sequence LIMIT ?5))
-    ORDER BY turn, due_ms, sequence LIMIT ?6";
+            ORDER BY one.due_ms, one.sequence LIMIT $5) AS longest) AS fair
+    ORDER BY turn, due_ms, sequence LIMIT $6";
 
 impl Store {
     /// Operations that are not decided and due at a time: also those that were running when the broker was killed. A time that is further
@@ -114,38 +113,49 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn claim(&self, room: &Room, now_ms: i64, longest_wait_ms: i64) -> Result<Claims, StoreError> {
-        let mut transaction = self.write().await?;
+        let mut session = self.write().await?;
         let mut due = Vec::new();
         for (is_tried, most) in [(false, room.most), (true, room.most_tried.min(room.most))] {
             // What is held may stand before all others.
-            let rows: Vec<Columns> = sqlx::query_as(DUE)
-                .bind(is_tried)
-                .bind(now_ms)
-                .bind(longest_wait_ms)
-                .bind(room.in_order)
-                .bind(LOOKED_AT)
-                .bind(i64::try_from(most.saturating_add(room.held.len())).unwrap_or(i64::MAX))
-                .fetch_all(&mut *transaction)
+            let limit = i64::try_from(most.saturating_add(room.held.len())).unwrap_or(i64::MAX);
+            let found = session
+                .rows(
+                    DUE,
+                    values![
+                        is_tried,
+                        now_ms,
+                        longest_wait_ms,
+                        room.in_order,
+                        LOOKED_AT,
+                        limit,
+                        &*self.holder,
+                        HELD_MS
+                    ],
+                )
                 .await?;
-            let rows = rows.into_iter().map(Row::from);
-            due.extend(rows.filter(|row| !room.held.contains(&row.id)).take(most));
+            let rows = found.iter().map(Row::try_from).collect::<Result<Vec<_>, _>>()?;
+            let rows = rows.into_iter().filter(|row| !room.held.contains(&row.id));
+            due.extend(rows.take(most));
         }
         // Each kind is in its order already; of both, what has waited the longest comes first.
         let (fresh, tried): (Vec<Row>, Vec<Row>) = due.into_iter().partition(|row| row.tries == 0);
         let rows = merged(fresh, tried, room.most);
         for row in &rows {
-            sqlx::query("UPDATE operations SET status = 'running' WHERE id = ?")
-                .bind(&row.id)
-                .execute(&mut *transaction)
+            session
+                .run(
+                    "UPDATE operations SET status = 'running', holder = $2, held_until_ms = $3 WHERE id = $1",
+                    values![&row.id, &*self.holder, now_ms.saturating_add(HELD_MS)],
+                )
                 .await?;
         }
-        let next_due_ms = sqlx::query_scalar(
-            "SELECT min(due_ms) FROM operations WHERE status IN ('pending', 'running') AND due_ms > ?",
-        )
-        .bind(now_ms)
-        .fetch_one(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
+        let next_due_ms = session
+            .cell(
+                "SELECT min(due_ms) FROM operations WHERE status IN ('pending', 'running') AND due_ms > $1",
+                values![now_ms],
+            )
+            .await?
+            .flatten();
+        session.commit().await?;
         let operations = rows.into_iter().map(|row| Claimed {
             transaction_id: row.transaction_id.unwrap_or_else(|| row.id.clone()),
             again: row.status == "running",
@@ -169,13 +179,30 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn defer(&self, id: &str, due_ms: i64) -> Result<(), StoreError> {
-        let mut transaction = self.write().await?;
-        sqlx::query("UPDATE operations SET tries = tries + 1, due_ms = ? WHERE id = ?")
-            .bind(due_ms)
-            .bind(id)
-            .execute(&mut *transaction)
+        let mut session = self.write().await?;
+        session
+            .run(
+                "UPDATE operations SET tries = tries + 1, due_ms = $1, holder = NULL
+                 WHERE id = $2 AND status IN ('pending', 'running') AND (holder IS NULL OR holder = $3)",
+                values![due_ms, id, &*self.holder],
+            )
             .await?;
-        Ok(transaction.commit().await?)
+        session.commit().await
+    }
+
+    /// Says that this broker goes on with what it holds.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn hold_on(&self, now_ms: i64) -> Result<(), StoreError> {
+        let mut session = self.write().await?;
+        session
+            .run(
+                "UPDATE operations SET held_until_ms = $1 WHERE holder = $2 AND status = 'running'",
+                values![now_ms.saturating_add(HELD_MS), &*self.holder],
+            )
+            .await?;
+        session.commit().await
     }
 }
 
@@ -193,33 +220,20 @@ fn merged(fresh: Vec<Row>, tried: Vec<Row>, most: usize) -> Vec<Row> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::operations::{Accepted, Ending, NewOperation};
+    use crate::store::operations::{Accepted, Ending};
+    use crate::store::tests::{on_each, operation};
 
     const LONGEST_MS: i64 = 60_000;
-
-    async fn store(directory: &tempfile::TempDir) -> Store {
-        Store::open(&directory.path().join("broker.db")).await.unwrap()
-    }
 
     /// Accepts operations, each of somebody, and has them be due in this order from 0 on.
     async fn accept(store: &Store, operations: &[(&str, &str)]) {
         for (due_ms, (id, submitter)) in (0_i64..).zip(operations) {
-            let operation = NewOperation {
-                id: (*id).to_owned(),
-                transaction_id: (*id).to_owned(),
-                submitter: (*submitter).to_owned(),
-                command: Command::Release {
-                    lease: "a".repeat(32),
-                    subject: "a1".repeat(32),
-                },
-                data_key: None,
-                idempotency: None,
-                expected_revision: None,
-            };
-            let accepted = store.accept(&operation).await.unwrap();
+            let accepted = store.accept(&operation(id, submitter)).await.unwrap();
             assert!(matches!(accepted, Accepted::Operation(_)));
-            let update = sqlx::query("UPDATE operations SET due_ms = ? WHERE id = ?");
-            update.bind(due_ms).bind(id).execute(&store.pool).await.unwrap();
+            let mut session = store.write().await.unwrap();
+            let update = "UPDATE operations SET due_ms = $1 WHERE id = $2";
+            session.run(update, values![due_ms, *id]).await.unwrap();
+            session.commit().await.unwrap();
         }
     }
 
@@ -238,101 +252,109 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_tried_takes_half_of_the_places_however_much_of_it_is_due() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = store(&directory).await;
-        let stuck: Vec<_> = (0..300)
-            .map(|i| (format!("stuck-{i}"), format!("person-{i}")))
-            .collect();
-        let stuck: Vec<_> = stuck.iter().map(|(id, by)| (id.as_str(), by.as_str())).collect();
-        accept(&store, &stuck).await;
-        for (id, _) in &stuck {
-            store.defer(id, 1).await.unwrap();
-        }
-        accept(
-            &store,
-            &[("fresh-1", "alice"), ("fresh-2", "bob"), ("fresh-3", "bob")],
-        )
+        on_each("half of the places", async |bench| {
+            let store = bench.open().await;
+            let stuck: Vec<_> = (0..300)
+                .map(|i| (format!("stuck-{i}"), format!("person-{i}")))
+                .collect();
+            let stuck: Vec<_> = stuck.iter().map(|(id, by)| (id.as_str(), by.as_str())).collect();
+            accept(&store, &stuck).await;
+            for (id, _) in &stuck {
+                store.defer(id, 1).await.unwrap();
+            }
+            accept(
+                &store,
+                &[("fresh-1", "alice"), ("fresh-2", "bob"), ("fresh-3", "bob")],
+            )
+            .await;
+            let claims = store.claim(&room(4, 2), 10, LONGEST_MS).await.unwrap();
+            let tried = claims.operations.iter().filter(|claimed| claimed.tries == 1);
+            assert_eq!((tried.count(), claims.operations.len()), (2, 4));
+            let fresh = claimed(&store, &room(16, 8), 10).await;
+            let is_fresh = |id: &&String| id.starts_with("fresh");
+            assert_eq!((fresh.iter().filter(is_fresh).count(), fresh.len()), (3, 11));
+            assert_eq!(claimed(&store, &room(16, 0), 10).await.len(), 3);
+        })
         .await;
-        let claims = store.claim(&room(4, 2), 10, LONGEST_MS).await.unwrap();
-        let tried = claims.operations.iter().filter(|claimed| claimed.tries == 1);
-        assert_eq!((tried.count(), claims.operations.len()), (2, 4));
-        let fresh = claimed(&store, &room(16, 8), 10).await;
-        let is_fresh = |id: &&String| id.starts_with("fresh");
-        assert_eq!((fresh.iter().filter(is_fresh).count(), fresh.len()), (3, 11));
-        assert_eq!(claimed(&store, &room(16, 0), 10).await.len(), 3);
     }
 
     #[tokio::test]
     async fn of_several_people_one_operation_of_each_comes_first() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = store(&directory).await;
-        accept(
-            &store,
-            &[
-                ("a1", "a"),
-                ("a2", "a"),
-                ("a3", "a"),
-                ("b1", "b"),
-                ("b2", "b"),
-                ("c1", "c"),
-            ],
-        )
+        on_each("one of each", async |bench| {
+            let store = bench.open().await;
+            accept(
+                &store,
+                &[
+                    ("a1", "a"),
+                    ("a2", "a"),
+                    ("a3", "a"),
+                    ("b1", "b"),
+                    ("b2", "b"),
+                    ("c1", "c"),
+                ],
+            )
+            .await;
+            assert_eq!(claimed(&store, &room(4, 4), 10).await, ["a1", "b1", "c1", "a2"]);
+            let held = Room {
+                held: ["a1", "b1"].map(str::to_owned).into(),
+                ..room(3, 3)
+            };
+            assert_eq!(claimed(&store, &held, 10).await, ["c1", "a2", "b2"]);
+        })
         .await;
-        assert_eq!(claimed(&store, &room(4, 4), 10).await, ["a1", "b1", "c1", "a2"]);
-        let held = Room {
-            held: ["a1", "b1"].map(str::to_owned).into(),
-            ..room(3, 3)
-        };
-        assert_eq!(claimed(&store, &held, 10).await, ["c1", "a2", "b2"]);
     }
 
     #[tokio::test]
     async fn a_try_that_came_to_nothing_is_due_later_also_after_a_restart() {
-        let directory = tempfile::tempdir().unwrap();
-        let before = store(&directory).await;
-        accept(&before, &[("a1", "a"), ("b1", "b")]).await;
-        before.defer("a1", 5_000).await.unwrap();
-        before.defer("a1", 9_000).await.unwrap();
-        before.close().await;
-        let store = store(&directory).await;
-        let claims = store.claim(&room(4, 4), 8_999, LONGEST_MS).await.unwrap();
-        assert_eq!(claims.operations.len(), 1);
-        assert_eq!(claims.next_due_ms, Some(9_000));
-        store
-            .finish(
-                "b1",
-                &Ending::Succeeded {
-                    result: serde_json::Value::Null,
-                    destroy: None,
-                    waits: false,
-                },
-            )
-            .await
-            .unwrap();
-        let claims = store.claim(&room(4, 4), 9_000, LONGEST_MS).await.unwrap();
-        assert_eq!(claims.next_due_ms, None);
-        let [claimed] = claims.operations.as_slice() else {
-            panic!("{claims:?}");
-        };
-        assert_eq!((claimed.id.as_str(), claimed.tries), ("a1", 2));
-        // Whoever sets the clock back by a day does not wait for a day.
-        store.defer("a1", 86_400_000).await.unwrap();
-        let claims = store.claim(&room(4, 4), 1_000, LONGEST_MS).await.unwrap();
-        assert_eq!(claims.operations.len(), 1);
+        on_each("tries", async |bench| {
+            let before = bench.open().await;
+            accept(&before, &[("a1", "a"), ("b1", "b")]).await;
+            before.defer("a1", 5_000).await.unwrap();
+            before.defer("a1", 9_000).await.unwrap();
+            before.close().await;
+            let store = bench.open().await;
+            let claims = store.claim(&room(4, 4), 8_999, LONGEST_MS).await.unwrap();
+            assert_eq!(claims.operations.len(), 1);
+            assert_eq!(claims.next_due_ms, Some(9_000));
+            store
+                .finish(
+                    "b1",
+                    &Ending::Succeeded {
+                        result: serde_json::Value::Null,
+                        destroy: None,
+                        waits: false,
+                    },
+                )
+                .await
+                .unwrap();
+            let claims = store.claim(&room(4, 4), 9_000, LONGEST_MS).await.unwrap();
+            assert_eq!(claims.next_due_ms, None);
+            let [claimed] = claims.operations.as_slice() else {
+                panic!("{claims:?}");
+            };
+            assert_eq!((claimed.id.as_str(), claimed.tries), ("a1", 2));
+            // Whoever sets the clock back by a day does not wait for a day.
+            store.defer("a1", 86_400_000).await.unwrap();
+            let claims = store.claim(&room(4, 4), 1_000, LONGEST_MS).await.unwrap();
+            assert_eq!(claims.operations.len(), 1);
+        })
+        .await;
     }
 
     #[tokio::test]
     async fn where_order_counts_nobodys_later_operation_overtakes_an_earlier_one() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = store(&directory).await;
-        accept(&store, &[("a1", "a"), ("a2", "a"), ("b1", "b")]).await;
-        store.defer("a1", 500).await.unwrap();
-        let in_order = Room {
-            in_order: true,
-            ..room(4, 4)
-        };
-        assert_eq!(claimed(&store, &in_order, 100).await, ["b1"]);
-        assert_eq!(claimed(&store, &room(4, 4), 100).await, ["a2", "b1"]);
-        assert_eq!(claimed(&store, &in_order, 500).await, ["b1", "a1"]);
+        on_each("order", async |bench| {
+            let store = bench.open().await;
+            accept(&store, &[("a1", "a"), ("a2", "a"), ("b1", "b")]).await;
+            store.defer("a1", 500).await.unwrap();
+            let in_order = Room {
+                in_order: true,
+                ..room(4, 4)
+            };
+            assert_eq!(claimed(&store, &in_order, 100).await, ["b1"]);
+            assert_eq!(claimed(&store, &room(4, 4), 100).await, ["a2", "b1"]);
+            assert_eq!(claimed(&store, &in_order, 500).await, ["b1", "a1"]);
+        })
+        .await;
     }
 }

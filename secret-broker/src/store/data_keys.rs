@@ -1,6 +1,7 @@
 //! Wrapped data keys, one per dataset and version. They come and go with the operations that need them (see [`super::operations`]), and
 //! go when the ledger says that nothing needs them ([`crate::shredding`]). Whatever goes leaves a [receipt](super::receipts).
 
+use super::database::{Row, Session, values};
 use super::receipts::{self, Grounds, ReceiptSeal};
 use super::{Store, StoreError, now};
 
@@ -59,18 +60,14 @@ pub struct Destroy {
     pub grounds: Grounds,
 }
 
-/// Dataset, version, version of the key-encryption key, envelope.
-type DataKeyRow = (String, u32, u32, Vec<u8>);
-
-impl From<DataKeyRow> for DataKey {
-    fn from((dataset_id, version, kek_version, wrapped): DataKeyRow) -> Self {
-        Self {
-            dataset_id,
-            version,
-            kek_version,
-            wrapped,
-        }
-    }
+/// Of dataset, version, version of the key-encryption key, envelope.
+fn data_key(row: &Row) -> Result<DataKey, StoreError> {
+    Ok(DataKey {
+        dataset_id: row.get(0)?,
+        version: row.number(1)?,
+        kek_version: row.number(2)?,
+        wrapped: row.get(3)?,
+    })
 }
 
 impl Store {
@@ -79,13 +76,13 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn data_key(&self, dataset_id: &str, version: u32) -> Result<Option<Vec<u8>>, StoreError> {
-        let row: Option<(Vec<u8>,)> =
-            sqlx::query_as("SELECT wrapped FROM data_keys WHERE dataset_id = ? AND version = ?")
-                .bind(dataset_id)
-                .bind(version)
-                .fetch_optional(&self.pool)
-                .await?;
-        Ok(row.map(|(wrapped,)| wrapped))
+        self.read()
+            .await?
+            .cell(
+                "SELECT wrapped FROM data_keys WHERE dataset_id = $1 AND version = $2",
+                values![dataset_id, version],
+            )
+            .await
     }
 
     /// The newest version of a dataset's data keys; none where there is no key.
@@ -93,12 +90,15 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn newest_version(&self, dataset_id: &str) -> Result<Option<u32>, StoreError> {
-        Ok(
-            sqlx::query_scalar("SELECT max(version) FROM data_keys WHERE dataset_id = ?")
-                .bind(dataset_id)
-                .fetch_one(&self.pool)
-                .await?,
-        )
+        let newest = self
+            .read()
+            .await?
+            .cell(
+                "SELECT max(version) FROM data_keys WHERE dataset_id = $1",
+                values![dataset_id],
+            )
+            .await?;
+        Ok(version(newest.flatten()))
     }
 
     /// Datasets that have data keys here.
@@ -106,15 +106,21 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn held_keys(&self) -> Result<Vec<HeldKeys>, StoreError> {
-        let rows: Vec<(String, u32)> = sqlx::query_as(
-            "SELECT dataset_id, min(version) FROM data_keys GROUP BY dataset_id ORDER BY dataset_id",
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        let rows = rows.into_iter();
-        Ok(rows
-            .map(|(dataset_id, oldest)| HeldKeys { dataset_id, oldest })
-            .collect())
+        let rows = self
+            .read()
+            .await?
+            .rows(
+                "SELECT dataset_id, min(version) FROM data_keys GROUP BY dataset_id ORDER BY dataset_id",
+                &[],
+            )
+            .await?;
+        let held = rows.iter().map(|row| {
+            Ok(HeldKeys {
+                dataset_id: row.get(0)?,
+                oldest: row.number(1)?,
+            })
+        });
+        held.collect()
     }
 
     /// The same of one dataset; none where it has no data key here.
@@ -122,11 +128,15 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn held_of(&self, dataset_id: &str) -> Result<Option<HeldKeys>, StoreError> {
-        let oldest: Option<u32> =
-            sqlx::query_scalar("SELECT min(version) FROM data_keys WHERE dataset_id = ?")
-                .bind(dataset_id)
-                .fetch_one(&self.pool)
-                .await?;
+        let oldest = self
+            .read()
+            .await?
+            .cell(
+                "SELECT min(version) FROM data_keys WHERE dataset_id = $1",
+                values![dataset_id],
+            )
+            .await?;
+        let oldest = version(oldest.flatten());
         Ok(oldest.map(|oldest| HeldKeys {
             dataset_id: dataset_id.to_owned(),
             oldest,
@@ -139,9 +149,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn destroy(&self, destroy: &Destroy) -> Result<usize, StoreError> {
-        let mut transaction = self.write().await?;
-        let count = delete(&mut transaction, self.seal.get(), destroy).await?;
-        transaction.commit().await?;
+        let mut session = self.write().await?;
+        let count = delete(&mut session, self.seal.get(), destroy).await?;
+        session.commit().await?;
         Ok(count)
     }
 
@@ -150,11 +160,16 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn wrapped_by(&self) -> Result<Vec<(u32, i64)>, StoreError> {
-        Ok(sqlx::query_as(
-            "SELECT kek_version, count(*) FROM data_keys GROUP BY kek_version ORDER BY kek_version",
-        )
-        .fetch_all(&self.pool)
-        .await?)
+        let rows = self
+            .read()
+            .await?
+            .rows(
+                "SELECT kek_version, count(*) FROM data_keys GROUP BY kek_version ORDER BY kek_version",
+                &[],
+            )
+            .await?;
+        let counted = rows.iter().map(|row| Ok((row.number(0)?, row.get(1)?)));
+        counted.collect()
     }
 
     /// Some data keys of each version of the key-encryption key.
@@ -162,14 +177,15 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn some_of_each_version(&self) -> Result<Vec<DataKey>, StoreError> {
-        let rows: Vec<DataKeyRow> = sqlx::query_as(
+        let rows = self.read().await?.rows(
             "SELECT dataset_id, version, kek_version, wrapped FROM
-                 (SELECT *, row_number() OVER (PARTITION BY kek_version ORDER BY dataset_id, version) AS place FROM data_keys)
+                 (SELECT dataset_id, version, kek_version, wrapped,
+                         row_number() OVER (PARTITION BY kek_version ORDER BY dataset_id, version) AS place FROM data_keys)
+                 AS placed
              WHERE place <= 3",
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(rows.into_iter().map(DataKey::from).collect())
+            &[],
+        ).await?;
+        rows.iter().map(data_key).collect()
     }
 
     /// Data keys that another version than `kek_version` wraps, after one in the order of dataset and version.
@@ -182,17 +198,12 @@ impl Store {
         after: &(String, u32),
         most: u32,
     ) -> Result<Vec<DataKey>, StoreError> {
-        let rows: Vec<DataKeyRow> = sqlx::query_as(
+        let rows = self.read().await?.rows(
             "SELECT dataset_id, version, kek_version, wrapped FROM data_keys
-             WHERE kek_version <> ?1 AND (dataset_id, version) > (?2, ?3) ORDER BY dataset_id, version LIMIT ?4",
-        )
-        .bind(kek_version)
-        .bind(&after.0)
-        .bind(after.1)
-        .bind(most)
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(rows.into_iter().map(DataKey::from).collect())
+             WHERE kek_version <> $1 AND (dataset_id, version) > ($2, $3) ORDER BY dataset_id, version LIMIT $4",
+            values![kek_version, &after.0, after.1, most],
+        ).await?;
+        rows.iter().map(data_key).collect()
     }
 
     /// Puts another wrapping of the same data key in the place of one. Yields whether that was still there.
@@ -200,20 +211,22 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn rewrapped(&self, before: &DataKey, after: &DataKey) -> Result<bool, StoreError> {
-        let mut transaction = self.write().await?;
-        refuse_retired(&mut transaction, after.kek_version).await?;
-        let updated = sqlx::query(
-            "UPDATE data_keys SET wrapped = ?, kek_version = ? WHERE dataset_id = ? AND version = ? AND wrapped = ?",
-        )
-        .bind(&after.wrapped)
-        .bind(after.kek_version)
-        .bind(&before.dataset_id)
-        .bind(before.version)
-        .bind(&before.wrapped)
-        .execute(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(updated.rows_affected() == 1)
+        let mut session = self.write().await?;
+        refuse_retired(&mut session, after.kek_version).await?;
+        let updated = session
+            .run(
+                "UPDATE data_keys SET wrapped = $1, kek_version = $2 WHERE dataset_id = $3 AND version = $4 AND wrapped = $5",
+                values![
+                    &after.wrapped,
+                    after.kek_version,
+                    &before.dataset_id,
+                    before.version,
+                    &before.wrapped
+                ],
+            )
+            .await?;
+        session.commit().await?;
+        Ok(updated == 1)
     }
 
     /// Lets nothing be wrapped by a version of the key-encryption key any longer, if nothing is. Yields how many data keys are.
@@ -221,21 +234,23 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn retire_kek(&self, version: u32) -> Result<i64, StoreError> {
-        let mut transaction = self.write().await?;
-        let wrapped: i64 = sqlx::query_scalar("SELECT count(*) FROM data_keys WHERE kek_version = ?")
-            .bind(version)
-            .fetch_one(&mut *transaction)
-            .await?;
-        if wrapped == 0 {
-            sqlx::query(
-                "INSERT INTO retired_keks (version, retired_at) VALUES (?, ?) ON CONFLICT DO NOTHING",
+        let mut session = self.write().await?;
+        let wrapped: i64 = session
+            .cell(
+                "SELECT count(*) FROM data_keys WHERE kek_version = $1",
+                values![version],
             )
-            .bind(version)
-            .bind(now())
-            .execute(&mut *transaction)
-            .await?;
+            .await?
+            .unwrap_or_default();
+        if wrapped == 0 && !is_retired(&mut session, version).await? {
+            session
+                .run(
+                    "INSERT INTO retired_keks (version, retired_at) VALUES ($1, $2)",
+                    values![version, now()],
+                )
+                .await?;
         }
-        transaction.commit().await?;
+        session.commit().await?;
         Ok(wrapped)
     }
 }
@@ -246,11 +261,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn is_retired_kek(&self, version: u32) -> Result<bool, StoreError> {
-        let found = sqlx::query("SELECT 1 FROM retired_keks WHERE version = ?")
-            .bind(version)
-            .fetch_optional(&self.pool)
-            .await?;
-        Ok(found.is_some())
+        is_retired(&mut self.read().await?, version).await
     }
 
     /// When the newest data key was made, Unix seconds.
@@ -258,59 +269,81 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn newest_data_key_at(&self) -> Result<Option<i64>, StoreError> {
-        Ok(sqlx::query_scalar("SELECT max(created_at) FROM data_keys")
-            .fetch_one(&self.pool)
-            .await?)
+        let newest = self
+            .read()
+            .await?
+            .cell("SELECT max(created_at) FROM data_keys", &[])
+            .await?;
+        Ok(newest.flatten())
     }
 }
 
-async fn refuse_retired(connection: &mut sqlx::SqliteConnection, version: u32) -> Result<(), StoreError> {
-    let retired = sqlx::query("SELECT 1 FROM retired_keks WHERE version = ?")
-        .bind(version)
-        .fetch_optional(connection)
+/// A version, of which there is none beyond what a number of 32 bits holds.
+fn version(found: Option<i64>) -> Option<u32> {
+    found.and_then(|version| u32::try_from(version).ok())
+}
+
+async fn is_retired(session: &mut Session, version: u32) -> Result<bool, StoreError> {
+    let found = session
+        .row("SELECT 1 FROM retired_keks WHERE version = $1", values![version])
         .await?;
-    match retired {
-        Some(_) => Err(StoreError::KekRetired(version)),
-        None => Ok(()),
+    Ok(found.is_some())
+}
+
+async fn refuse_retired(session: &mut Session, version: u32) -> Result<(), StoreError> {
+    match is_retired(session, version).await? {
+        true => Err(StoreError::KekRetired(version)),
+        false => Ok(()),
     }
 }
 
-pub(super) async fn insert(connection: &mut sqlx::SqliteConnection, key: &DataKey) -> Result<(), StoreError> {
-    refuse_retired(connection, key.kek_version).await?;
-    sqlx::query("INSERT INTO data_keys (dataset_id, version, kek_version, wrapped, created_at) VALUES (?, ?, ?, ?, ?)")
-        .bind(&key.dataset_id)
-        .bind(key.version)
-        .bind(key.kek_version)
-        .bind(&key.wrapped)
-        .bind(now())
-        .execute(connection)
+pub(super) async fn insert(session: &mut Session, key: &DataKey) -> Result<(), StoreError> {
+    refuse_retired(session, key.kek_version).await?;
+    session
+        .run(
+            "INSERT INTO data_keys (dataset_id, version, kek_version, wrapped, created_at) VALUES ($1, $2, $3, $4, $5)",
+            values![
+                &key.dataset_id,
+                key.version,
+                key.kek_version,
+                &key.wrapped,
+                now()
+            ],
+        )
         .await?;
     Ok(())
 }
 
 /// Deletes data keys and writes their receipts.
 pub(super) async fn delete(
-    connection: &mut sqlx::SqliteConnection,
+    session: &mut Session,
     seal: Option<&ReceiptSeal>,
     destroy: &Destroy,
 ) -> Result<usize, StoreError> {
     let (lowest, highest) = destroy.versions.bounds();
-    let gone: Vec<(u32, u32, Vec<u8>)> = sqlx::query_as(
-        "DELETE FROM data_keys WHERE dataset_id = ? AND version BETWEEN ? AND ? RETURNING version, kek_version, wrapped",
-    )
-    .bind(&destroy.dataset_id)
-    .bind(lowest)
-    .bind(highest)
-    .fetch_all(&mut *connection)
-    .await?;
-    for (version, kek_version, wrapped) in &gone {
-        let key = (destroy.dataset_id.as_str(), *version, *kek_version);
-        receipts::insert(connection, seal, key, wrapped, &destroy.grounds).await?;
+    let which = values![&destroy.dataset_id, lowest, highest];
+    let gone = session
+        .rows(
+            "SELECT dataset_id, version, kek_version, wrapped FROM data_keys
+             WHERE dataset_id = $1 AND version BETWEEN $2 AND $3 ORDER BY version",
+            which,
+        )
+        .await?;
+    session
+        .run(
+            "DELETE FROM data_keys WHERE dataset_id = $1 AND version BETWEEN $2 AND $3",
+            which,
+        )
+        .await?;
+    for key in &gone {
+        receipts::insert(session, seal, &data_key(key)?, &destroy.grounds).await?;
     }
     if destroy.versions == Versions::All {
-        sqlx::query("DELETE FROM skeletons WHERE dataset_id = ?")
-            .bind(&destroy.dataset_id)
-            .execute(connection)
+        session
+            .run(
+                "DELETE FROM skeletons WHERE dataset_id = $1",
+                values![&destroy.dataset_id],
+            )
             .await?;
     }
     Ok(gone.len())

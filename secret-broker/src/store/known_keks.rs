@@ -1,5 +1,6 @@
 //! Versions of the key-encryption key that were accepted ([`crate::keys::endorsement`]).
 
+use super::database::values;
 use super::{Store, StoreError, now};
 use crate::keys::endorsement::KnownKek;
 
@@ -9,20 +10,24 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn known_keks(&self) -> Result<Vec<KnownKek>, StoreError> {
-        let rows: Vec<(u32, Vec<u8>, Vec<u8>, bool)> = sqlx::query_as(
-            "SELECT version, check_value, seal, version IN (SELECT version FROM retired_keks) FROM known_keks ORDER BY version",
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        let rows = rows.into_iter();
-        Ok(rows
-            .map(|(version, check, seal, is_retired)| KnownKek {
-                version,
-                check,
-                seal,
-                is_retired,
+        let rows = self
+            .read()
+            .await?
+            .rows(
+                "SELECT known.version, known.check_value, known.seal, retired.version FROM known_keks AS known
+                 LEFT JOIN retired_keks AS retired ON retired.version = known.version ORDER BY known.version",
+                &[],
+            )
+            .await?;
+        let known = rows.iter().map(|row| {
+            Ok(KnownKek {
+                version: row.number(0)?,
+                check: row.get(1)?,
+                seal: row.get(2)?,
+                is_retired: row.get::<Option<i64>>(3)?.is_some(),
             })
-            .collect())
+        });
+        known.collect()
     }
 
     /// Notes versions that were accepted, all or none.
@@ -33,19 +38,23 @@ impl Store {
         if keks.is_empty() {
             return Ok(());
         }
-        let mut transaction = self.write().await?;
+        let mut session = self.write().await?;
         for kek in keks {
-            sqlx::query(
-                "INSERT INTO known_keks (version, check_value, seal, known_at) VALUES (?, ?, ?, ?)
-                 ON CONFLICT (version) DO UPDATE SET check_value = excluded.check_value, seal = excluded.seal",
-            )
-            .bind(kek.version)
-            .bind(&kek.check)
-            .bind(&kek.seal)
-            .bind(now())
-            .execute(&mut *transaction)
-            .await?;
+            let there = session
+                .run(
+                    "UPDATE known_keks SET check_value = $2, seal = $3 WHERE version = $1",
+                    values![kek.version, &kek.check, &kek.seal],
+                )
+                .await?;
+            if there == 0 {
+                session
+                    .run(
+                        "INSERT INTO known_keks (version, check_value, seal, known_at) VALUES ($1, $2, $3, $4)",
+                        values![kek.version, &kek.check, &kek.seal, now()],
+                    )
+                    .await?;
+            }
         }
-        Ok(transaction.commit().await?)
+        session.commit().await
     }
 }

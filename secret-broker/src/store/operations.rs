@@ -3,10 +3,9 @@
 
 use leasehold_chaincode::Command;
 use serde_json::Value;
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
 
 use super::data_keys::{self, DataKey, Destroy};
+use super::database::{Row, Session, values};
 use super::doomed::{self, Doomed, Seen};
 use super::{Store, StoreError, now, now_ms};
 
@@ -111,8 +110,7 @@ impl Store {
         key: &str,
         fingerprint: &[u8; 32],
     ) -> Result<Option<Accepted>, StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        replay(&mut connection, submitter, key, fingerprint).await
+        replay(&mut self.read().await?, submitter, key, fingerprint).await
     }
 
     /// Accepts a write, with all that belongs to it, in one transaction.
@@ -124,47 +122,60 @@ impl Store {
             table: "operations",
             reason: error.to_string(),
         })?;
-        let mut transaction = self.write().await?;
+        let mut session = self.write().await?;
         if let Some((key, fingerprint)) = &operation.idempotency
-            && let Some(before) = replay(&mut transaction, &operation.submitter, key, fingerprint).await?
+            && let Some(before) = replay(&mut session, &operation.submitter, key, fingerprint).await?
         {
             return Ok(before);
         }
-        let undecided: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM operations WHERE submitter = ? AND status IN ('pending', 'running')",
-        )
-        .bind(&operation.submitter)
-        .fetch_one(&mut *transaction)
-        .await?;
-        if undecided >= MOST_UNDECIDED {
+        let undecided: Option<i64> = session
+            .cell(
+                "SELECT count(*) FROM operations WHERE submitter = $1 AND status IN ('pending', 'running')",
+                values![&operation.submitter],
+            )
+            .await?;
+        if undecided.unwrap_or_default() >= MOST_UNDECIDED {
             return Ok(Accepted::TooMany);
         }
-        sqlx::query("INSERT INTO operations (id, transaction_id, kind, submitter, status, command, created_at, due_ms, expected_revision) VALUES (?, ?, ?, ?, 'pending', ?, ?, ?, ?)")
-            .bind(&operation.id)
-            .bind(&operation.transaction_id)
-            .bind(operation.command.name())
-            .bind(&operation.submitter)
-            .bind(command)
-            .bind(now())
-            .bind(now_ms())
-            .bind(operation.expected_revision.map(|revision| i64::try_from(revision).unwrap_or(i64::MAX)))
-            .execute(&mut *transaction)
+        let expected = operation
+            .expected_revision
+            .map(|revision| i64::try_from(revision).unwrap_or(i64::MAX));
+        session
+            .run(
+                "INSERT INTO operations (id, transaction_id, kind, submitter, status, command, created_at, due_ms, expected_revision)
+                 VALUES ($1, $2, $3, $4, 'pending', $5, $6, $7, $8)",
+                values![
+                    &operation.id,
+                    &operation.transaction_id,
+                    operation.command.name(),
+                    &operation.submitter,
+                    &command,
+                    now(),
+                    now_ms(),
+                    expected,
+                ],
+            )
             .await?;
         if let Some(key) = &operation.data_key {
-            data_keys::insert(&mut transaction, key).await?;
+            data_keys::insert(&mut session, key).await?;
         }
         if let Some((key, fingerprint)) = &operation.idempotency {
-            sqlx::query("INSERT INTO idempotency_keys (submitter, key, fingerprint, operation_id, created_at) VALUES (?, ?, ?, ?, ?)")
-                .bind(&operation.submitter)
-                .bind(key)
-                .bind(fingerprint.as_slice())
-                .bind(&operation.id)
-                .bind(now())
-                .execute(&mut *transaction)
+            session
+                .run(
+                    "INSERT INTO idempotency_keys (submitter, idempotency_key, fingerprint, operation_id, created_at)
+                     VALUES ($1, $2, $3, $4, $5)",
+                    values![
+                        &operation.submitter,
+                        key,
+                        fingerprint.as_slice(),
+                        &operation.id,
+                        now()
+                    ],
+                )
                 .await?;
         }
-        let row = fetch(&mut transaction, &operation.id).await?;
-        transaction.commit().await?;
+        let row = fetch(&mut session, &operation.id).await?;
+        session.commit().await?;
         row.map(Accepted::Operation).ok_or_else(|| StoreError::Damaged {
             table: "operations",
             reason: "a row just written is missing".to_owned(),
@@ -176,10 +187,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn operation(&self, id: &str, submitter: &str) -> Result<Option<OperationRow>, StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        Ok(fetch(&mut connection, id)
-            .await?
-            .filter(|row| row.submitter == submitter))
+        let found = fetch(&mut self.read().await?, id).await?;
+        Ok(found.filter(|row| row.submitter == submitter))
     }
 
     /// So many of a person's operations, the last first.
@@ -191,23 +200,24 @@ impl Store {
         submitter: &str,
         most: i64,
     ) -> Result<Vec<OperationRow>, StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        let rows = sqlx::query(
-            "SELECT id, kind, submitter, status, result, problem, created_at, finished_at FROM operations
-             WHERE submitter = ? ORDER BY sequence DESC LIMIT ?",
-        )
-        .bind(submitter)
-        .bind(most)
-        .fetch_all(&mut *connection)
-        .await?;
+        let rows = self
+            .read()
+            .await?
+            .rows(
+                "SELECT id, kind, submitter, status, result, problem, created_at, finished_at FROM operations
+                 WHERE submitter = $1 ORDER BY sequence DESC LIMIT $2",
+                values![submitter, most],
+            )
+            .await?;
         rows.iter().map(operation).collect()
     }
 
-    /// Records how an operation ended, and takes away the key that nobody needs any longer, or notes that it waits.
+    /// Records how an operation ended, and takes away the key that nobody needs any longer, or notes that it waits. Yields whether this was
+    /// the first to say so: where another broker holds it by now or has ended it, nothing is changed.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn finish(&self, id: &str, ending: &Ending) -> Result<(), StoreError> {
+    pub async fn finish(&self, id: &str, ending: &Ending) -> Result<bool, StoreError> {
         let (status, result, problem, destroy, waits) = match ending {
             Ending::Succeeded {
                 result,
@@ -218,17 +228,17 @@ impl Store {
                 ("failed", None, Some(problem.to_string()), destroy, false)
             }
         };
-        let mut transaction = self.write().await?;
-        sqlx::query(
-            "UPDATE operations SET status = ?, result = ?, problem = ?, finished_at = ?, command = NULL WHERE id = ?",
-        )
-        .bind(status)
-        .bind(result)
-        .bind(problem)
-        .bind(now())
-        .bind(id)
-        .execute(&mut *transaction)
-        .await?;
+        let mut session = self.write().await?;
+        let first = session
+            .run(
+                "UPDATE operations SET status = $1, result = $2, problem = $3, finished_at = $4, command = NULL
+                 WHERE id = $5 AND status IN ('pending', 'running') AND (holder IS NULL OR holder = $6)",
+                values![status, &result, &problem, now(), id, &*self.holder],
+            )
+            .await?;
+        if first == 0 {
+            return Ok(false);
+        }
         match destroy {
             // What the ledger says of a dataset is looked at again before its keys go.
             Some(destroy) if waits => {
@@ -239,14 +249,31 @@ impl Store {
                 };
                 let id = destroy.dataset_id.clone();
                 let doomed = Doomed::now(id, destroy.versions, destroy.grounds.reason, seen);
-                doomed::insert(&mut transaction, &doomed).await?;
+                doomed::insert(&mut session, &doomed).await?;
             }
             Some(destroy) => {
-                data_keys::delete(&mut transaction, self.seal.get(), destroy).await?;
+                data_keys::delete(&mut session, self.seal.get(), destroy).await?;
             }
             None => {}
         }
-        Ok(transaction.commit().await?)
+        session.commit().await?;
+        Ok(true)
+    }
+
+    /// Operations, and whose each is, that another broker ended since then, Unix seconds.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn ended_by_others(&self, since: i64) -> Result<Vec<(String, String)>, StoreError> {
+        let rows = self
+            .read()
+            .await?
+            .rows(
+                "SELECT id, submitter FROM operations WHERE finished_at >= $1 AND holder <> $2 ORDER BY sequence",
+                values![since, &*self.holder],
+            )
+            .await?;
+        rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
     }
 
     /// Forgets idempotency keys and finished operations that are old.
@@ -254,53 +281,54 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn forget_old_operations(&self) -> Result<(), StoreError> {
-        let mut transaction = self.write().await?;
-        sqlx::query("DELETE FROM idempotency_keys WHERE created_at < ?")
-            .bind(now() - IDEMPOTENCY_SECONDS)
-            .execute(&mut *transaction)
+        let mut session = self.write().await?;
+        session
+            .run(
+                "DELETE FROM idempotency_keys WHERE created_at < $1",
+                values![now() - IDEMPOTENCY_SECONDS],
+            )
             .await?;
-        sqlx::query("DELETE FROM operations WHERE finished_at < ?")
-            .bind(now() - RETENTION_SECONDS)
-            .execute(&mut *transaction)
+        session
+            .run(
+                "DELETE FROM operations WHERE finished_at < $1",
+                values![now() - RETENTION_SECONDS],
+            )
             .await?;
-        Ok(transaction.commit().await?)
+        session.commit().await
     }
 }
 
 async fn replay(
-    connection: &mut sqlx::SqliteConnection,
+    session: &mut Session,
     submitter: &str,
     key: &str,
     fingerprint: &[u8; 32],
 ) -> Result<Option<Accepted>, StoreError> {
-    let row: Option<(Vec<u8>, String)> = sqlx::query_as(
-        "SELECT fingerprint, operation_id FROM idempotency_keys WHERE submitter = ? AND key = ?",
-    )
-    .bind(submitter)
-    .bind(key)
-    .fetch_optional(&mut *connection)
-    .await?;
-    let Some((before, id)) = row else { return Ok(None) };
-    if before != fingerprint {
+    let found = session
+        .row(
+            "SELECT fingerprint, operation_id FROM idempotency_keys WHERE submitter = $1 AND idempotency_key = $2",
+            values![submitter, key],
+        )
+        .await?;
+    let Some(row) = found else { return Ok(None) };
+    if row.get::<Vec<u8>>(0)? != fingerprint {
         return Ok(Some(Accepted::KeyReused));
     }
-    Ok(fetch(connection, &id).await?.map(Accepted::Operation))
+    let id: String = row.get(1)?;
+    Ok(fetch(session, &id).await?.map(Accepted::Operation))
 }
 
-async fn fetch(
-    connection: &mut sqlx::SqliteConnection,
-    id: &str,
-) -> Result<Option<OperationRow>, StoreError> {
-    let row = sqlx::query(
-        "SELECT id, kind, submitter, status, result, problem, created_at, finished_at FROM operations WHERE id = ?",
-    )
-    .bind(id)
-    .fetch_optional(connection)
-    .await?;
-    row.as_ref().map(operation).transpose()
+async fn fetch(session: &mut Session, id: &str) -> Result<Option<OperationRow>, StoreError> {
+    let found = session
+        .row(
+            "SELECT id, kind, submitter, status, result, problem, created_at, finished_at FROM operations WHERE id = $1",
+            values![id],
+        )
+        .await?;
+    found.as_ref().map(operation).transpose()
 }
 
-fn operation(row: &SqliteRow) -> Result<OperationRow, StoreError> {
+fn operation(row: &Row) -> Result<OperationRow, StoreError> {
     let json = |text: Option<String>| {
         text.map(|t| serde_json::from_str(&t))
             .transpose()
@@ -310,13 +338,13 @@ fn operation(row: &SqliteRow) -> Result<OperationRow, StoreError> {
             })
     };
     Ok(OperationRow {
-        id: row.try_get("id")?,
-        kind: row.try_get("kind")?,
-        submitter: row.try_get("submitter")?,
-        status: row.try_get("status")?,
-        result: json(row.try_get("result")?)?,
-        problem: json(row.try_get("problem")?)?,
-        created_at: row.try_get("created_at")?,
-        finished_at: row.try_get("finished_at")?,
+        id: row.get(0)?,
+        kind: row.get(1)?,
+        submitter: row.get(2)?,
+        status: row.get(3)?,
+        result: json(row.get(4)?)?,
+        problem: json(row.get(5)?)?,
+        created_at: row.get(6)?,
+        finished_at: row.get(7)?,
     })
 }

@@ -1,8 +1,6 @@
 //! People and which ServiceAccounts act for them. The only place where a pseudonym meets a name.
 
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
-
+use super::database::{Row, Session, values};
 use super::{Store, StoreError, now};
 use crate::identity::Subject;
 
@@ -70,8 +68,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn remember(&self, person: &Person) -> Result<(), StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        upsert(&mut connection, person).await
+        let mut session = self.write().await?;
+        upsert(&mut session, person).await?;
+        session.commit().await
     }
 
     /// The person that a notebook's ServiceAccount acts for.
@@ -79,14 +78,12 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn person_of_notebook(&self, uid: &str) -> Result<Option<Person>, StoreError> {
-        let row = sqlx::query(
-            "SELECT s.pseudonym, s.issuer, s.sub, s.username FROM bindings b JOIN subjects s USING (pseudonym)
-             WHERE b.notebook_uid = ?",
-        )
-        .bind(uid)
-        .fetch_optional(&self.pool)
-        .await?;
-        row.as_ref().map(person).transpose()
+        let found = self.read().await?.row(
+            "SELECT s.pseudonym, s.issuer, s.sub, s.username FROM bindings AS b JOIN subjects AS s ON s.pseudonym = b.pseudonym
+             WHERE b.notebook_uid = $1",
+            values![uid],
+        ).await?;
+        found.as_ref().map(person).transpose()
     }
 
     /// The person behind a pseudonym.
@@ -94,11 +91,15 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn person(&self, pseudonym: &str) -> Result<Option<Person>, StoreError> {
-        let row = sqlx::query("SELECT pseudonym, issuer, sub, username FROM subjects WHERE pseudonym = ?")
-            .bind(pseudonym)
-            .fetch_optional(&self.pool)
+        let found = self
+            .read()
+            .await?
+            .row(
+                "SELECT pseudonym, issuer, sub, username FROM subjects WHERE pseudonym = $1",
+                values![pseudonym],
+            )
             .await?;
-        row.as_ref().map(person).transpose()
+        found.as_ref().map(person).transpose()
     }
 
     /// All bindings.
@@ -106,10 +107,29 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn bindings(&self) -> Result<Vec<Binding>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM bindings ORDER BY notebook_uid")
-            .fetch_all(&self.pool)
+        let rows = self
+            .read()
+            .await?
+            .rows(
+                "SELECT pseudonym, namespace, notebook_name, notebook_uid, executor_name, executor_uid,
+                        home_claim, home_sub_path, home_mount FROM bindings ORDER BY notebook_uid",
+                &[],
+            )
             .await?;
         rows.iter().map(binding).collect()
+    }
+
+    /// A number that grows with each change of a binding, at whichever broker.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn bindings_mark(&self) -> Result<i64, StoreError> {
+        let mark = self
+            .read()
+            .await?
+            .cell("SELECT number FROM marks WHERE name = 'bindings'", &[])
+            .await?;
+        Ok(mark.unwrap_or_default())
     }
 
     /// Binds a person to two ServiceAccounts, in place of those that the person had in the namespace. All or nothing.
@@ -117,98 +137,115 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn bind(&self, person: &Person, binding: &Binding) -> Result<Bound, StoreError> {
-        let mut transaction = self.write().await?;
+        let mut session = self.write().await?;
         let (notebook, executor) = (&binding.notebook.uid, &binding.executor.uid);
-        let foreign = sqlx::query(
-            "SELECT 1 FROM bindings WHERE (notebook_uid IN (?1, ?2) OR executor_uid IN (?1, ?2))
-             AND NOT (pseudonym = ?3 AND namespace = ?4)",
-        )
-        .bind(notebook)
-        .bind(executor)
-        .bind(&person.pseudonym)
-        .bind(&binding.namespace)
-        .fetch_optional(&mut *transaction)
-        .await?;
+        let whose = (&binding.pseudonym, &binding.namespace);
+        let foreign = session
+            .row(
+                "SELECT 1 FROM bindings WHERE (notebook_uid IN ($1, $2) OR executor_uid IN ($1, $2))
+                 AND NOT (pseudonym = $3 AND namespace = $4)",
+                values![notebook, executor, whose.0, whose.1],
+            )
+            .await?;
         if foreign.is_some() {
             return Ok(Bound::TakenByAnother);
         }
-        upsert(&mut transaction, person).await?;
-        let before: Vec<(String,)> = sqlx::query_as(
-            "DELETE FROM bindings WHERE pseudonym = ? AND namespace = ? RETURNING notebook_uid",
-        )
-        .bind(&person.pseudonym)
-        .bind(&binding.namespace)
-        .fetch_all(&mut *transaction)
-        .await?;
-        sqlx::query(
-            "INSERT INTO bindings (notebook_uid, notebook_name, executor_uid, executor_name, namespace, pseudonym,
-                                   home_claim, home_sub_path, home_mount, bound_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(notebook)
-        .bind(&binding.notebook.name)
-        .bind(executor)
-        .bind(&binding.executor.name)
-        .bind(&binding.namespace)
-        .bind(&person.pseudonym)
-        .bind(&binding.home.claim)
-        .bind(&binding.home.sub_path)
-        .bind(&binding.home.mount_path)
-        .bind(now())
-        .execute(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        let replaced = before
-            .into_iter()
-            .map(|(uid,)| uid)
-            .filter(|uid| uid != notebook)
-            .collect();
+        upsert(&mut session, person).await?;
+        let before = session
+            .rows(
+                "SELECT notebook_uid FROM bindings WHERE pseudonym = $1 AND namespace = $2",
+                values![whose.0, whose.1],
+            )
+            .await?;
+        session
+            .run(
+                "DELETE FROM bindings WHERE pseudonym = $1 AND namespace = $2",
+                values![whose.0, whose.1],
+            )
+            .await?;
+        session
+            .run(
+                "INSERT INTO bindings (notebook_uid, notebook_name, executor_uid, executor_name, namespace, pseudonym,
+                                       home_claim, home_sub_path, home_mount, bound_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+                values![
+                    notebook,
+                    &binding.notebook.name,
+                    executor,
+                    &binding.executor.name,
+                    whose.1,
+                    whose.0,
+                    &binding.home.claim,
+                    &binding.home.sub_path,
+                    &binding.home.mount_path,
+                    now(),
+                ],
+            )
+            .await?;
+        session
+            .run(
+                "UPDATE marks SET number = number + 1 WHERE name = 'bindings'",
+                &[],
+            )
+            .await?;
+        let before = before.iter().map(|row| row.get(0));
+        let before: Vec<String> = before.collect::<Result<_, _>>()?;
+        session.commit().await?;
+        let replaced = before.into_iter().filter(|uid| uid != notebook).collect();
         Ok(Bound::Done { replaced })
     }
 }
 
-async fn upsert(connection: &mut sqlx::SqliteConnection, person: &Person) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO subjects (pseudonym, issuer, sub, username, created_at) VALUES (?, ?, ?, ?, ?)
-         ON CONFLICT (pseudonym) DO UPDATE SET username = coalesce(excluded.username, username)",
-    )
-    .bind(&person.pseudonym)
-    .bind(&person.subject.issuer)
-    .bind(&person.subject.sub)
-    .bind(&person.username)
-    .bind(now())
-    .execute(connection)
-    .await?;
+async fn upsert(session: &mut Session, person: &Person) -> Result<(), StoreError> {
+    let there = session
+        .run(
+            "UPDATE subjects SET username = coalesce($2, username) WHERE pseudonym = $1",
+            values![&person.pseudonym, &person.username],
+        )
+        .await?;
+    if there > 0 {
+        return Ok(());
+    }
+    let insert =
+        "INSERT INTO subjects (pseudonym, issuer, sub, username, created_at) VALUES ($1, $2, $3, $4, $5)";
+    let values = values![
+        &person.pseudonym,
+        &person.subject.issuer,
+        &person.subject.sub,
+        &person.username,
+        now(),
+    ];
+    session.run(insert, values).await?;
     Ok(())
 }
 
-fn person(row: &SqliteRow) -> Result<Person, StoreError> {
+fn person(row: &Row) -> Result<Person, StoreError> {
     Ok(Person {
-        pseudonym: row.try_get("pseudonym")?,
+        pseudonym: row.get(0)?,
         subject: Subject {
-            issuer: row.try_get("issuer")?,
-            sub: row.try_get("sub")?,
+            issuer: row.get(1)?,
+            sub: row.get(2)?,
         },
-        username: row.try_get("username")?,
+        username: row.get(3)?,
     })
 }
 
-fn binding(row: &SqliteRow) -> Result<Binding, StoreError> {
+fn binding(row: &Row) -> Result<Binding, StoreError> {
     Ok(Binding {
-        pseudonym: row.try_get("pseudonym")?,
-        namespace: row.try_get("namespace")?,
+        pseudonym: row.get(0)?,
+        namespace: row.get(1)?,
         notebook: Account {
-            name: row.try_get("notebook_name")?,
-            uid: row.try_get("notebook_uid")?,
+            name: row.get(2)?,
+            uid: row.get(3)?,
         },
         executor: Account {
-            name: row.try_get("executor_name")?,
-            uid: row.try_get("executor_uid")?,
+            name: row.get(4)?,
+            uid: row.get(5)?,
         },
         home: Home {
-            claim: row.try_get("home_claim")?,
-            sub_path: row.try_get("home_sub_path")?,
-            mount_path: row.try_get("home_mount")?,
+            claim: row.get(6)?,
+            sub_path: row.get(7)?,
+            mount_path: row.get(8)?,
         },
     })
 }

@@ -3,9 +3,9 @@
 //! ring. What was cut off at the end, or that all seals were taken off, shows in the audit alone, which has a record of each destruction.
 
 use sha2::{Digest as _, Sha256};
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
 
+use super::data_keys::DataKey;
+use super::database::{Row, Session, values};
 use super::{Store, StoreError, now};
 use crate::crypto;
 use crate::secret::Secret;
@@ -116,23 +116,21 @@ impl Store {
         after: i64,
         most: u32,
     ) -> Result<Vec<Receipt>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT *, (SELECT before.seal FROM key_receipts AS before WHERE before.sequence < one.sequence
-                        ORDER BY before.sequence DESC LIMIT 1) AS previous
-             FROM key_receipts AS one WHERE sequence > ?1 AND (?2 IS NULL OR dataset_id = ?2) ORDER BY sequence LIMIT ?3",
-        )
-        .bind(after)
-        .bind(dataset_id)
-        .bind(most)
-        .fetch_all(&self.pool)
-        .await?;
+        let rows = self.read().await?.rows(
+            "SELECT one.sequence, one.dataset_id, one.version, one.kek_version, one.wrapped_sha256, one.reason,
+                    one.ledger_height, one.transaction_id, one.destroyed_at, one.seal,
+                    (SELECT older.seal FROM key_receipts AS older WHERE older.sequence < one.sequence
+                     ORDER BY older.sequence DESC LIMIT 1) AS previous
+             FROM key_receipts AS one
+             WHERE one.sequence > $1 AND ($2 IS NULL OR one.dataset_id = $2) ORDER BY one.sequence LIMIT $3",
+            values![after, dataset_id, most],
+        ).await?;
         rows.iter().map(|row| self.checked(row)).collect()
     }
 
-    fn checked(&self, row: &SqliteRow) -> Result<Receipt, StoreError> {
+    fn checked(&self, row: &Row) -> Result<Receipt, StoreError> {
         let receipt = receipt(row)?;
-        let (seal, previous): (Option<Vec<u8>>, Option<Vec<u8>>) =
-            (row.try_get("seal")?, row.try_get("previous")?);
+        let (seal, previous): (Option<Vec<u8>>, Option<Vec<u8>>) = (row.get(9)?, row.get(10)?);
         let is_whole = self
             .seal
             .get()
@@ -147,56 +145,71 @@ impl Store {
     }
 }
 
-fn receipt(row: &SqliteRow) -> Result<Receipt, StoreError> {
+fn receipt(row: &Row) -> Result<Receipt, StoreError> {
     Ok(Receipt {
-        sequence: row.try_get("sequence")?,
-        dataset_id: row.try_get("dataset_id")?,
-        version: row.try_get("version")?,
-        kek_version: row.try_get("kek_version")?,
-        wrapped_sha256: row.try_get("wrapped_sha256")?,
-        reason: row.try_get("reason")?,
-        height: row.try_get("ledger_height")?,
-        transaction: row.try_get("transaction_id")?,
-        destroyed_at: row.try_get("destroyed_at")?,
+        sequence: row.get(0)?,
+        dataset_id: row.get(1)?,
+        version: row.number(2)?,
+        kek_version: row.number(3)?,
+        wrapped_sha256: row.get(4)?,
+        reason: row.get(5)?,
+        height: row.get(6)?,
+        transaction: row.get(7)?,
+        destroyed_at: row.get(8)?,
     })
 }
 
+/// Writes the receipt of a data key, in a transaction that has its turn to write.
 pub(super) async fn insert(
-    connection: &mut sqlx::SqliteConnection,
+    session: &mut Session,
     seal: Option<&ReceiptSeal>,
-    (dataset_id, version, kek_version): (&str, u32, u32),
-    wrapped: &[u8],
+    key: &DataKey,
     grounds: &Grounds,
 ) -> Result<(), StoreError> {
+    const LAST: &str = "SELECT sequence, seal FROM key_receipts ORDER BY sequence DESC LIMIT 1";
     let height = grounds
         .height
         .map(|height| i64::try_from(height).unwrap_or(i64::MAX));
-    let previous: Option<Vec<u8>> =
-        sqlx::query_scalar("SELECT seal FROM key_receipts ORDER BY sequence DESC LIMIT 1")
-            .fetch_optional(&mut *connection)
-            .await?
-            .flatten();
-    let row = sqlx::query(
-        "INSERT INTO key_receipts (dataset_id, version, kek_version, wrapped_sha256, reason, ledger_height, transaction_id, destroyed_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
-    )
-    .bind(dataset_id)
-    .bind(version)
-    .bind(kek_version)
-    .bind(Sha256::digest(wrapped).as_slice())
-    .bind(grounds.reason.name())
-    .bind(height)
-    .bind(&grounds.transaction)
-    .bind(now())
-    .fetch_one(&mut *connection)
-    .await?;
+    let previous = session.row(LAST, &[]).await?;
+    let previous: Option<Vec<u8>> = previous.map(|row| row.get(1)).transpose()?.flatten();
+    let mut receipt = Receipt {
+        sequence: 0,
+        dataset_id: key.dataset_id.clone(),
+        version: key.version,
+        kek_version: key.kek_version,
+        wrapped_sha256: Sha256::digest(&key.wrapped).to_vec(),
+        reason: grounds.reason.name().to_owned(),
+        height,
+        transaction: grounds.transaction.clone(),
+        destroyed_at: now(),
+    };
+    session
+        .run(
+            "INSERT INTO key_receipts (dataset_id, version, kek_version, wrapped_sha256, reason, ledger_height, transaction_id, destroyed_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            values![
+                &receipt.dataset_id,
+                receipt.version,
+                receipt.kek_version,
+                &receipt.wrapped_sha256,
+                &receipt.reason,
+                receipt.height,
+                &receipt.transaction,
+                receipt.destroyed_at,
+            ],
+        )
+        .await?;
     // Its number is known only now; it is the same transaction.
     if let Some(seal) = seal {
-        let receipt = receipt(&row)?;
-        sqlx::query("UPDATE key_receipts SET seal = ? WHERE sequence = ?")
-            .bind(seal.seal(&receipt, &previous.unwrap_or_default()))
-            .bind(receipt.sequence)
-            .execute(connection)
+        receipt.sequence = session.cell(LAST, &[]).await?.unwrap_or_default();
+        session
+            .run(
+                "UPDATE key_receipts SET seal = $1 WHERE sequence = $2",
+                values![
+                    &seal.seal(&receipt, &previous.unwrap_or_default()),
+                    receipt.sequence
+                ],
+            )
             .await?;
     }
     Ok(())
@@ -205,7 +218,8 @@ pub(super) async fn insert(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::data_keys::{DataKey, Destroy, Versions};
+    use crate::store::data_keys::{Destroy, Versions};
+    use crate::store::tests::on_each;
 
     async fn destroyed(store: &Store, dataset: &str) {
         let key = DataKey {
@@ -214,11 +228,9 @@ mod tests {
             kek_version: 1,
             wrapped: vec![1],
         };
-        let mut transaction = store.write().await.unwrap();
-        crate::store::data_keys::insert(&mut transaction, &key)
-            .await
-            .unwrap();
-        transaction.commit().await.unwrap();
+        let mut session = store.write().await.unwrap();
+        crate::store::data_keys::insert(&mut session, &key).await.unwrap();
+        session.commit().await.unwrap();
         let grounds = Grounds {
             reason: Reason::Unused,
             height: None,
@@ -232,11 +244,16 @@ mod tests {
         assert_eq!(store.destroy(&destroy).await.unwrap(), 1);
     }
 
+    async fn spoilt(store: &Store, statement: &'static str) {
+        let mut session = store.write().await.unwrap();
+        session.rows(statement, &[]).await.unwrap();
+        session.commit().await.unwrap();
+    }
+
     #[tokio::test]
     async fn a_receipt_that_was_changed_taken_out_or_put_in_is_named() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("broker.db");
-        let store = Store::open(&path).await.unwrap();
+        on_each("receipts", async |bench| {
+        let store = bench.open().await;
         // One from before there were seals.
         destroyed(&store, "a").await;
         store.seal_receipts(ReceiptSeal::new(Secret::new([7; 32])));
@@ -246,6 +263,12 @@ mod tests {
         assert_eq!(store.key_receipts(None, 0, 9).await.unwrap().len(), 4);
         assert_eq!(store.key_receipts(Some("c"), 0, 9).await.unwrap().len(), 1);
         for (spoil, undo, named) in [
+            // First: what numbers the next row may count on from a number that a row was given.
+            (
+                "INSERT INTO key_receipts (dataset_id, version, kek_version, wrapped_sha256, reason, destroyed_at) SELECT 'e', 1, 1, wrapped_sha256, 'unused', 1 FROM key_receipts WHERE sequence = 2",
+                "DELETE FROM key_receipts WHERE dataset_id = 'e'",
+                5,
+            ),
             (
                 "UPDATE key_receipts SET reason = 'retired' WHERE sequence = 3",
                 "UPDATE key_receipts SET reason = 'unused' WHERE sequence = 3",
@@ -261,20 +284,17 @@ mod tests {
                 "UPDATE key_receipts SET dataset_id = 'd' WHERE sequence = 4",
                 4,
             ),
-            (
-                "INSERT INTO key_receipts (dataset_id, version, kek_version, wrapped_sha256, reason, destroyed_at) VALUES ('e', 1, 1, x'00', 'unused', 1)",
-                "DELETE FROM key_receipts WHERE dataset_id = 'e'",
-                5,
-            ),
             ("DELETE FROM key_receipts WHERE sequence = 3", "SELECT 1", 4),
         ] {
-            sqlx::query(spoil).execute(&store.pool).await.unwrap();
+            spoilt(&store, spoil).await;
             let refused = store.key_receipts(None, 0, 9).await.unwrap_err().to_string();
             assert!(
                 refused.contains(&format!("receipt {named} is not")),
                 "{spoil}: {refused}"
             );
-            sqlx::query(undo).execute(&store.pool).await.unwrap();
+            spoilt(&store, undo).await;
         }
+        })
+        .await;
     }
 }

@@ -1,5 +1,6 @@
 //! What a person's issuer said of their roles and groups when their notebook was last bound. The notebook's account acts in these.
 
+use super::database::values;
 use super::{Store, StoreError, now};
 use crate::identity::Standing;
 
@@ -10,16 +11,22 @@ impl Store {
     /// [`StoreError`].
     pub async fn put_standing(&self, pseudonym: &str, standing: &Standing) -> Result<(), StoreError> {
         let text = serde_json::to_string(standing).map_err(|e| damaged(&e))?;
-        sqlx::query(
-            "INSERT INTO standings (pseudonym, standing, told_at) VALUES (?, ?, ?)
-             ON CONFLICT (pseudonym) DO UPDATE SET standing = excluded.standing, told_at = excluded.told_at",
-        )
-        .bind(pseudonym)
-        .bind(text)
-        .bind(now())
-        .execute(&self.pool)
-        .await?;
-        Ok(())
+        let mut session = self.write().await?;
+        let there = session
+            .run(
+                "UPDATE standings SET standing = $2, told_at = $3 WHERE pseudonym = $1",
+                values![pseudonym, &text, now()],
+            )
+            .await?;
+        if there == 0 {
+            session
+                .run(
+                    "INSERT INTO standings (pseudonym, standing, told_at) VALUES ($1, $2, $3)",
+                    values![pseudonym, &text, now()],
+                )
+                .await?;
+        }
+        session.commit().await
     }
 
     /// What was told of a person; nothing where no issuer was asked.
@@ -27,13 +34,17 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn standing(&self, pseudonym: &str) -> Result<Standing, StoreError> {
-        let row: Option<(String,)> = sqlx::query_as("SELECT standing FROM standings WHERE pseudonym = ?")
-            .bind(pseudonym)
-            .fetch_optional(&self.pool)
+        let found: Option<String> = self
+            .read()
+            .await?
+            .cell(
+                "SELECT standing FROM standings WHERE pseudonym = $1",
+                values![pseudonym],
+            )
             .await?;
-        row.map_or_else(
+        found.map_or_else(
             || Ok(Standing::default()),
-            |(text,)| serde_json::from_str(&text).map_err(|e| damaged(&e)),
+            |text| serde_json::from_str(&text).map_err(|e| damaged(&e)),
         )
     }
 }

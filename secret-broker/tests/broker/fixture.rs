@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use leasehold_broker_wire::machines::machines_client::MachinesClient;
@@ -53,8 +53,8 @@ impl Default for Setting {
 pub struct Fixture {
     setting: Setting,
     pub directory: tempfile::TempDir,
-    pub provider: Issuer,
-    pub cluster: Issuer,
+    pub provider: Arc<Issuer>,
+    pub cluster: Arc<Issuer>,
     process: Mutex<Option<Process>>,
     /// Every REST answer's text, for the canary.
     pub answers: Mutex<Vec<String>>,
@@ -94,8 +94,8 @@ impl Fixture {
         let fixture = Self {
             setting,
             directory,
-            provider,
-            cluster,
+            provider: Arc::new(provider),
+            cluster: Arc::new(cluster),
             process: Mutex::new(None),
             answers: Mutex::new(Vec::new()),
         };
@@ -111,6 +111,32 @@ impl Fixture {
         }
         fixture.run().await;
         fixture
+    }
+
+    /// One that logs little: of many restarts each reads its log anew.
+    pub async fn start_quiet(mut setting: Setting) -> Self {
+        let level = ("LEASEHOLD_LOG".to_owned(), "info,sqlx=warn".to_owned());
+        setting.environment.push(level);
+        Self::start_with(setting).await
+    }
+
+    /// Another replica of the same broker: same organisation, people, ring and arguments, and a data directory of its own.
+    pub async fn replica(&self) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = |at: &tempfile::TempDir| at.path().join("config.yaml");
+        std::fs::copy(config(&self.directory), config(&directory)).unwrap();
+        let replica = Self {
+            setting: self.setting.clone(),
+            directory,
+            provider: Arc::clone(&self.provider),
+            cluster: Arc::clone(&self.cluster),
+            process: Mutex::new(None),
+            answers: Mutex::new(Vec::new()),
+        };
+        std::fs::create_dir_all(replica.data_dir()).unwrap();
+        std::fs::copy(self.data_dir().join("keys"), replica.data_dir().join("keys")).unwrap();
+        replica.run().await;
+        replica
     }
 
     /// The value of one of the arguments that it was started with.
@@ -178,11 +204,11 @@ impl Fixture {
             // Tests ask faster than people do.
             .env("LEASEHOLD_PERSON_REQUESTS_PER_SECOND", "1000000")
             .env("LEASEHOLD_PERSON_CHANGES_PER_MINUTE", "1000000")
-            .envs(self.setting.environment.iter().cloned())
             .env(
                 "LEASEHOLD_LOG",
                 "trace,hyper=info,h2=info,rustls=info,sqlx=trace,tokio=info,mio=info",
             )
+            .envs(self.setting.environment.iter().cloned())
             .args(["--organisation", &self.setting.organisation, "--kek-create"])
             .arg("--local-roots")
             .arg(format!("{}=/srv/leasehold/uis", self.setting.organisation))
@@ -290,6 +316,13 @@ impl Fixture {
 
     pub fn rest_url(&self, path: &str) -> String {
         format!("https://{}{path}", self.at(|p| p.rest.clone()))
+    }
+
+    /// The same; none while it does not run.
+    pub fn rest_url_now(&self, path: &str) -> Option<String> {
+        let process = self.process.lock().unwrap();
+        let rest = &process.as_ref()?.rest;
+        Some(format!("https://{rest}{path}"))
     }
 
     pub fn client(&self) -> reqwest::Client {

@@ -71,7 +71,7 @@ pub(super) async fn backup_to(places: &Places, pkcs11: &Pkcs11Args, to: &Path) -
     let beside = PathBuf::from(beside);
     private_file::create(&beside, &serde_json::to_vec(&receipt)?)
         .map_err(|error| format!("could not write the copy's receipt {}: {error}", beside.display()))?;
-    print(&json!({"copied": places.database(), "to": to, "receipt": beside}))
+    print(&json!({"copied": places.shown(), "to": to, "receipt": beside}))
 }
 
 /// Whether a copy of all data keys was made in which nothing is wrapped by a version that is about to go.
@@ -134,13 +134,20 @@ pub(super) async fn restore(places: &Places, pkcs11: &Pkcs11Args, what: Restore<
         Unopened::Refuse
     };
     let tried_by = (&ring, what.organisation);
-    let restored = backup::restore(what.from, &places.database(), tried_by, unopened, &problem).await?;
+    let restored = backup::restore(
+        what.from,
+        (&places.database(), places.data_dir()),
+        tried_by,
+        unopened,
+        &problem,
+    )
+    .await?;
     let lost: Vec<_> = restored
         .lost
         .iter()
         .map(|key| json!({"dataset": key.dataset_id, "version": key.version}))
         .collect();
     print(&json!({
-        "restored": places.database(), "data_keys": restored.keys, "lost": lost, "operations_dropped": restored.dropped,
+        "restored": places.shown(), "data_keys": restored.keys, "lost": lost, "operations_dropped": restored.dropped,
     }))
 }

@@ -11,7 +11,7 @@ use super::Failure;
 use crate::audit::{Book, Decision, Event, Origin, SealKey};
 use crate::config::Pkcs11Args;
 use crate::keys;
-use crate::store::{Store, now_ms};
+use crate::store::{Store, StoreAddress, now_ms};
 
 /// Where everything is.
 #[derive(Debug, Args)]
@@ -35,6 +35,16 @@ pub(super) struct Places {
         global = true
     )]
     kek_file: Option<PathBuf>,
+    /// The key store: `sqlite:PATH`, `postgres://USER@HOST/DATABASE` or `mysql://USER@HOST/DATABASE`; `sqlite:<data-dir>/broker.db` where absent
+    #[arg(
+        id = "keys_store",
+        long = "store",
+        env = "LEASEHOLD_STORE",
+        hide_env_values = true,
+        value_name = "STORE",
+        global = true
+    )]
+    store: Option<StoreAddress>,
     /// Record nothing: for a copy of the ring away from the broker's volume
     #[arg(id = "keys_without_audit", long = "without-audit", global = true)]
     without_audit: bool,
@@ -47,18 +57,30 @@ impl Places {
             .unwrap_or_else(|| self.data_dir.join("keys"))
     }
 
-    pub(super) fn database(&self) -> PathBuf {
-        self.data_dir.join("broker.db")
+    pub(super) fn database(&self) -> StoreAddress {
+        let given = self.store.clone();
+        given.unwrap_or_else(|| StoreAddress::Sqlite(self.data_dir.join("broker.db")))
+    }
+
+    pub(super) fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// The key store by its name: a file's path, or a server's URL without its password.
+    pub(super) fn shown(&self) -> String {
+        match self.database() {
+            StoreAddress::Sqlite(path) => path.display().to_string(),
+            server => server.to_string(),
+        }
     }
 
     /// The key store; never a new one, which would say that there are no keys.
     pub(super) async fn store(&self) -> Result<Store, Failure> {
-        let path = self.database();
-        if !path.exists() {
-            let path = path.display();
-            return Err(format!("there is no key store {path}; check --data-dir").into());
+        let address = self.database();
+        if !Store::exists(&address).await? {
+            return Err(format!("there is no key store {address}; check --data-dir and --store").into());
         }
-        Ok(Store::open(&path).await?)
+        Ok(Store::open(&address).await?)
     }
 
     /// Does a work that is recorded before: what cannot be recorded is not done. That it failed is recorded as well.

@@ -38,7 +38,7 @@ struct Place {
 }
 
 impl PostgresAddress {
-    pub(super) fn parse(text: &str) -> Result<Self, NotAnAddress> {
+    pub(crate) fn parse(text: &str) -> Result<Self, NotAnAddress> {
         let mut url = Url::parse(text).map_err(NotAnAddress::Url)?;
         if url.path().trim_start_matches('/').is_empty() {
             return Err(NotAnAddress::NoDatabase);
@@ -78,6 +78,11 @@ impl PostgresAddress {
             password_file,
             name,
         })))
+    }
+
+    /// The same for what is no ledger, or why it cannot be said.
+    pub(crate) fn connect_options(&self) -> Result<PgConnectOptions, String> {
+        self.options().map_err(|error| error.to_string())
     }
 
     /// How to connect, with the password as it is now.

@@ -3,15 +3,25 @@
 mod crash;
 mod disk;
 mod rights;
-mod server;
 mod servers;
 mod tamper;
 mod tls;
 mod trust;
 
 use super::*;
+use crate::ledger::LedgerAddress;
+use leasehold_databases::postgres::{self as server, Database, Server};
 use nix::sys::signal::Signal;
-use server::{Database, Server};
+
+trait Address {
+    fn address(&self) -> LedgerAddress;
+}
+
+impl Address for Database {
+    fn address(&self) -> LedgerAddress {
+        self.url.parse().unwrap()
+    }
+}
 
 impl Bench {
     /// On a new database.

@@ -1,36 +1,30 @@
 //! A PostgreSQL for a test: made in a temporary directory, reached through a socket in it, and ended with the last test that uses it.
 
-use crate::ledger::LedgerAddress;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, User, geteuid};
+use crate::process::Process;
+use nix::sys::signal::Signal;
+use nix::unistd::{User, geteuid};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak, mpsc};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-pub(super) struct Server {
+/// A server.
+pub struct Server {
     directory: TempDir,
     programs: PathBuf,
     /// Where it listens beside its socket, if it has a certificate.
     port: Option<u16>,
     databases: AtomicUsize,
-    running: std::sync::Mutex<Option<Running>>,
-}
-
-/// Its first process, and the thread that waits for it. The system ends the one with the other, should the tests be killed.
-struct Running {
-    process: Pid,
-    waiter: JoinHandle<()>,
+    process: Process,
 }
 
 /// One for all tests that leave it alone; none where PostgreSQL is missing, which is said once per test.
-pub(super) async fn shared(test: &str) -> Option<Arc<Server>> {
+pub async fn shared(test: &str) -> Option<Arc<Server>> {
     static SERVER: tokio::sync::Mutex<Weak<Server>> = tokio::sync::Mutex::const_new(Weak::new());
     let mut server = SERVER.lock().await;
     if let Some(running) = server.upgrade() {
@@ -52,12 +46,13 @@ fn programs() -> Option<PathBuf> {
 }
 
 impl Server {
-    pub(super) async fn start(test: &str) -> Option<Self> {
+    /// One of this test's own.
+    pub async fn start(test: &str) -> Option<Self> {
         Self::begin(test, None).await
     }
 
     /// One that listens on the loopback device too, with a certificate and its key.
-    pub(super) async fn start_with_certificate(test: &str, pair: &(String, String)) -> Option<Self> {
+    pub async fn start_with_certificate(test: &str, pair: &(String, String)) -> Option<Self> {
         Self::begin(test, Some(pair)).await
     }
 
@@ -74,7 +69,7 @@ impl Server {
                 free.local_addr().unwrap().port()
             }),
             databases: AtomicUsize::new(0),
-            running: std::sync::Mutex::new(None),
+            process: Process::default(),
         };
         if geteuid().is_root() {
             // It refuses to run as root.
@@ -116,18 +111,21 @@ impl Server {
         Some(server)
     }
 
-    pub(super) fn data(&self) -> PathBuf {
+    /// Where its files are.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
         self.directory.path().join("data")
     }
 
     /// Only replays from now on what a primary would send, as a standby does, until [`Server::promote`].
-    pub(super) async fn become_standby(&self) {
+    pub async fn become_standby(&self) {
         self.end(Signal::SIGINT);
         fs::write(self.data().join("standby.signal"), "").unwrap();
         self.restart().await;
     }
 
-    pub(super) async fn promote(&self) {
+    /// Writes from now on.
+    pub async fn promote(&self) {
         let mut connection = PgConnection::connect(&self.url("postgres", "postgres"))
             .await
             .unwrap();
@@ -152,7 +150,7 @@ impl Server {
     }
 
     /// Starts it where it does not run, and waits until it answers.
-    pub(super) async fn restart(&self) {
+    pub async fn restart(&self) {
         let deadline = Instant::now() + Duration::from_secs(120);
         loop {
             self.spawn();
@@ -186,7 +184,7 @@ impl Server {
     }
 
     /// Starts it where it cannot start, and gives what it said.
-    pub(super) async fn ends_by_itself(&self) -> String {
+    pub async fn ends_by_itself(&self) -> String {
         self.spawn();
         let deadline = Instant::now() + Duration::from_secs(60);
         while !self.has_ended() {
@@ -202,10 +200,6 @@ impl Server {
     }
 
     fn spawn(&self) {
-        let mut running = self.running.lock().unwrap();
-        if running.is_some() {
-            return;
-        }
         let log = File::options()
             .create(true)
             .append(true)
@@ -225,32 +219,16 @@ impl Server {
             .args(["-c", "fsync=off", "-c", "max_connections=200"])
             .stdout(Stdio::null())
             .stderr(log);
-        let (send, receive) = mpsc::channel();
-        // The signal comes when this very thread ends.
-        let waiter = std::thread::spawn(move || {
-            let mut child = command.spawn().unwrap();
-            send.send(child.id()).unwrap();
-            child.wait().unwrap();
-        });
-        let process = Pid::from_raw(i32::try_from(receive.recv().unwrap()).unwrap());
-        *running = Some(Running { process, waiter });
+        self.process.start(command);
     }
 
     fn has_ended(&self) -> bool {
-        let running = self.running.lock().unwrap();
-        running
-            .as_ref()
-            .is_none_or(|running| running.waiter.is_finished())
+        self.process.has_ended()
     }
 
     /// Ends it: SIGINT asks it to, SIGQUIT lets it fall, SIGKILL strikes its first process down.
-    pub(super) fn end(&self, signal: Signal) {
-        if let Some(running) = self.running.lock().unwrap().take() {
-            if !running.waiter.is_finished() {
-                let _ = kill(running.process, signal);
-            }
-            running.waiter.join().unwrap();
-        }
+    pub fn end(&self, signal: Signal) {
+        self.process.end(signal);
     }
 
     fn url(&self, user: &str, database: &str) -> String {
@@ -262,13 +240,13 @@ impl Server {
     }
 
     /// A database through the loopback device.
-    pub(super) fn url_at(&self, host: &str, database: &Database, parameters: &str) -> String {
+    pub fn url_at(&self, host: &str, database: &Database, parameters: &str) -> String {
         let (port, name) = (self.port.unwrap(), &database.name);
         format!("postgres://postgres@{host}:{port}/{name}?{parameters}")
     }
 
     /// Has no certificate from now on.
-    pub(super) async fn stop_encrypting(&self) {
+    pub async fn stop_encrypting(&self) {
         let mut connection = PgConnection::connect(&self.url("postgres", "postgres"))
             .await
             .unwrap();
@@ -286,7 +264,7 @@ impl Server {
     }
 
     /// A new, empty database.
-    pub(super) async fn database(&self) -> Database {
+    pub async fn database(&self) -> Database {
         let name = format!("ledger{}", self.databases.fetch_add(1, Ordering::SeqCst));
         let mut connection = PgConnection::connect(&self.url("postgres", "postgres"))
             .await
@@ -300,7 +278,7 @@ impl Server {
     }
 
     /// Another database with the same in it.
-    pub(super) async fn copy(&self, of: &Database) -> Database {
+    pub async fn copy(&self, of: &Database) -> Database {
         let name = format!("ledger{}", self.databases.fetch_add(1, Ordering::SeqCst));
         self.alone_with(of, &format!("CREATE DATABASE {name} TEMPLATE {}", of.name))
             .await;
@@ -311,7 +289,7 @@ impl Server {
     }
 
     /// Puts one database in the place of another, and that one in its place, as a failover does with servers.
-    pub(super) async fn fail_over(&self, from: &Database, to: &Database) {
+    pub async fn fail_over(&self, from: &Database, to: &Database) {
         let [from, to] = [&from.name, &to.name];
         self.alone_with_both(
             [from, to],
@@ -365,30 +343,29 @@ impl Drop for Server {
     }
 }
 
-pub(super) struct Database {
-    pub(super) url: String,
+/// A database of it.
+pub struct Database {
+    /// Where it is.
+    pub url: String,
     name: String,
 }
 
 impl Database {
-    pub(super) fn address(&self) -> LedgerAddress {
-        self.url.parse().unwrap()
-    }
-
     /// The same by another role.
-    pub(super) fn of(&self, user: &str) -> String {
+    pub fn of(&self, user: &str) -> String {
         self.url.replace("user=postgres", &format!("user={user}"))
     }
 
     /// As the superuser.
-    pub(super) async fn connect(&self) -> PgConnection {
+    pub async fn connect(&self) -> PgConnection {
         let mut connection = PgConnection::connect(&self.url).await.unwrap();
         run(&mut connection, "SET search_path = leasehold, pg_temp").await;
         connection
     }
 }
 
-pub(super) async fn run(connection: &mut PgConnection, statement: &str) {
+/// Runs a statement that answers nothing.
+pub async fn run(connection: &mut PgConnection, statement: &str) {
     sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))
         .execute(connection)
         .await
