@@ -238,14 +238,14 @@ bench-fabric: ## A read through the shim beside the bare round trip; with LEASEH
 
 # cargo-fuzz's layout and flags without its tool, on the stable compiler: libFuzzer without a sanitizer, which this code without `unsafe`
 # would gain nothing by.
-FUZZ_TARGETS := messages arguments
+FUZZ_TARGETS := messages arguments tokens envelopes queries
 FUZZ_SECONDS ?= 60
 FUZZ_CORPUS := $(CACHE)/fuzz
 FUZZ_PLATFORM = $(shell rustc -vV | sed -n 's/^host: //p')
 FUZZ_PROGRAMS := $(abspath $(or $(CARGO_TARGET_DIR),target))/fuzz
 
 .PHONY: fuzz
-fuzz: ## Fuzz the chaincode's messages and arguments, FUZZ_SECONDS each, from the corpus of the last time
+fuzz: ## Fuzz what the chaincode and the broker read, FUZZ_SECONDS each target, from the corpus of the last time
 	cd fuzz && CARGO_TARGET_DIR=$(FUZZ_PROGRAMS) RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 		-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 		-Cllvm-args=-sanitizer-coverage-trace-compares" cargo build --release --locked --target $(FUZZ_PLATFORM)

@@ -84,7 +84,9 @@ fn word(number: u8) -> String {
     ];
     match number % 24 {
         12..=15 => format!("{number:02x}").repeat(32),
-        16..=19 => leasehold_chaincode::LeaseId::derive(&tx_id(usize::from(number % 8)), FIRST_MS).to_string(),
+        16..=19 => {
+            leasehold_chaincode::LeaseId::derive(&tx_id(usize::from(number % 8)), FIRST_MS).to_string()
+        }
         20..=23 => leasehold_chaincode::DatasetId::derive(&tx_id(usize::from(number % 8))).to_string(),
         place => WORDS
             .get(usize::from(place))
