@@ -191,7 +191,7 @@ fn the_rules_from_before_organisations_know_none() {
     assert_eq!(outcome.endorsement, None);
     let refused = replay(2).unwrap_err().to_string();
     assert!(refused.contains("has not joined"), "{refused}");
-    for unknown in [0, 4] {
+    for unknown in [0, leasehold_chaincode::CONTRACT_VERSION + 1] {
         let refused = replay(unknown).unwrap_err().to_string();
         assert!(refused.contains("is not known here"), "{refused}");
     }

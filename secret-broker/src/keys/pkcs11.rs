@@ -23,6 +23,8 @@ use module::{Module, Seat};
 
 /// How long a caller waits, its turn included.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// How long who lets a token go waits for its threads.
+const AT_THE_END: Duration = Duration::from_secs(1);
 /// Threads, and calls that are under way.
 const AT_ONCE: usize = 4;
 
@@ -133,8 +135,19 @@ impl Pkcs11Error {
 /// A token of a hardware module. Its threads end with it.
 #[derive(Debug)]
 pub struct Token {
-    jobs: Sender<Job>,
+    jobs: Option<Sender<Job>>,
     places: Arc<Semaphore>,
+    /// Nothing is sent: it ends with the last thread.
+    ended: Mutex<Receiver<()>>,
+}
+
+impl Drop for Token {
+    /// Waits a moment until the threads have closed their sessions: a module that is unloaded by the end of the process meanwhile may crash it.
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let _either = ended.recv_timeout(AT_THE_END);
+    }
 }
 
 impl Token {
@@ -144,13 +157,19 @@ impl Token {
         let module = Arc::new(Module::new(settings));
         let (jobs, queue) = mpsc::channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
+        let (alive, ended) = mpsc::channel::<()>();
         for _ in 0..AT_ONCE {
-            let (module, queue) = (Arc::clone(&module), Arc::clone(&queue));
-            std::thread::spawn(move || serve(&module, &queue));
+            let (module, queue, alive) = (Arc::clone(&module), Arc::clone(&queue), alive.clone());
+            std::thread::spawn(move || {
+                serve(&module, &queue);
+                drop(module);
+                drop(alive);
+            });
         }
         Self {
-            jobs,
+            jobs: Some(jobs),
             places: Arc::new(Semaphore::new(AT_ONCE)),
+            ended: Mutex::new(ended),
         }
     }
 
@@ -230,7 +249,7 @@ impl Token {
                 drop(place);
                 let _nobody_waits = answer.send(outcome);
             });
-            self.jobs.send(job).ok()?;
+            self.jobs.as_ref()?.send(job).ok()?;
             answered.await.ok()
         };
         match tokio::time::timeout(DEADLINE, called).await {

@@ -98,7 +98,7 @@ const DUE: &str = "
             WHERE one.status IN ('pending', 'running') AND (one.tries > 0) = ($1 > 0)
               -- A time too far away was written before the clock was set back.
               AND (one.due_ms <= $2 OR one.due_ms > $2 + $3)
-              AND (one.holder IS NULL OR one.holder = $7 OR one.held_until_ms <= $2 OR one.held_until_ms > $2 + $8)
+              AND (one.holder IS NULL OR one.holder = $7 OR one.held_until_ms <= $2 OR one.held_until_ms > $2 + 4 * $8)
               AND NOT ($4 = 1 AND EXISTS (
                 SELECT 1 FROM operations AS earlier
                 WHERE earlier.submitter = one.submitter AND earlier.sequence < one.sequence

@@ -116,6 +116,8 @@ async fn nothing_is_vouched_for_while_a_stream_makes_up_for_what_was_missed() {
     let consortium = Consortium::start(Terms::default()).await;
     let uis = consortium.broker("UiSMSP", &[0]).await;
     let uio = consortium.broker("UiOMSP", &[1]).await;
+    // A majority without the first.
+    let _third = consortium.broker("UiBMSP", &[2]).await;
     let id = leased(&uio, &uis).await;
     consortium.peers()[0].kill();
     eventually("the broker not to be ready", async || {

@@ -70,6 +70,8 @@ async fn while_no_peer_answers_nothing_is_granted_and_what_happened_meanwhile_is
     let consortium = Consortium::start(Terms::default()).await;
     let uis = consortium.broker("UiSMSP", &[0]).await;
     let uio = consortium.broker("UiOMSP", &[1]).await;
+    // A majority without the first.
+    let _third = consortium.broker("UiBMSP", &[2]).await;
     uio.register("texts").await;
     let alice = uis.person("alice");
     eventually("the dataset to be seen", async || {

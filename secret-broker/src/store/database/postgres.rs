@@ -80,13 +80,23 @@ impl Server {
 
     pub(super) async fn begin(&self) -> Result<Held<Postgres>, StoreError> {
         let own = own_turn(&self.turn).await?;
-        // At this level each statement sees what was committed before it, so that what is read after the lock is the last there is.
-        let begun = in_time(self.pool.begin_with(
-            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
-             SELECT pg_advisory_xact_lock(1818587496, 'leasehold_keys.operations'::regclass::oid::integer)",
-        ))
-        .await;
-        Ok(Held::Writing(self.unless_renamed(begun)?, Some(own)))
+        // The turn is asked for in a transaction that sqlx knows of: one in the same text as BEGIN would stay open in the pool, with the
+        // turn or aborted, where the wait for it fails or is given up.
+        let begun = async {
+            let mut transaction = self.pool.begin().await?;
+            // At this level each statement sees what was committed before it, so that what is read after the lock is the last there is.
+            sqlx::query("SET TRANSACTION ISOLATION LEVEL READ COMMITTED READ WRITE")
+                .execute(&mut *transaction)
+                .await?;
+            sqlx::query(
+                "SELECT pg_advisory_xact_lock(1818587496, 'leasehold_keys.operations'::regclass::oid::integer)",
+            )
+            .execute(&mut *transaction)
+            .await?;
+            Ok(transaction)
+        };
+        let begun = self.unless_renamed(in_time(begun).await)?;
+        Ok(Held::Writing(begun, Some(own)))
     }
 
     pub(super) async fn snapshot(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
