@@ -94,6 +94,12 @@ pub struct News {
 const NEWS: usize = 1_024;
 
 impl Broker {
+    /// Whether it knows what other replicas bound and unbound until just now.
+    #[must_use]
+    pub fn knows_bindings(&self) -> bool {
+        !self.store.is_shared() || self.replicas.is_fresh()
+    }
+
     /// Tells streams of events of an operation. Who listens to nothing is told nothing.
     pub fn tell(&self, submitter: &str, operation: &str) {
         let _nobody_listens = self.news.send(News {

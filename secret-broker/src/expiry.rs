@@ -24,7 +24,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 const OTHERS_FIRST: Duration = Duration::from_secs(10 * 60);
 /// How many leases are ended before it looks again what is due: requests that nobody decided must not keep active leases waiting.
 const MOST_AT_ONCE: usize = 64;
-/// How many of those are leases with which this organisation has nothing to do: another one may have as many of them due as it likes.
+/// How many leases with which this organisation has nothing to do are ended beside these: another one may have as many due as it likes.
 const MOST_OF_OTHERS_AT_ONCE: usize = 8;
 /// States that time ends, the most urgent first.
 const TIMED: [LeaseState; 3] = [LeaseState::Active, LeaseState::Waiting, LeaseState::Requested];

@@ -177,7 +177,7 @@ impl Machines for Service {
                 "the ledger does not answer or is not what it was, so that nobody knows which leases have ended; try again in a moment",
             ));
         }
-        if self.broker.store.is_shared() && !self.broker.replicas.is_fresh() {
+        if !self.broker.knows_bindings() {
             tracing::warn!("mounts are not resolved: nobody knows what other replicas bound or unbound");
             return Err(Status::unavailable(
                 "the key store cannot be looked at, so that a binding may be another by now; try again in a moment",

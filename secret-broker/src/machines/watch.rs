@@ -105,7 +105,7 @@ impl Stage {
                 // In this order: what was told up to that height is in the queue by now, or was said.
                 let is_behind = self.broker.view.height() < committed
                     || !self.broker.ledger.is_current()
-                    || (self.broker.store.is_shared() && !self.broker.replicas.is_fresh());
+                    || !self.broker.knows_bindings();
                 if is_behind || !self.watch.changes.is_empty() {
                     self.heartbeat_at = Instant::now() + CATCH_UP;
                     return None;

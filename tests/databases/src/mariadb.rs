@@ -6,7 +6,6 @@ use nix::unistd::{User, geteuid};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use sqlx::{AssertSqlSafe, Connection};
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,8 +20,6 @@ const NEEDED_BY_IT: &str = "/usr/bin/my_print_defaults";
 /// A server.
 pub struct Server {
     directory: TempDir,
-    /// Where it listens beside its socket, if it has a certificate.
-    port: Option<u16>,
     databases: AtomicUsize,
     process: Process,
 }
@@ -31,7 +28,6 @@ pub struct Server {
 pub struct Database {
     /// Where it is.
     pub url: String,
-    name: String,
 }
 
 /// One for all tests that leave it alone; none where MariaDB is missing, which is said once per test.
@@ -49,15 +45,6 @@ pub async fn shared(test: &str) -> Option<Arc<Server>> {
 impl Server {
     /// One of this test's own.
     pub async fn start(test: &str) -> Option<Self> {
-        Self::begin(test, None).await
-    }
-
-    /// One that listens on the loopback device too, with a certificate and its key.
-    pub async fn start_with_certificate(test: &str, pair: &(String, String)) -> Option<Self> {
-        Self::begin(test, Some(pair)).await
-    }
-
-    async fn begin(test: &str, pair: Option<&(String, String)>) -> Option<Self> {
         if [SERVER, INSTALL, NEEDED_BY_IT]
             .iter()
             .any(|program| !Path::new(program).is_file())
@@ -69,10 +56,6 @@ impl Server {
         }
         let server = Self {
             directory: TempDir::new().unwrap(),
-            port: pair.map(|_| {
-                let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-                free.local_addr().unwrap().port()
-            }),
             databases: AtomicUsize::new(0),
             process: Process::default(),
         };
@@ -83,14 +66,6 @@ impl Server {
                 return None;
             };
             nix::unistd::chown(server.directory.path(), Some(user.uid), Some(user.gid)).unwrap();
-        }
-        if let Some((certificate, key)) = pair {
-            for (name, text) in [("server.crt", certificate), ("server.key", key)] {
-                let path = server.directory.path().join(name);
-                fs::write(&path, text).unwrap();
-                let owner = fs::metadata(server.directory.path()).unwrap();
-                std::os::unix::fs::chown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
-            }
         }
         let made = server
             .program(INSTALL)
@@ -176,23 +151,10 @@ impl Server {
                 // Processes are killed here, not machines.
                 "--innodb-flush-log-at-trx-commit=2",
                 "--skip-name-resolve",
-                "--bind-address=127.0.0.1",
+                "--skip-networking",
             ])
             .stdout(Stdio::null())
             .stderr(log);
-        match self.port {
-            None => {
-                command.arg("--skip-networking");
-            }
-            Some(port) => {
-                let file = |name: &str| self.directory.path().join(name).display().to_string();
-                command.args([
-                    format!("--port={port}"),
-                    format!("--ssl-cert={}", file("server.crt")),
-                    format!("--ssl-key={}", file("server.key")),
-                ]);
-            }
-        }
         self.process.start(command);
     }
 
@@ -225,15 +187,7 @@ impl Server {
         self.run(&format!("CREATE DATABASE {name}")).await;
         Database {
             url: format!("mysql://root@localhost/{name}?socket={}", self.socket().display()),
-            name,
         }
-    }
-
-    /// A database through the loopback device, by another user.
-    #[must_use]
-    pub fn url_at(&self, host: &str, user: &str, database: &Database, parameters: &str) -> String {
-        let (port, name) = (self.port.unwrap(), &database.name);
-        format!("mysql://{user}@{host}:{port}/{name}?{parameters}")
     }
 }
 

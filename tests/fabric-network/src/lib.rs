@@ -10,6 +10,7 @@
 
 mod binaries;
 mod chaincode;
+mod chosen;
 mod config;
 mod membership;
 mod network;
@@ -19,6 +20,7 @@ mod tap;
 
 pub use binaries::{Binaries, SKIPPED};
 pub use chaincode::{Chaincode, DialTls, Invocation, package_id};
+pub use chosen::Chosen;
 pub use network::{Network, ORGANISATIONS};
 pub use process::FabricError;
 pub use server::{ORDERER, PeerAt, User};

@@ -18,7 +18,7 @@ mod probe;
 #[path = "../../../shim/tests/support/served.rs"]
 mod served;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use calls::{
     a_transaction_that_is_proposed_again_counts_once, a_transaction_that_is_submitted_again_counts_once,
@@ -28,7 +28,7 @@ use calls::{
 };
 use events::{events_go_on_after_a_checkpoint, events_go_on_at_another_peer};
 use fabric_gateway_client::{Call, Config, Contract, CredentialFiles, Credentials, Deadlines, Gateway, Peer};
-use fabric_network::{Binaries, Chaincode, Network, ORGANISATIONS, SKIPPED};
+use fabric_network::{Binaries, Chaincode, Chosen, Network, ORGANISATIONS, SKIPPED};
 use fabric_shim::Limits;
 use keys::a_key_with_a_policy_is_written_with_its_endorsements_only;
 use load::{
@@ -104,11 +104,7 @@ async fn main() {
         println!("{SKIPPED}");
         return;
     };
-    let chosen: Vec<_> = std::env::args()
-        .skip(1)
-        .filter(|argument| !argument.starts_with('-'))
-        .collect();
-    let start = Instant::now();
+    let chosen = Chosen::by_arguments();
     let network = Network::start(binaries).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -119,7 +115,7 @@ async fn main() {
     let version = network.version().await.unwrap();
     println!(
         "real Fabric {version}: chaincode defined after {:?}",
-        start.elapsed()
+        chosen.start().elapsed()
     );
     let mut real = Real {
         network,
@@ -128,18 +124,7 @@ async fn main() {
     };
     macro_rules! promise {
         ($name:ident, $real:expr) => {
-            if chosen.is_empty()
-                || chosen
-                    .iter()
-                    .any(|part| stringify!($name).contains(part.as_str()))
-            {
-                $name($real).await;
-                println!(
-                    "test {} ... ok, after {:?}",
-                    stringify!($name),
-                    start.elapsed()
-                );
-            }
+            fabric_network::promise!(chosen, $name, $name($real).await)
         };
     }
     promise!(

@@ -24,7 +24,7 @@ mod upgrade;
 
 use alone::{Peers, no_organisation_alone_grants_or_ends_a_lease_of_anothers_dataset};
 use fabric_gateway_client::{Call, Contract as Chaincode, TransactionId};
-use fabric_network::{Binaries, Chaincode as Package, Network, SKIPPED};
+use fabric_network::{Binaries, Chaincode as Package, Chosen, Network, SKIPPED};
 use fourth::a_fourth_organisation_takes_part_and_what_it_leaves_behind_can_be_ended;
 use kills::no_lease_is_lost_or_doubled_while_servers_are_killed;
 use leasehold_chaincode::{Contract, Role};
@@ -53,11 +53,7 @@ async fn main() {
         println!("{SKIPPED}");
         return;
     };
-    let chosen: Vec<_> = std::env::args()
-        .skip(1)
-        .filter(|argument| !argument.starts_with('-'))
-        .collect();
-    let start = Instant::now();
+    let chosen = Chosen::by_arguments();
     let mut network = Network::start(binaries).await.unwrap();
     let (package, mut served) = deployed(&network, CHAINCODE, None).await;
     let real = Real::connect(&network, CHAINCODE).await;
@@ -73,24 +69,13 @@ async fn main() {
     let version = network.version().await.unwrap();
     println!(
         "real Fabric {version}: first transaction committed after {:.1?}",
-        start.elapsed()
+        chosen.start().elapsed()
     );
     let joined = run_some(&real, &[]).await;
     assert!(joined.failed.is_empty(), "{joined}");
     macro_rules! promise {
         ($name:ident, $kept:expr) => {
-            if chosen.is_empty()
-                || chosen
-                    .iter()
-                    .any(|part| stringify!($name).contains(part.as_str()))
-            {
-                $kept;
-                println!(
-                    "test {} ... ok, after {:.1?}",
-                    stringify!($name),
-                    start.elapsed()
-                );
-            }
+            fabric_network::promise!(chosen, $name, $kept)
         };
     }
     promise!(

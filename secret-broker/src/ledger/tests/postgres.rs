@@ -29,6 +29,16 @@ impl Bench {
         Self::at(database.address(), |_| {}).await
     }
 
+    /// Its server is not there: who opens the ledger is told which one could not be.
+    async fn is_not_opened(&self) {
+        let refused = Ledger::open(self.options()).await.map(drop);
+        let refused = refused.unwrap_err().to_string();
+        assert!(
+            refused.contains("cannot open the ledger at postgres://"),
+            "{refused}"
+        );
+    }
+
     /// Another broker of the same ledger: same key, a clock of its own.
     async fn replica(&self) -> (Ledger, Arc<AtomicI64>) {
         let now_ms = Arc::new(AtomicI64::new(START_MS));
@@ -323,15 +333,7 @@ async fn where_the_database_is_down_the_broker_says_so_and_goes_on_when_it_is_ba
     let down = bench.ledger.submit(submission("two", register("scans"))).await;
     assert!(matches!(down, Err(SubmitError::Storage(_))), "{down:?}");
     assert!(bench.ledger.datasets(&PageRequest::default()).await.is_err());
-    let refused = Ledger::open(bench.options())
-        .await
-        .map(drop)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        refused.contains("cannot open the ledger at postgres://"),
-        "{refused}"
-    );
+    bench.is_not_opened().await;
     soon("loss of touch", async {
         while bench.ledger.is_current() {
             tokio::time::sleep(Duration::from_millis(50)).await;
